@@ -47,7 +47,7 @@ class Checkpoint:
             "question": self.question,
             "slot": self.slot,
             "bytes": size,
-            "crc32": zlib.crc32(memory),
+            "crc32": zlib.crc32(memory.data),
             "progress": progress,
         }
         beside = self.index.with_suffix(".new")
@@ -68,7 +68,7 @@ class Checkpoint:
                     size,
                     content["bytes"],
                 )
-            elif zlib.crc32(np.memmap(path, np.uint8, "r")) != content["crc32"]:
+            elif zlib.crc32(np.memmap(path, np.uint8, "r").data) != content["crc32"]:
                 log.warning("%s is damaged (its CRC-32 differs): starting anew", path)
             else:
                 self.slot = content["slot"]

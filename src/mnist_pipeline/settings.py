@@ -104,10 +104,12 @@ TUNABLE = (
     "warmup",
     "weight_decay",
     "label_smoothing",
+    "crop",
     "rotation",
     "translation",
     "scaling",
     "elasticity",
+    "flip",
 )
 
 
@@ -149,10 +151,12 @@ class Train(Section):
     warmup: Real = Field(ge=0, le=0.9)
     weight_decay: Real = Field(ge=0, le=1)
     label_smoothing: Real = Field(ge=0, le=0.5)
-    rotation: Real = Field(ge=0, le=45)
-    translation: Real = Field(ge=0, le=8)
-    scaling: Real = Field(ge=0, le=0.5)
-    elasticity: Real = Field(ge=0, le=8)
+    crop: Real | None = Field(ge=0, le=1)
+    rotation: Real | None = Field(ge=0, le=45)
+    translation: Real | None = Field(ge=0, le=8)
+    scaling: Real | None = Field(ge=0, le=0.5)
+    elasticity: Real | None = Field(ge=0, le=8)
+    flip: Real | None = Field(ge=0, le=1)
     seed: int = Field(ge=0)
     processes: int = Field(ge=1, le=64)
     checkpoint_seconds: Real = Field(ge=0, le=86_400)
