@@ -54,7 +54,5 @@ class DigitNetwork(nn.Module):
 def convolution(channels_in: int, channels_out: int) -> nn.Sequential:
     """3x3 convolution that keeps height and width, BatchNorm, ReLU."""
     return nn.Sequential(
-        nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
-        nn.BatchNorm2d(channels_out),
-        nn.ReLU(),
+        nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False), nn.BatchNorm2d(channels_out), nn.ReLU()
     )
