@@ -1,0 +1,1 @@
+"""From handwritten-digit data to a tuned, measured, served model."""
