@@ -24,7 +24,7 @@ from PIL import Image, ImageOps
 from torchvision import datasets
 
 from mnist_pipeline import download as module
-from mnist_pipeline.data import DATASETS, FILES, DataError, describe, load, load_test
+from mnist_pipeline.data import DATASETS, DESCRIPTION, FILES, DataError, describe, load, load_test
 from mnist_pipeline.download import SHA256, download, shrink, torchvision_resources
 
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
@@ -66,7 +66,7 @@ def compressed(mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {name: (folder / name).read_bytes() for name in FILES}
 
 
 def assert_alone(folder: Path) -> None:
@@ -78,12 +78,14 @@ def assert_alone(folder: Path) -> None:
 
 
 def test_every_form_of_mirror_gives_the_same_bytes(mnist: Path, compressed: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "data"
+    folder, descriptions = tmp_path / "data", set()
     with serve(mnist, Quiet) as plain_url, serve(compressed, Quiet) as compressed_url:
         for mirror in (str(mnist), str(compressed), plain_url, compressed_url + "/"):
             assert download("MNIST", folder, [mirror]) == mirror
             assert contents(folder) == contents(mnist)
             assert_alone(folder)
+            descriptions.add((folder / DESCRIPTION).read_bytes())
+    assert len(descriptions) == 1
     assert list(describe(folder)["sha256"].values()) == SHA256["MNIST"]
 
 

@@ -96,6 +96,7 @@ def download(
             class_names = DATASETS[name].class_names
             arrays, source = fetch_published(name, mirrors, unfinished / "downloads")
         store(arrays, name, class_names, unfinished)
+    log.info("%s from %s", name, source)
     return source
 
 
