@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from mnist_pipeline import console, data, settings
+from mnist_pipeline import console, download, settings
 
 
 def main() -> None:
     params = settings.load().data
-    data.download(params.dataset, Path("data"), params.mirrors, params.source and Path(params.source))
+    download.download(params.dataset, Path("data"), params.mirrors, params.source)
 
 
 if __name__ == "__main__":
