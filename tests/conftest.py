@@ -1,4 +1,4 @@
-"""What all tests share: shapes are checked, and the real MNIST is at hand."""
+"""What several tests need: shapes in signatures are checked while they run, and the real MNIST is at hand."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
-# Two test processes' OpenMP threads that spin while they wait would take the cores from each other.
+# Where two processes share the cores, OpenMP threads that spin while they wait take them from each other.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 install_import_hook("mnist_pipeline", "beartype.beartype")
 
@@ -14,15 +14,13 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="session")
-def mnist() -> Path:
-    """The folder data/ with the real MNIST; downloaded where `dvc repro` has not been run yet."""
+def mnist(request: pytest.FixtureRequest) -> Path:
+    """The folder of the real MNIST: the pipeline's own data/ where it is there, else downloaded once."""
     from mnist_pipeline import data, download
 
-    folder = ROOT / "data"
+    folder = request.config.cache.mkdir("datasets") / "MNIST"
     try:
-        data.load(folder, 5000, 0)
+        data.load_test(folder)
     except data.DataError:
-        folder = ROOT / "tests" / ".cache" / "MNIST"
-        if not (folder / "dataset.json").exists():
-            download.download("MNIST", folder)
+        download.download("MNIST", folder, [str(ROOT / "data")])
     return folder
