@@ -10,7 +10,7 @@ import sys
 import torch
 from common import ROOT, machine, write
 
-from mnist_pipeline import compute, data, evaluation, train_model, training
+from mnist_pipeline import compute, data, evaluation, recipe, training
 from mnist_pipeline.network import DigitNetwork
 
 TARGET = 0.9928
@@ -20,7 +20,7 @@ RECIPE = {"optimizer": "adam", "lr": 2.5e-3, "batch_size": 64, "epochs": 0.7, "c
 
 def main() -> None:
     dataset, test = data.load(ROOT / "data", 1000, 0), data.load_test(ROOT / "data")
-    hp, _ = train_model.choose(RECIPE, {}, "MNIST")
+    hp, _ = recipe.choose(RECIPE, {}, "MNIST")
     runs = []
     for seed in SEEDS:
         torch.manual_seed(seed)

@@ -18,7 +18,7 @@ import torch
 from common import ROOT, apart, machine, write
 from torch.nn import functional as F
 
-from mnist_pipeline import compute, data, train_model, training
+from mnist_pipeline import compute, data, recipe, training
 from mnist_pipeline.network import DigitNetwork
 
 TURNS = 3
@@ -119,7 +119,7 @@ def turn(which: str) -> dict[str, Any]:
     if which == "plain":
         speed = plain(IMAGES[which])
     else:
-        speed = ours(IMAGES[which], train_model.by_dataset("MNIST")["crop"] if which == "recipe" else 0.0)
+        speed = ours(IMAGES[which], recipe.by_dataset("MNIST")["crop"] if which == "recipe" else 0.0)
     return {"images_per_second": speed, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mnist_pipeline import data, model, train_model, training
+from mnist_pipeline import data, model, recipe, training
 from mnist_pipeline.network import DigitNetwork
 
 SCRIPT = Path(__file__).parent / "small_training.py"
@@ -134,13 +134,13 @@ def test_a_batch_larger_than_the_data_is_refused(digits: data.Dataset) -> None:
 
 
 def test_the_model_says_where_each_hyperparameter_came_from() -> None:
-    hp, sources = train_model.choose({"lr": 0.5, "optimizer": None}, {"optimizer": "sgd", "lr": 0.1}, "MNIST")
-    assert (hp.lr, hp.optimizer, hp.crop) == (0.5, "sgd", train_model.by_dataset("MNIST")["crop"])
+    hp, sources = recipe.choose({"lr": 0.5, "optimizer": None}, {"optimizer": "sgd", "lr": 0.1}, "MNIST")
+    assert (hp.lr, hp.optimizer, hp.crop) == (0.5, "sgd", recipe.by_dataset("MNIST")["crop"])
     assert sources["lr"] == {"value": 0.5, "source": "params.yaml"}
     assert sources["optimizer"] == {"value": "sgd", "source": "tune"}
     assert sources["crop"]["source"] == "dataset"
     assert sources["warmup"]["source"] == "default"
-    assert train_model.choose({}, {}, "FashionMNIST")[0].augmentation.flip == 0.5
+    assert recipe.choose({}, {}, "FashionMNIST")[0].augmentation.flip == 0.5
 
 
 def test_the_same_seed_gives_the_same_weights(uninterrupted: Path, mnist: Path, tmp_path: Path) -> None:

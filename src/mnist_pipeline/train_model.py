@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,56 +12,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from mnist_pipeline import compute, evaluation, files, model, training
-from mnist_pipeline.augmentation import Augmentation
+from mnist_pipeline import compute, evaluation, files, model, recipe, training
 from mnist_pipeline.checkpoint import Checkpoint
-from mnist_pipeline.data import DATASETS, Dataset
+from mnist_pipeline.data import Dataset
 from mnist_pipeline.network import DigitNetwork
 
 log = logging.getLogger(__name__)
-CENTRED = ("MNIST", "QMNIST")  # digits within 20x20, laid with their centre of mass in the middle of 28x28
-
-
-def by_dataset(name: str) -> dict[str, float]:
-    """What suits a dataset, of the hyperparameters that depend on what the images show."""
-    return {
-        "crop": 0.75 if name in CENTRED else 0.0,
-        "flip": 0.5 if DATASETS[name].changes.flip else 0.0,
-    }
-
-
-def choose(
-    given: Mapping[str, Any], tuned: Mapping[str, Any], dataset: str
-) -> tuple[training.Hyperparameters, dict[str, dict[str, Any]]]:
-    """Each hyperparameter: the one given, else what tune found, else what suits the dataset, else the default.
-
-    Args:
-        given: values by name; None gives none.
-        tuned: values by name.
-        dataset: its name.
-
-    Returns:
-        The hyperparameters, and for each name its value and where it came from.
-    """
-    defaults = asdict(training.Hyperparameters())
-    defaults |= defaults.pop("augmentation")
-    sources: dict[str, dict[str, Any]] = {}
-    for name, default in defaults.items():
-        for source, values in (("params.yaml", given), ("tune", tuned), ("dataset", by_dataset(dataset))):
-            if values.get(name) is not None:
-                sources[name] = {"value": values[name], "source": source}
-                break
-        else:
-            sources[name] = {"value": default, "source": "default"}
-    return hyperparameters({name: chosen["value"] for name, chosen in sources.items()}), sources
-
-
-def hyperparameters(values: Mapping[str, Any]) -> training.Hyperparameters:
-    """Hyperparameters from flat values by name, those of the augmentation among them."""
-    inner = {field.name for field in fields(Augmentation)}
-    augmentation = Augmentation(**{name: value for name, value in values.items() if name in inner})
-    outer = {name: value for name, value in values.items() if name not in inner}
-    return training.Hyperparameters(**outer, augmentation=augmentation)
 
 
 def train_model(
@@ -93,7 +49,7 @@ def train_model(
     join_processes()
     first = not dist.is_initialized() or dist.get_rank() == 0
     started = datetime.now(UTC)
-    hp, sources = choose(given, tuned, dataset.name)
+    hp, sources = recipe.choose(given, tuned, dataset.name)
     device = compute.best_device()
     torch.manual_seed(seed)
     network = DigitNetwork(len(dataset.class_names), dataset.mean, dataset.std).to(device)
