@@ -20,6 +20,9 @@ class DigitNetwork(nn.Module):
         std: standard deviation of the pixels, above 0.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, classes: int = 10, mean: float = MEAN, std: float = STD) -> None:
         super().__init__()
         self.conv1 = convolution(1, 32)
@@ -37,15 +40,17 @@ class DigitNetwork(nn.Module):
         """Logits of a batch of images.
 
         Args:
-            images: uint8 (N, 1, 28, 28), 0 (paper) to 255 (ink).
+            images: uint8 (N, 1, 28, 28), 0 (paper) to 255 (ink); or their middle, (N, 1, 20, 20).
 
         Returns:
             float (N, classes): unnormalised log-probabilities.
         """
-        x = (images.to(self.conv1[0].weight.dtype) / 255 - self.mean) / self.std
+        x = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
         x = F.max_pool2d(self.conv1(x), 2)  # (N, 32, 14, 14)
         x = F.max_pool2d(self.conv2_1(x) + self.conv2_2(x), 2)  # (N, 64, 7, 7)
         x = self.conv3_2(self.conv3_1(x))  # (N, 512, 7, 7)
+        border = (7 - x.shape[-1]) // 2  # 1 where only the middle was given
+        x = F.pad(x, (border,) * 4) if border else x
         x = F.relu(self.fc1(x.flatten(1)))  # (N, 1000)
         x = F.relu(self.fc2(x))  # (N, 500)
         return self.output_layer(x)  # (N, classes)
@@ -54,5 +59,7 @@ class DigitNetwork(nn.Module):
 def convolution(channels_in: int, channels_out: int) -> nn.Sequential:
     """3x3 convolution that keeps height and width, BatchNorm, ReLU."""
     return nn.Sequential(
-        nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False), nn.BatchNorm2d(channels_out), nn.ReLU()
+        nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
+        nn.BatchNorm2d(channels_out),
+        nn.ReLU(),
     )

@@ -1,0 +1,179 @@
+"""Training speed: the plain PyTorch way and ours, in turn, with the same network; and how far ours is from the limit.
+
+Plain is what the user had: torchvision's dataset with ToTensor and Normalize, a DataLoader, batch 33, Adam, fp32.
+Each turn is a process of its own. Images a second are of whole images; `speedup_of_recipe` counts the default
+recipe's crop too, which sees only the middle of the images for its first three quarters.
+"""
+
+import json
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import ROOT, apart, machine, write
+from torch.nn import functional as F
+
+from mnist_pipeline import compute, data, recipe, training
+from mnist_pipeline.network import DigitNetwork
+
+TURNS = 3
+IMAGES = {"plain": 660, "ours": 3840, "recipe": 3840}
+BATCH = 128
+
+
+def plain(images: int) -> float:
+    """Images a second of the plain way."""
+    from torchvision import datasets, transforms
+
+    with tempfile.TemporaryDirectory() as name:
+        raw = Path(name) / "MNIST" / "raw"
+        raw.mkdir(parents=True)
+        for file in data.FILES:
+            (raw / file).symlink_to(ROOT / "data" / file)
+        transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(0.1307, 0.3081)])
+        loader = torch.utils.data.DataLoader(datasets.MNIST(name, transform=transform), batch_size=33, shuffle=True)
+        network = DigitNetwork(mean=0.0, std=1 / 255)  # the transform has normalised already
+        optimizer = torch.optim.Adam(network.parameters(), lr=0.000386)
+        seen, begun = -33 * 2, 0.0  # two steps to warm up
+        for batch, labels in loader:
+            if seen == 0:
+                begun = time.perf_counter()
+            optimizer.zero_grad()
+            F.cross_entropy(network(batch), labels).backward()
+            optimizer.step()
+            seen += 33
+            if seen >= images:
+                break
+        return seen / (time.perf_counter() - begun)
+
+
+def ours(images: int, crop: float) -> float:
+    """Images a second of `fit`, from its own clock, without the first tenth."""
+    dataset = data.load(ROOT / "data", 5000, 0)
+    few = data.Examples(dataset.train.images[:images], dataset.train.labels[:images])
+    hp = training.Hyperparameters(batch_size=BATCH, epochs=1.0, crop=crop)
+    network = DigitNetwork().to(compute.best_device())
+    validation = data.Examples(dataset.validation.images[:1], dataset.validation.labels[:1])
+    if not crop:
+        first, *_, last = training.fit(network, few, validation, hp, reports=10)
+        return (last.images - first.images) / (last.seconds - first.seconds)
+    return images / training.fit(network, few, validation, hp, reports=1)[-1].seconds
+
+
+def flops_an_image() -> int:
+    """Floating-point operations of a training step, an image: matrix products and convolutions, both ways."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    network = DigitNetwork()
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros(2, 1, 28, 28, dtype=torch.uint8)).sum().backward()
+    return counter.get_total_flops() // 2
+
+
+def matrix_rate() -> float:
+    """Floating-point operations a second of the best of several large matrix products, in the type that trains."""
+    device = compute.best_device()
+    kind = torch.bfloat16 if compute.has_bfloat16(device) else torch.float32
+    best = 0.0
+    for m, k, n in ((2048, 2048, 2048), (4096, 4096, 4096), (6272, 4608, 512), (8192, 1024, 1024)):
+        a, b = torch.randn(m, k, device=device).to(kind), torch.randn(k, n, device=device).to(kind)
+        for _ in range(6):
+            begun = time.perf_counter()
+            (a @ b).flatten()[0].item()
+            best = max(best, 2 * m * k * n / (time.perf_counter() - begun))
+    return best
+
+
+def where_the_time_goes() -> dict[str, float]:
+    """Share of a step's time in each kind of work, by PyTorch's profiler."""
+    kinds = {
+        "convolutions, linear layers": ("convolution", "addmm", "mkldnn_linear", "::mm", "linear"),
+        "BatchNorm": ("batch_norm",),
+        "optimizer": ("adam", "sgd", "rmsprop"),
+        "conversion between fp32 and bf16, copies": ("copy_", "_to_copy", "contiguous", "clone"),
+        "ReLU, pooling, sums": ("relu", "clamp", "threshold", "max_pool", "add", "sum"),
+    }
+    dataset = data.load(ROOT / "data", 5000, 0)
+    few = data.Examples(dataset.train.images[: BATCH * 6], dataset.train.labels[: BATCH * 6])
+    validation = data.Examples(few.images[:1], few.labels[:1])
+    network = DigitNetwork().to(compute.best_device())
+    hp = training.Hyperparameters(batch_size=BATCH)
+    with torch.profiler.profile() as profile:
+        training.fit(network, few, validation, hp, reports=1)
+    shares = dict.fromkeys([*kinds, "the rest"], 0.0)
+    for event in profile.key_averages():
+        name = event.key.lower()
+        kind = next((kind for kind, parts in kinds.items() if any(part in name for part in parts)), "the rest")
+        shares[kind] += event.self_cpu_time_total
+    total = sum(shares.values())
+    return {kind: spent / total for kind, spent in shares.items()}
+
+
+def turn(which: str) -> dict[str, Any]:
+    """One measurement."""
+    if which == "plain":
+        speed = plain(IMAGES[which])
+    else:
+        speed = ours(IMAGES[which], recipe.by_dataset("MNIST")["crop"] if which == "recipe" else 0.0)
+    return {"images_per_second": speed, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def main() -> None:
+    rows: dict[str, list[dict[str, Any]]] = {which: [] for which in IMAGES}
+    limits = []
+    for _ in range(TURNS):
+        limits.append(apart(__file__, "limit")["flops"])
+        for which in IMAGES:
+            rows[which].append(apart(__file__, which))
+    speed = {which: statistics.median(row["images_per_second"] for row in turns) for which, turns in rows.items()}
+    ratios = [o["images_per_second"] / p["images_per_second"] for o, p in zip(rows["ours"], rows["plain"], strict=True)]
+    recipe = [
+        o["images_per_second"] / p["images_per_second"] for o, p in zip(rows["recipe"], rows["plain"], strict=True)
+    ]
+    limit, flops = max(limits), flops_an_image()
+    shares = apart(__file__, "profile")
+    content = {
+        "speedup": statistics.median(ratios),
+        "fraction_of_limit": speed["ours"] * flops / limit,
+        "speedup_of_recipe": statistics.median(recipe),
+        "images_per_second": speed,
+        "flops_per_image": flops,
+        "flops_per_second": speed["ours"] * flops,
+        "matrix_rate": limit,
+        "where_the_time_goes": shares,
+        "batch": {"plain": 33, "ours": BATCH},
+        "n": TURNS,
+        "turns": rows,
+        "machine": machine(),
+    }
+    print(f"{'':24}{'plain':>10}{'ours':>10}{'recipe':>10}   (median of {TURNS} turns)")
+    print(f"{'images/s':24}" + "".join(f"{speed[which]:10.0f}" for which in IMAGES))
+    peaks = {which: max(row["peak_mib"] for row in turns) for which, turns in rows.items()}
+    print(f"{'peak memory, MiB':24}" + "".join(f"{peaks[which]:10.0f}" for which in IMAGES))
+    print(f"{'ratio to plain':24}{1:10.2f}{content['speedup']:10.2f}{content['speedup_of_recipe']:10.2f}")
+    print(
+        f"\nA training step needs {flops / 1e6:.0f} MFLOP an image: ours does {content['flops_per_second'] / 1e9:.0f} GFLOP/s."
+    )
+    print(
+        f"The machine's best matrix product does {limit / 1e9:.0f} GFLOP/s: ours reaches {content['fraction_of_limit']:.0%}."
+    )
+    print("Where a step's time goes:")
+    for kind, share in shares.items():
+        print(f"  {share:6.1%}  {kind}")
+    write("train", content)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        main()
+    elif sys.argv[1] == "limit":
+        print(json.dumps({"flops": matrix_rate()}))
+    elif sys.argv[1] == "profile":
+        print(json.dumps(where_the_time_goes()))
+    else:
+        print(json.dumps(turn(sys.argv[1])))

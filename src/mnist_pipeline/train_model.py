@@ -1,0 +1,124 @@
+"""From hyperparameters to a trained model on disk."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from mnist_pipeline import compute, evaluation, files, model, recipe, training
+from mnist_pipeline.checkpoint import Checkpoint
+from mnist_pipeline.data import Dataset
+from mnist_pipeline.network import DigitNetwork
+
+log = logging.getLogger(__name__)
+
+
+def train_model(
+    dataset: Dataset,
+    given: Mapping[str, Any],
+    tuned: Mapping[str, Any],
+    *,
+    seed: int,
+    checkpoint_folder: Path,
+    checkpoint_seconds: float,
+    model_folder: Path,
+    results_folder: Path,
+) -> None:
+    """Train on a dataset and leave the model, its description and its curves; go on from a checkpoint if there is one.
+
+    Args:
+        dataset: with its validation images.
+        given: hyperparameters by name; None leaves one to `tuned`.
+        tuned: what tune found.
+        seed: of the first weights, the order of the images, and augmentation.
+        checkpoint_folder: for the state of an unfinished training; removed at the end.
+        checkpoint_seconds: between two savings; 0 saves none.
+        model_folder: gets the weights and model_info.json.
+        results_folder: gets history.csv.
+
+    Raises:
+        training.Diverged: the loss became NaN or infinite; model_folder is left as it was.
+    """
+    join_processes()
+    first = not dist.is_initialized() or dist.get_rank() == 0
+    started = datetime.now(UTC)
+    hp, sources = recipe.choose(given, tuned, dataset.name)
+    device = compute.best_device()
+    torch.manual_seed(seed)
+    network = DigitNetwork(len(dataset.class_names), dataset.mean, dataset.std).to(device)
+    if first:
+        log.info(
+            "Training on %d images of %s (%s, %s): %d steps of %d, %s, learning rate %.3g.",
+            len(dataset.train.labels),
+            dataset.name,
+            device,
+            "bfloat16" if compute.has_bfloat16(device) else "fp32",
+            hp.steps(len(dataset.train.labels)),
+            hp.batch_size,
+            hp.optimizer,
+            hp.lr,
+        )
+    question = {"hyperparameters": asdict(hp), "seed": seed, "data": dataset.checksums, "torch": torch.__version__}
+    checkpoint = Checkpoint(checkpoint_folder, digest(question)) if checkpoint_seconds else None
+    history = training.fit(
+        network,
+        dataset.train,
+        dataset.validation,
+        hp,
+        seed=seed,
+        checkpoint=checkpoint,
+        checkpoint_seconds=checkpoint_seconds,
+        description="train",
+    )
+    if not first:
+        return
+    logits = compute.predict(network, dataset.validation.images)
+    info = {
+        "created": started.isoformat(timespec="seconds"),
+        "class_names": list(dataset.class_names),
+        "normalisation": {"mean": dataset.mean, "std": dataset.std},
+        "temperature": evaluation.fit_temperature(logits, dataset.validation.labels),
+        "validation_accuracy": compute.accuracy(logits, dataset.validation.labels),
+        "hyperparameters": sources,
+        "seed": seed,
+        "dataset": {
+            "name": dataset.name,
+            "training_images": len(dataset.train.labels),
+            "validation_images": len(dataset.validation.labels),
+            "sha256": dataset.checksums,
+        },
+        "device": str(device),
+        "training_seconds": history[-1].seconds,
+        "started": started.isoformat(timespec="seconds"),
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    files.write_csv(results_folder / "history.csv", [asdict(report) for report in history])
+    weights = model.save(model_folder, network.cpu(), info, started)
+    if checkpoint:
+        checkpoint.remove()
+    log.info(
+        "%s: validation accuracy %.2f %% after %.0f s of training.",
+        weights,
+        100 * history[-1].validation_accuracy,
+        history[-1].seconds,
+    )
+
+
+def join_processes() -> None:
+    """Under torchrun, meet the other processes: NCCL between GPUs, one each, gloo between CPUs."""
+    if dist.is_torchelastic_launched() and not dist.is_initialized():
+        if torch.cuda.is_available():
+            torch.cuda.set_device(dist.get_node_local_rank())
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+
+def digest(question: Mapping[str, Any]) -> str:
+    """SHA-256 of JSON-able content."""
+    return hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,282 @@
+"""The one training loop: tune, train and the benchmarks all call `fit`."""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from mnist_pipeline.augmentation import Augmentation
+from mnist_pipeline.checkpoint import Checkpoint
+from mnist_pipeline.compute import accuracy, autocast, predict
+from mnist_pipeline.data import Examples
+
+log = logging.getLogger(__name__)
+
+
+class Diverged(ArithmeticError):
+    """The loss is no longer a finite number; the message says at which step, learning rate and batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hyperparameters:
+    """What decides how the network learns; params.yaml has each one's meaning and range."""
+
+    optimizer: str = "adam"
+    lr: float = 1.5e-3
+    batch_size: int = 64
+    momentum: float = 0.9
+    epochs: float = 1.0
+    warmup: float = 0.25
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.05
+    crop: float = 0.0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def steps(self, images: int) -> int:
+        """Optimizer steps that the epochs take over so many training images."""
+        return max(1, round(self.epochs * images / self.batch_size))
+
+    def lr_at(self, progress: float) -> float:
+        """Learning rate when `progress` (0..1) of the steps are done: a linear rise, then a cosine's fall.
+
+        The one-cycle policy of Smith & Topin (2018).
+        """
+        if progress < self.warmup:
+            return self.lr * (0.04 + 0.96 * progress / self.warmup)
+        return self.lr * 0.5 * (1 + math.cos(math.pi * (progress - self.warmup) / (1 - self.warmup)))
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where a training stands.
+
+    Attributes:
+        step: optimizer steps done.
+        images: training images seen.
+        seconds: time spent training, resumed runs included, validation left out.
+        lr: learning rate of the last step.
+        loss: mean training loss since the last report.
+        validation_accuracy: 0..1.
+    """
+
+    step: int
+    images: int
+    seconds: float
+    lr: float
+    loss: float
+    validation_accuracy: float
+
+
+def fit(
+    network: nn.Module,
+    train: Examples,
+    validation: Examples,
+    hyperparameters: Hyperparameters,
+    *,
+    seed: int = 0,
+    reports: int = 10,
+    on_report: Callable[[Report], None] = lambda report: None,
+    checkpoint: Checkpoint | None = None,
+    checkpoint_seconds: float = 10.0,
+    description: str | None = None,
+) -> list[Report]:
+    """Train a network in place; where a checkpoint of the same training is found, go on from it.
+
+    All randomness follows from the seed and the step, so a resumed training ends with the very weights of an
+    uninterrupted one. In a process group (torchrun) every process calls this with the same arguments, and
+    `batch_size` is the batch of all processes together.
+
+    Args:
+        network: takes uint8 (N, 1, H, W), returns logits (N, classes); on the device that shall train it.
+        train: images to learn from, kept on the device.
+        validation: images to measure with, at each report.
+        hyperparameters: how to learn.
+        seed: of the images' order and their augmentation.
+        reports: how often to measure, evenly spaced; the last one is at the end.
+        on_report: called with each; what it raises ends the training.
+        checkpoint: where to keep the state of an unfinished training.
+        checkpoint_seconds: time between two savings.
+        description: of the progress bar; None shows none.
+
+    Returns:
+        The reports, oldest first.
+
+    Raises:
+        Diverged: the loss became NaN or infinite.
+        ValueError: a batch has more images than there are.
+    """
+    hp, device = hyperparameters, next(network.parameters()).device
+    if hp.batch_size > len(train.images):
+        raise ValueError(f"batch_size = {hp.batch_size}, but there are {len(train.images)} training images")
+    rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    train = Examples(train.images.to(device), train.labels.to(device))
+    network.to(memory_format=torch.channels_last).train()
+    optimizer = make_optimizer(network, hp)
+    run = Run(steps=hp.steps(len(train.images)))
+    if checkpoint:
+        run = resume(checkpoint, network, optimizer) or run
+    forward = in_parallel(network, processes)
+    report_steps = {round(run.steps * (k + 1) / reports) for k in range(reports)}
+    # Reading a loss makes a GPU wait: there, losses gather on the device and are read now and then.
+    read_every = 1 if device.type == "cpu" else 100
+    unread: list[Tensor] = []
+    begun, saved = time.perf_counter() - run.seconds, time.perf_counter()
+    hidden = True if description is None or rank else None  # None: hidden where the output is no terminal
+    bar = tqdm(total=run.steps, initial=run.step, desc=description, unit="step", disable=hidden)
+
+    while run.step < run.steps:
+        lr = hp.lr_at(run.step / run.steps)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        images, labels = batch_at(run.step, train, hp, seed)
+        images, labels = images[rank::processes], labels[rank::processes]
+        if run.step < hp.crop * run.steps:
+            images = images[:, :, 4:24, 4:24]  # what the border adds can be learnt late; until then, 40 % less work
+        with autocast(device):
+            logits = forward(images.contiguous(memory_format=torch.channels_last))
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=hp.label_smoothing)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        unread.append(mean_over_processes(loss.detach(), processes))
+        run.step += 1
+        bar.update()
+
+        reporting = run.step in report_steps
+        saving = checkpoint and rank == 0 and time.perf_counter() - saved >= checkpoint_seconds
+        if reporting or saving or len(unread) == read_every or run.step == run.steps:
+            run.read(unread, hp)
+            run.seconds = time.perf_counter() - begun
+            bar.set_postfix(run.figures(hp), refresh=False)
+        if reporting:
+            score = accuracy(predict(network, validation.images), validation.labels) if rank == 0 else math.nan
+            on_report(run.report(hp, lr, score))
+            begun = time.perf_counter() - run.seconds  # measuring is not training
+        if checkpoint and saving:
+            checkpoint.save(state_of(network, optimizer), asdict(run))
+            saved = time.perf_counter()
+    bar.close()
+    return run.history
+
+
+@dataclass
+class Run:
+    """How far a training has come: what a checkpoint keeps beside the tensors."""
+
+    steps: int
+    step: int = 0
+    seconds: float = 0.0
+    losses: list[float] = field(default_factory=list)
+    history: list[Report] = field(default_factory=list)
+
+    def read(self, unread: list[Tensor], hp: Hyperparameters) -> None:
+        """Take losses over from the device; one that is not finite ends the training."""
+        for loss in torch.stack(unread).tolist():
+            step = len(self.losses)
+            if not math.isfinite(loss):
+                raise Diverged(
+                    f"the loss became {loss} at step {step} of {self.steps} (learning rate "
+                    f"{hp.lr_at(step / self.steps):.3g}, batch of {hp.batch_size}, {hp.optimizer}); "
+                    "try a smaller learning rate first"
+                )
+            self.losses.append(loss)
+        unread.clear()
+
+    def figures(self, hp: Hyperparameters) -> dict[str, str]:
+        """What the progress bar shows."""
+        score = f"{self.history[-1].validation_accuracy:.2%}" if self.history else "-"
+        speed = self.step * hp.batch_size / self.seconds
+        return {
+            "loss": f"{self.losses[-1]:.3f}",
+            "validation": score,
+            "images/s": f"{speed:.0f}",
+        }
+
+    def report(self, hp: Hyperparameters, lr: float, score: float) -> Report:
+        """Add a report to the history, and return it."""
+        since = self.losses[self.history[-1].step if self.history else 0 :]
+        mean = sum(since) / len(since)
+        self.history.append(Report(self.step, self.step * hp.batch_size, self.seconds, lr, mean, score))
+        return self.history[-1]
+
+
+def batch_at(step: int, train: Examples, hp: Hyperparameters, seed: int) -> Examples:
+    """The batch of a step, augmented: a function of the seed and the step alone, so that a training can resume."""
+    a_pass = len(train.images) // hp.batch_size  # what is left over at a pass's end is other images each time
+    epoch, position = divmod(step, a_pass)
+    order = epoch_order(len(train.images), epoch, seed)
+    index = order[position * hp.batch_size :][: hp.batch_size].to(train.images.device)
+    generator = torch.Generator(train.images.device).manual_seed((seed << 32) + step)
+    return Examples(hp.augmentation(train.images[index], generator), train.labels[index])
+
+
+@lru_cache(maxsize=1)
+def epoch_order(count: int, epoch: int, seed: int) -> Tensor:
+    """In which order a pass visits the images: int64 (count,)."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed((seed << 32) + epoch))
+
+
+def make_optimizer(network: nn.Module, hp: Hyperparameters) -> torch.optim.Optimizer:
+    """The optimizer by its name; fused where PyTorch has it, one pass over the weights instead of several."""
+    parameters, decay = list(network.parameters()), hp.weight_decay
+    if hp.optimizer == "adam":
+        return torch.optim.AdamW(parameters, hp.lr, weight_decay=decay, fused=True)
+    if hp.optimizer == "sgd":
+        # AdamW's decay is lr * weight_decay a step; SGD's learning rate is some 50 times Adam's.
+        return torch.optim.SGD(
+            parameters,
+            hp.lr,
+            hp.momentum,
+            weight_decay=decay / 50,
+            nesterov=hp.momentum > 0,
+            fused=True,
+        )
+    if hp.optimizer == "rmsprop":
+        return torch.optim.RMSprop(parameters, hp.lr, weight_decay=decay / 50, foreach=True)
+    raise ValueError(f"optimizer = {hp.optimizer!r}, but it is one of adam, rmsprop, sgd")
+
+
+def in_parallel(network: nn.Module, processes: int) -> nn.Module:
+    """The network as a training step calls it."""
+    parallel = DistributedDataParallel(network) if processes > 1 else network
+    if next(network.parameters()).device.type == "cuda":
+        # CUDA graphs: launching a small network's kernels one by one takes longer than running them.
+        return torch.compile(parallel, mode="reduce-overhead")  # type: ignore[return-value]
+    return parallel
+
+
+def mean_over_processes(loss: Tensor, processes: int) -> Tensor:
+    """The loss of the whole batch from each process's share of it."""
+    if processes > 1:
+        dist.all_reduce(loss)
+        loss /= processes
+    return loss
+
+
+def state_of(network: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """All tensors that a training changes, in a fixed order."""
+    moments = [state for states in optimizer.state.values() for state in states.values() if isinstance(state, Tensor)]
+    return [*network.state_dict().values(), *moments]
+
+
+def resume(checkpoint: Checkpoint, network: nn.Module, optimizer: torch.optim.Optimizer) -> Run | None:
+    """Restore network and optimizer from a checkpoint, where a usable one is; returns how far it had come."""
+    found = checkpoint.load()
+    if found is None:
+        return None
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()  # makes the optimizer's state tensors, which the next line fills
+    with torch.no_grad():
+        checkpoint.restore(state_of(network, optimizer))
+    log.info("going on at step %d of %d", found["step"], found["steps"])
+    return Run(**found | {"history": [Report(**report) for report in found["history"]]})

@@ -1,0 +1,14 @@
+"""data/: the verified IDX files of the dataset."""
+
+from pathlib import Path
+
+from mnist_pipeline import console, download, settings
+
+
+def main() -> None:
+    params = settings.load().data
+    download.download(params.dataset, Path("data"), params.mirrors, params.source)
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -1,0 +1,27 @@
+"""Train on a few hundred real digits, in a process of its own that a test can kill: small_training.py DATA OUT [lr]"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from mnist_pipeline import console, data, train_model
+
+
+def main() -> None:
+    source, out = Path(sys.argv[1]), Path(sys.argv[2])
+    whole = data.load(source, 200, 0)
+    few = replace(whole, train=data.Examples(whole.train.images[:384], whole.train.labels[:384]))
+    train_model.train_model(
+        few,
+        {"lr": float(sys.argv[3]) if len(sys.argv) > 3 else 1e-3, "batch_size": 32, "rotation": 10.0, "epochs": 1.0},
+        {},
+        seed=0,
+        checkpoint_folder=out / "checkpoints",
+        checkpoint_seconds=0.01,
+        model_folder=out / "saved_models",
+        results_folder=out / "results",
+    )
+
+
+if __name__ == "__main__":
+    console.run(main)

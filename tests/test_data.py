@@ -1,0 +1,109 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mnist_pipeline.data import DATASETS, DESCRIPTION, FILES, DataError, hold_out, load, load_test
+
+MNIST_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+
+
+@pytest.fixture
+def copy(mnist: Path, tmp_path: Path) -> Path:
+    """A copy of MNIST whose labels and description may be damaged."""
+    for name in (*FILES, DESCRIPTION):
+        if "images" in name:
+            (tmp_path / name).symlink_to(mnist / name)
+        else:
+            (tmp_path / name).write_bytes((mnist / name).read_bytes())
+    return tmp_path
+
+
+def test_mnist_as_everyone_knows_it(mnist: Path) -> None:
+    dataset = load(mnist, 5_000, seed=0)
+    assert (dataset.name, dataset.class_names) == ("MNIST", tuple("0123456789"))
+    assert (dataset.mean, dataset.std) == (0.1307, 0.3081)
+    assert dataset.train.images.shape == (55_000, 1, 28, 28)
+    assert dataset.train.images.dtype == torch.uint8
+    assert dataset.validation.labels.shape == (5_000,)
+    assert dataset.validation.labels.dtype == torch.int64
+    test = load_test(mnist)
+    assert test.images.shape == (10_000, 1, 28, 28)
+    assert test.labels.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+def test_hold_out_is_a_partition_that_the_seed_decides(mnist: Path) -> None:
+    one, same, other = (load(mnist, 1_000, seed) for seed in (1, 1, 2))
+    assert torch.equal(one.validation.images, same.validation.images)
+    assert torch.equal(one.train.labels, same.train.labels)
+    assert not torch.equal(one.validation.labels, other.validation.labels)
+    whole, parts = load(mnist, 59_990, seed=9).validation, (one.train, one.validation)
+    ink = torch.cat([part.images.float().mean((1, 2, 3)) for part in parts])
+    assert len(whole.labels) + 10 == len(ink) == 60_000
+    assert len(set(ink.tolist())) > 20_000  # the amount of ink tells images well apart
+    assert not set(whole.images.float().mean((1, 2, 3)).tolist()) - set(ink.tolist())
+    assert sum(part.labels.bincount() for part in parts).tolist() == MNIST_COUNTS
+    assert one.validation.labels[:500].bincount().min() > 25  # the first few are a fair sample
+
+
+@pytest.mark.parametrize("validation_images", [-1, 0, 9, 59_991, 70_000])
+def test_impossible_hold_out_names_the_range(mnist: Path, validation_images: int) -> None:
+    with pytest.raises(DataError, match=rf"validation_images is {validation_images}; .* 10 to 59990 can be"):
+        load(mnist, validation_images, seed=0)
+
+
+@given(
+    sizes=st.lists(st.integers(2, 40), min_size=2, max_size=12),
+    part=st.floats(0, 1),
+    seed=st.integers(0, 2**32),
+)
+def test_every_class_is_on_both_sides_in_proportion(sizes: list[int], part: float, seed: int) -> None:
+    labels = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    count = round(len(sizes) + part * (sum(sizes) - 2 * len(sizes)))
+    held_out = (
+        labels[hold_out(labels, count, torch.Generator().manual_seed(seed))].bincount(minlength=len(sizes)).tolist()
+    )
+    assert sum(held_out) == count
+    for held, size in zip(held_out, sizes, strict=True):
+        assert 1 <= held < size
+        assert abs(held - size * count / sum(sizes)) < 3
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def change(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[1_000] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"), [(truncate, "corrupt"), (change, "corrupt"), (Path.unlink, "No such file")]
+)
+def test_damaged_file_is_named(copy: Path, damage, says: str) -> None:
+    damage(copy / "train-labels-idx1-ubyte")
+    with pytest.raises(DataError, match=f"train-labels-idx1-ubyte .*{says}"):
+        load(copy, 5_000, seed=0)
+    damage(copy / "t10k-labels-idx1-ubyte")
+    with pytest.raises(DataError, match=f"t10k-labels-idx1-ubyte .*{says}"):
+        load_test(copy)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[1]", json.dumps({"name": "MNIST"}).encode(), b"\xff\xfe"])
+def test_foreign_description_is_refused(copy: Path, content: bytes | None) -> None:
+    (copy / DESCRIPTION).unlink()
+    if content is not None:
+        (copy / DESCRIPTION).write_bytes(content)
+    with pytest.raises(DataError, match=r"dvc repro"):
+        load(copy, 5_000, seed=0)
+
+
+def test_no_digit_or_letter_is_mirrored() -> None:
+    mirrored = {name for name, known in DATASETS.items() if known.changes.flip}
+    assert mirrored == {"FashionMNIST"}
+    assert all(known.changes.reason for known in DATASETS.values())

@@ -1,0 +1,42 @@
+import torch
+
+from mnist_pipeline import model
+from mnist_pipeline.network import DigitNetwork
+
+TABLE = {
+    "conv1": [32, 28, 28],
+    "conv2_1": [64, 14, 14],
+    "conv2_2": [64, 14, 14],
+    "conv3_1": [512, 7, 7],
+    "conv3_2": [512, 7, 7],
+    "fc1": [1000],
+    "fc2": [500],
+    "output_layer": [10],
+}
+
+
+def test_every_layers_output_is_the_tables() -> None:
+    assert {row["name"]: row["output"] for row in model.layers(DigitNetwork())} == TABLE
+
+
+def test_the_parallel_convolutions_are_summed_and_the_others_follow_each_other() -> None:
+    """The forward pass again, slowly, from the table's words."""
+    torch.manual_seed(0)
+    network = DigitNetwork().eval()
+    images = torch.randint(0, 256, (3, 1, 28, 28), dtype=torch.uint8)
+    pool, relu = torch.nn.MaxPool2d(2), torch.nn.ReLU()
+    x = pool(network.conv1((images / 255 - 0.1307) / 0.3081))
+    x = pool(network.conv2_1(x) + network.conv2_2(x))
+    x = network.conv3_2(network.conv3_1(x)).reshape(3, -1)
+    expected = network.output_layer(relu(network.fc2(relu(network.fc1(x)))))
+    torch.testing.assert_close(network(images), expected)
+
+
+def test_the_images_middle_gives_logits_too() -> None:
+    network = DigitNetwork(classes=26).eval()
+    assert network(torch.zeros(2, 1, 20, 20, dtype=torch.uint8)).shape == (2, 26)
+
+
+def test_no_convolution_has_a_bias_beside_its_batchnorm() -> None:
+    names = [name for name, _ in DigitNetwork().named_parameters()]
+    assert [name for name in names if name.startswith("conv") and name.endswith("0.bias")] == []
