@@ -18,7 +18,7 @@ from mnist_pipeline.preprocessing import NothingToRead, read_digit
 Colour = tuple[int, int, int]
 
 SIDES = (28, 4000)  # pixels of a picture's longer side, log-uniform
-CANVAS = 900  # larger pictures are drawn at this side and enlarged: no camera is sharper than that at 4,000 pixels
+CANVAS = 640  # larger pictures are drawn at this side and enlarged: no camera is sharper than that at 4,000 pixels
 FIELD = 10  # the strokes are known at ten times MNIST's resolution
 LEAST_DIGIT = 20  # pixels; a smaller digit is smaller than MNIST's
 TILT = 15  # degrees to either side
@@ -70,7 +70,7 @@ class Style:
 KINDS = {
     "pen": Style(formats=("JPEG", "JPEG", "WEBP")),
     "thin pen": Style(width=(0.5, 1.1)),
-    "marker": Style(width=(3.5, 6), grain=0.03),
+    "marker": Style(width=(3.5, 6.0), grain=0.03),
     "pencil": Style(width=(0.7, 1.6), inks=PENCILS, grain=0.4),
     "ruled": Style(width=(1.0, 3.0), lines="ruled"),
     "graph": Style(width=(1.2, 3.0), lines="graph"),
@@ -80,9 +80,13 @@ KINDS = {
     "turned": Style(turned=True),
     "desk": Style(desk=True),
     "chalk": Style(width=(1.5, 3.5), inks=CHALKS, papers=BOARDS, grain=0.45),
-    "screenshot": Style((0.8, 5), BRIGHT, PALE, grain=0, camera=False, formats=("PNG", "WEBP", "GIF", "BMP", "JPEG")),
-    "dark screenshot": Style((0.8, 5), GLOWING, DARK, grain=0, camera=False, formats=("PNG", "WEBP", "GIF", "JPEG")),
-    "transparent": Style((0.8, 5), BRIGHT, grain=0, camera=False, transparent=True, formats=("PNG", "WEBP")),
+    "screenshot": Style(
+        (0.8, 5.0), BRIGHT, PALE, grain=0.0, camera=False, formats=("PNG", "WEBP", "GIF", "BMP", "JPEG")
+    ),
+    "dark screenshot": Style(
+        (0.8, 5.0), GLOWING, DARK, grain=0.0, camera=False, formats=("PNG", "WEBP", "GIF", "JPEG")
+    ),
+    "transparent": Style((0.8, 5.0), BRIGHT, grain=0.0, camera=False, transparent=True, formats=("PNG", "WEBP")),
 }
 
 
@@ -183,7 +187,7 @@ def placed(field: np.ndarray, canvas: tuple[int, int], rng: np.random.Generator)
 def drawn(ink: np.ndarray, size: float, style: Style, rng: np.random.Generator) -> np.ndarray:
     """Ink on paper, seen by a camera where the style has one: float32 (h, w, 3) 0..255."""
     height, width = ink.shape
-    picture: np.ndarray = np.full((height, width, 3), pick(style.papers, rng), np.float32)
+    picture = np.tile(tint(pick(style.papers, rng)), (height, width, 1))
     if style.camera:
         picture *= 1 + mottled(height, width, rng)[..., None]
     if style.lines:
@@ -202,7 +206,7 @@ def drawn(ink: np.ndarray, size: float, style: Style, rng: np.random.Generator) 
     picture *= light(height, width, style, rng)[..., None]
     picture *= rng.uniform(0.92, 1.05, 3).astype(np.float32)  # white balance
     picture = cv2.GaussianBlur(picture, (0, 0), 0.3 + rng.uniform(0, 0.015) * size / 2)
-    picture += rng.uniform(1, 7) * noise(height, width, rng)[..., None]
+    picture = picture + rng.uniform(1, 7) * noise(height, width, rng)[..., None]
     return np.clip(picture, 0, 255)
 
 

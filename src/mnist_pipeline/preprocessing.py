@@ -20,7 +20,7 @@ FINE = 5 * BOX  # strokes are measured and mended at five times that
 STROKE = (2.2, 4.2)  # pixels of the 20: 8 % of MNIST's training digits are thinner, 7 % thicker
 THICK, BLOB = 6.5, 10  # likewise: thicker than 99.8 % of them, thicker than all of them
 
-BLUR = 0.3
+BLUR = 0.3  # pixels, and one more for every 800 of the picture: less shows the paper's grain, more joins strokes
 FAINTEST = 0.08  # what takes less than this part of the paper's light is no ink
 NOISE_MARGIN = 4.0  # ink stands this many standard deviations of the paper's noise above it
 
@@ -178,7 +178,7 @@ def eroded(mask: np.ndarray, reach: int) -> np.ndarray:
 
 def spread(picture: np.ndarray, sheet: np.ndarray) -> np.ndarray:
     """The picture with the sheet's paper going on where the desk was."""
-    weight = cv2.erode(shrink(sheet.astype(np.float32), 64), np.ones((3, 3), np.uint8))
+    weight: np.ndarray = cv2.erode(shrink(sheet.astype(np.float32), 64), np.ones((3, 3), np.uint8))
     colour = shrink(picture, 64).astype(np.float32)
     colour = colour.reshape(*weight.shape, -1)  # (h, w, channels)
     mean = (colour * weight[..., None]).sum((0, 1)) / max(float(weight.sum()), 1e-6)
@@ -195,8 +195,8 @@ def grey(picture: np.ndarray) -> np.ndarray:
 
 def lift_ink(channel: np.ndarray, dark_ink: bool) -> np.ndarray:
     """How much of the paper's light each pixel lacks, 0 to 1, whatever the colours, the shadows and the polarity."""
-    light = channel.astype(np.float32) if dark_ink else 255 - channel.astype(np.float32)
-    light = cv2.GaussianBlur(light, (0, 0), BLUR + max(light.shape) / 800)
+    bright = channel if dark_ink else 255 - channel
+    light = cv2.GaussianBlur(bright.astype(np.float32), (0, 0), BLUR + max(bright.shape) / 800)
     ink = 1 - light / np.maximum(paper(light), 1)
     return np.clip(ink, 0, 1)
 
@@ -300,7 +300,7 @@ def traced(ink: np.ndarray, field: np.ndarray, whole: bool = False) -> tuple[np.
     digit = ink * cv2.dilate(mask, np.ones((3, 3), np.uint8))
     digit = np.pad(digit[top : top + height, left : left + width], margin)
     scale = FINE / max(width, height)
-    thinnest = max(1, round(1 / scale))  # a finer line would be lost when the digit shrinks
+    thinnest = max(1, round(0.6 / scale))  # a finer line would be lost when the digit shrinks
     strokes = resize(cv2.dilate(digit, np.ones((thinnest, thinnest), np.uint8)), scale) > level / 2
     if not strokes.any():
         raise NothingToRead("there is no ink in the picture but specks and lines")
