@@ -20,7 +20,7 @@ def run(stage: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("\nInterrupted. `dvc repro` goes on where this stopped.", file=sys.stderr)
         status = 130
-    except (ValueError, ArithmeticError, OSError) as error:
+    except (ValueError, ArithmeticError, OSError, ImportError) as error:
         if os.environ.get("MNIST_PIPELINE_DEBUG") == "1":
             traceback.print_exc()
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

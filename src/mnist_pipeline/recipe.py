@@ -13,9 +13,13 @@ CENTRED = ("MNIST", "QMNIST")  # digits within 20x20, laid with their centre of 
 
 def by_dataset(name: str) -> dict[str, float]:
     """What suits a dataset, of the hyperparameters that depend on what the images show."""
+    changes = DATASETS[name].changes
     return {
         "crop": 0.75 if name in CENTRED else 0.0,
-        "flip": 0.5 if DATASETS[name].changes.flip else 0.0,
+        "rotation": 10.0 if changes.affine else 0.0,
+        "translation": 1.0 if changes.affine else 0.0,
+        "scaling": 0.1 if changes.affine else 0.0,
+        "flip": 0.5 if changes.flip else 0.0,
     }
 
 
