@@ -137,7 +137,7 @@ def resources(workers: int) -> tuple[int, float]:
     cores = [int(node.get("CPU", 0)) for node in nodes]
     fitting = [share for share in range(1, max(cores) + 1) if sum(count // share for count in cores) >= workers]
     gpus = int(sum(node.get("GPU", 0) for node in nodes))
-    return max(fitting, default=1), 1 / -(-workers // gpus) if gpus else 0
+    return max(fitting, default=1), 1 / -(-workers // gpus) if gpus else 0.0
 
 
 def fail_stale(study: optuna.Study) -> None:
@@ -170,7 +170,8 @@ def succeeded(task: Any, failures: int, most: int) -> bool:
         ray.get(task)
         return True
     except ray.exceptions.RayError as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = lines[-1 if isinstance(error, ray.exceptions.RayTaskError) else 0]  # below its traceback; above a log
         log.warning("A worker was lost, its trial is begun again: %s", reason)
         if failures >= most:
             raise TuningError(f"{failures + 1} workers were lost and no trial came to an end: {reason}") from None
