@@ -153,11 +153,12 @@ def count_lost(study: optuna.Study, tasks: set[str]) -> int:
 
 
 def ended(tasks: list[Any]) -> list[Any]:
-    """The tasks that end within POLL seconds, at least those of one moment."""
+    """The tasks that have ended once one has, or POLL seconds are over."""
     if not tasks:
         time.sleep(POLL)
         return []
-    return ray.wait(tasks, num_returns=1, timeout=POLL, fetch_local=False)[0]
+    ray.wait(tasks, timeout=POLL, fetch_local=False)
+    return ray.wait(tasks, num_returns=len(tasks), timeout=0, fetch_local=False)[0]
 
 
 def succeeded(task: Any, failures: int, most: int) -> bool:
