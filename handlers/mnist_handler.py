@@ -1,6 +1,6 @@
 """What TorchServe runs: a picture in, the digit and its probability out. Decode, predict, encode.
 
-A request is a picture (as the body, or as the multipart field `data`), or JSON with many: {"images": ["<base64>", ...]}.
+A request is a picture, as the body or as the multipart field `data`, or JSON with many: {"images": ["<base64>", ...]}.
 It imports what travels in the archive beside it, and the framework for its metrics alone.
 """
 
@@ -144,7 +144,7 @@ def problem(status: int, error: Exception) -> Answer:
 def answers_of(probabilities: Logits, info: Answer) -> list[Answer]:
     """One answer for each row of probabilities (N, classes)."""
     names, model = info["class_names"], info["weights"]
-    rounded = probabilities.round(6).tolist()
+    rounded = probabilities.astype(float).round(6).tolist()  # float32 would be written with its rounding error
     return [
         {"digit": best, "label": names[best], "probability": row[best], "probabilities": row, "model": model}
         for best, row in zip(probabilities.argmax(1).tolist(), rounded, strict=True)
@@ -216,16 +216,17 @@ def cpus() -> int:
 
 
 def open_metrics(cache: Any) -> dict[str, Any]:
-    """The metrics of metrics.yaml that the handler fills."""
+    """The metrics of metrics.yaml that the handler fills; under other settings they are made here, and not shown."""
     kinds = {
         "mnist_batches_total": (MetricTypes.COUNTER, "count", ["Size"]),
         "mnist_errors_total": (MetricTypes.COUNTER, "count", ["Status"]),
         "mnist_latency_seconds": (MetricTypes.HISTOGRAM, "s", []),
     }
-    return {
-        name: cache.add_metric_to_cache(name, unit, labels, kind)
-        for name, (kind, unit, labels) in kinds.items()
-    }
+    metrics = {}
+    for name, (kind, unit, labels) in kinds.items():
+        known = name in cache.cache.get(kind, {})
+        metrics[name] = cache.get_metric(name, kind) if known else cache.add_metric_to_cache(name, unit, labels, kind)
+    return metrics
 
 
 def silence_all_but_metrics() -> None:

@@ -10,15 +10,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
 
-from mnist_pipeline.export import Images, Labels, choose
-from mnist_pipeline.network import DigitNetwork
+from mnist_pipeline import model
+from mnist_pipeline.export import choose
 
 MODEL_NAME = "mnist"
 INT8_FILE = "network.int8.onnx"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip can hold
 MANIFEST = "MAR-INF/MANIFEST.json"
+
+
+class ArchiveError(ValueError):
+    """torch-model-archiver refused; the message is its own."""
 
 
 def archive(
@@ -28,9 +33,9 @@ def archive(
     sources: Sequence[Path],
     destination: Path,
     *,
-    calibration: Images,
-    validation_images: Images,
-    validation_labels: Labels,
+    calibration: UInt8[Tensor, "n 1 28 28"],
+    validation_images: UInt8[Tensor, "m 1 28 28"],
+    validation_labels: Int64[Tensor, " m"],
     maximal_drop: float = 0.0005,
 ) -> dict[str, Any]:
     """Pack one trained model for TorchServe. Equal inputs give equal bytes.
@@ -41,41 +46,32 @@ def archive(
         model_config: TorchServe's settings for this model (model-config.yaml).
         sources: Python files that the handler imports; they travel byte for byte, the network's among them.
         destination: the .mar to write; it lands whole or not at all.
-        calibration: training images, uint8 (N, 1, 28, 28), from which the int8 form takes its ranges.
-        validation_images: uint8 (N, 1, 28, 28), which decide whether the int8 form is kept.
-        validation_labels: int64 (N,).
+        calibration: training images, from which the int8 form takes its ranges.
+        validation_images, validation_labels: these decide whether the int8 form is kept.
         maximal_drop: validation accuracy that the int8 form may lose, 0 to 1.
 
     Returns:
         the "serving" section of the archived model_info.json: the form that was taken, and why.
 
     Raises:
-        FileNotFoundError: an input is missing.
-        RuntimeError: torch-model-archiver failed; the message is its own.
+        ModelError: the model folder is incomplete or damaged.
+        ArchiveError: torch-model-archiver failed; the message is its own.
     """
-    info = json.loads((model_folder / "model_info.json").read_text())
+    network, info = model.load(model_folder)
     weights = model_folder / info["weights"]
     destination.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.stem}.") as name:
         folder = Path(name)
         int8 = folder / INT8_FILE
-        network = load(weights, info)
         serving = choose(network, calibration, validation_images, validation_labels, int8, maximal_drop)
-        described = folder / "model_info.json"
+        described = folder / model.INFO
         described.write_text(json.dumps(info | {"serving": serving}, indent=2) + "\n")
         extras = [described, *sources, *([int8] if int8.exists() else [])]
         packed = pack(folder, version_of(weights), weights, handler, model_config, extras)
         whole = folder / "reproducible.mar"
         rewrite(packed, whole)
-        os.replace(whole, destination)
+        whole.replace(destination)
     return serving
-
-
-def load(weights: Path, info: dict[str, Any]) -> DigitNetwork:
-    """The trained network, in fp32 on the CPU, for inference."""
-    network = DigitNetwork(len(info["class_names"]), info["normalisation"]["mean"], info["normalisation"]["std"])
-    network.load_state_dict(torch.load(weights, weights_only=True))
-    return network.eval()
 
 
 def version_of(weights: Path) -> str:
@@ -88,24 +84,24 @@ def pack(folder: Path, version: str, weights: Path, handler: Path, model_config:
     scratch, packed = folder / "scratch", folder / "packed"
     scratch.mkdir()
     packed.mkdir()
-    command = [sys.executable, "-m", "model_archiver.model_packaging", "--model-name", MODEL_NAME]
-    command += ["--version", version, "--serialized-file", weights, "--handler", handler]
-    command += ["--config-file", model_config, "--extra-files", ",".join(map(str, extras))]
-    command += ["--archive-format", "zip-store", "--export-path", packed]
+    files = {"--serialized-file": weights, "--handler": handler, "--config-file": model_config}
+    arguments = [part for option, file in files.items() for part in (option, str(file))]
+    arguments += ["--model-name", MODEL_NAME, "--version", version, "--extra-files", ",".join(map(str, extras))]
+    arguments += ["--archive-format", "zip-store", "--export-path", str(packed)]
     result = subprocess.run(
-        [str(part) for part in command],
+        [sys.executable, "-m", "model_archiver.model_packaging", *arguments],
         env=os.environ | {"TMPDIR": str(scratch)},
         capture_output=True,
         text=True,
         check=False,
     )
     if result.returncode:
-        raise RuntimeError(f"torch-model-archiver could not pack {weights}:\n{result.stdout}{result.stderr}")
+        raise ArchiveError(f"torch-model-archiver could not pack {weights}:\n{result.stdout}{result.stderr}")
     return packed / f"{MODEL_NAME}.mar"
 
 
 def rewrite(source: Path, target: Path) -> None:
-    """Copy a zip with sorted entries and fixed dates. Stored, not deflated: weights do not shrink, and it starts sooner."""
+    """Copy a zip with sorted entries and fixed dates; stored, since weights do not shrink and the server starts sooner."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
         for name in sorted(old.namelist()):
             content = old.read(name)
