@@ -101,7 +101,7 @@ def pack(folder: Path, version: str, weights: Path, handler: Path, model_config:
 
 
 def rewrite(source: Path, target: Path) -> None:
-    """Copy a zip with sorted entries and fixed dates; stored, since weights do not shrink and the server starts sooner."""
+    """Copy a zip with sorted entries and fixed dates; stored: weights do not shrink, and the server starts sooner."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
         for name in sorted(old.namelist()):
             content = old.read(name)
