@@ -51,7 +51,13 @@ class PageServer(ThreadingHTTPServer):
         try:
             super().__init__(("127.0.0.1", port), lambda *given: Page(*given, directory=str(folder)))
         except OSError as error:
-            raise OSError(f"port {port} of 127.0.0.1 is not free ({error}); take another: make demo PORT=8001") from None
+            raise OSError(
+                f"port {port} of 127.0.0.1 is not free ({error}); take another: make demo PORT=8001"
+            ) from None
+
+    def start(self) -> None:
+        """Serve until `shutdown`."""
+        Thread(target=self.serve_forever, daemon=True).start()
 
     @property
     def address(self) -> str:
@@ -79,9 +85,11 @@ def demonstrate(archive: Path, page: Path, handlers: Path, port: int = 0) -> Ite
         cors = {"cors_allowed_origin": server.address, "cors_allowed_methods": "POST"}
         with serving.running(archive, handlers, settings=cors) as running:
             server.settings = {"server": running.service.inference, "class_names": class_names(archive)}
-            Thread(target=server.serve_forever, daemon=True).start()
-            yield server.address, running
-            server.shutdown()
+            server.start()
+            try:
+                yield server.address, running
+            finally:
+                server.shutdown()
 
 
 def class_names(archive: Path) -> list[str]:
