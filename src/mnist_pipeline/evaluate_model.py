@@ -33,7 +33,7 @@ def evaluate_model(
     test = data.load_test(data_folder)
     log.info("Evaluating %s on %d test images of %s.", info["weights"], len(test.labels), info["dataset"]["name"])
     names, temperature = info["class_names"], info["temperature"]
-    logits = compute.predict(network, test.images)
+    logits = compute.predict(network, test.images, exact=True)
     metrics = evaluation.measure(logits, test.labels, temperature, names)
     if info["dataset"]["name"] == "MNIST" and len(test.labels) == 10_000:
         metrics["without_wrong_labels"] = evaluation.without_wrong_labels(logits, test.labels)
