@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFilter
 
 from mnist_pipeline import data
-from mnist_pipeline.preprocessing import NotAnImage, NothingToRead, read_digit
+from mnist_pipeline.preprocessing import NotAnImage, NothingToRead, read_digit, read_picture
 
 IMAGES = Path(__file__).parent / "images"
 
@@ -341,3 +341,21 @@ def test_damaged_files_raise_nothing_else(seed: bytes, changes: list[tuple[float
         digit = read_digit(bytes(image))
         assert digit.shape == (28, 28)
         assert digit.dtype == np.uint8
+
+
+def test_a_whole_picture_keeps_its_proportions() -> None:
+    paper = Image.new("RGB", (560, 280), "white")
+    paper.paste("black", (200, 100, 360, 180))
+    file = io.BytesIO()
+    paper.save(file, "JPEG", quality=95)
+    ink = np.argwhere(read_picture(file.getvalue()) > 127)
+    height, width = ink.max(0) - ink.min(0) + 1
+    assert (height, width) == (4, 8)
+
+
+def test_a_whole_picture_of_the_right_size_on_black_is_returned_as_it_is() -> None:
+    values = np.zeros((28, 28), np.uint8)
+    values[3:25, 2:26] = np.random.default_rng(0).integers(0, 256, (22, 24))
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, "PNG")
+    assert np.array_equal(read_picture(file.getvalue()), values)

@@ -113,9 +113,10 @@ def photograph(digit: np.ndarray, rng: np.random.Generator) -> Photograph:
         picture = np.dstack([colour, ink * 255])
     else:
         picture = drawn(ink, size, style, rng)
+    finished: np.ndarray = np.clip(picture + 0.5, 0, 255).astype(np.uint8)
     if shrink < 1:
-        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC)
-    return Photograph(encoded(np.clip(picture + 0.5, 0, 255).astype(np.uint8), style, rng), kind)
+        finished = cv2.resize(finished, (width, height), interpolation=cv2.INTER_CUBIC)
+    return Photograph(encoded(finished, style, rng), kind)
 
 
 def pick(colours: Sequence[Colour], rng: np.random.Generator) -> Colour:

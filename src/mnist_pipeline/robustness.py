@@ -69,7 +69,9 @@ def as_photographs(
         except NothingToRead:
             return taken, None
 
-    kinds, seen, samples = [], [], []
+    kinds: list[str] = []
+    seen: list[np.ndarray | None] = []
+    samples: list[Photograph] = []
     for taken, digit in tqdm(in_parallel(look, len(digits)), total=len(digits), desc="photographs", disable=None):
         kinds.append(taken.kind)
         seen.append(digit)
