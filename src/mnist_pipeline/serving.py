@@ -69,13 +69,13 @@ class Service:
     def ready(self, version: str = "") -> bool:
         """Whether an answer would come: a worker has the model loaded, and the queue has room."""
         try:
-            (state,) = self.manage("GET", f"/{MODEL}" + (f"/{version}" if version else ""), timeout=5)
+            (state,) = self.manage("GET", f"/{MODEL}" + (f"/{version}" if version else ""), timeout=5.0)
         except (ServingError, requests.RequestException):
             return False
         working = any(worker["status"] == "READY" for worker in state["workers"])
         return working and state["jobQueueStatus"]["remainingCapacity"] > 0
 
-    def send(self, method: str, url: str, api: str, *, timeout: float = 60, **options: Any) -> requests.Response:
+    def send(self, method: str, url: str, api: str, *, timeout: float = 60.0, **options: Any) -> requests.Response:
         """One HTTP request, with the token of that API."""
         headers = dict(options.pop("headers", {}))
         if api in self.tokens:
@@ -107,7 +107,7 @@ def running(
     settings: Mapping[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
     arguments: tuple[str, ...] = (),
-    seconds: float = 60,
+    seconds: float = 60.0,
 ) -> Iterator[Running]:
     """Start TorchServe on free loopback ports in a folder of its own, wait until it is ready, and stop it at the end.
 
@@ -208,7 +208,7 @@ def with_tokens(server: Running) -> Running:
 def answers(service: Service) -> bool:
     """Whether the management API answers at all."""
     try:
-        service.manage("GET", timeout=5)
+        service.manage("GET", timeout=5.0)
     except (ServingError, requests.RequestException):
         return False
     return True
