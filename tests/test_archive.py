@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import small_model
+
 from mnist_pipeline import archive, data, model
 
 

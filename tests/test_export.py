@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from mnist_pipeline import compute, data, export
 from mnist_pipeline.network import DigitNetwork
 

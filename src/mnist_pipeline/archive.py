@@ -79,13 +79,15 @@ def version_of(weights: Path) -> str:
     return weights.stem.replace("-", ".")
 
 
-def pack(folder: Path, version: str, weights: Path, handler: Path, model_config: Path, extras: Sequence[Path]) -> Path:
+def pack(
+    folder: Path, version: str, weights: Path, handler: Path, model_config: Path | None, extras: Sequence[Path]
+) -> Path:
     """Run torch-model-archiver; its archive's path. It clears $TMPDIR/<model name>, so it gets a TMPDIR of its own."""
     scratch, packed = folder / "scratch", folder / "packed"
     scratch.mkdir()
     packed.mkdir()
     files = {"--serialized-file": weights, "--handler": handler, "--config-file": model_config}
-    arguments = [part for option, file in files.items() for part in (option, str(file))]
+    arguments = [part for option, file in files.items() if file for part in (option, str(file))]
     arguments += ["--model-name", MODEL_NAME, "--version", version, "--extra-files", ",".join(map(str, extras))]
     arguments += ["--archive-format", "zip-store", "--export-path", str(packed)]
     result = subprocess.run(

@@ -28,7 +28,7 @@ class RolloutError(ValueError):
 
 
 def roll_out(
-    service: Service, archive: Path, model_store: Path, digits: Mapping[str, bytes], *, seconds: float = 60
+    service: Service, archive: Path, model_store: Path, digits: Mapping[str, bytes], *, seconds: float = 60.0
 ) -> str:
     """Serve a new archive in place of the present one, without a request failing.
 

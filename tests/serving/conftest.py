@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mnist_pipeline import serving
 from small_model import HANDLERS
+
+from mnist_pipeline import serving
 
 
 @pytest.fixture(scope="session")
