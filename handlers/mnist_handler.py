@@ -117,7 +117,7 @@ def decode(row: dict[str, Any]) -> tuple[list[Item], bool]:
 def pictures_in(value: Any) -> list[str]:
     """The base64 strings of a JSON request. Raises ValueError where it has another shape."""
     try:
-        content = value if isinstance(value, dict | list) else json.loads(value)
+        content: Any = value if isinstance(value, dict | list) else json.loads(value)
         pictures = content["images"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f'not the JSON that is understood here, {{"images": ["<base64>", ...]}}: {error!r}') from None

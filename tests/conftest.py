@@ -2,9 +2,14 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from jaxtyping import install_import_hook
+
+if TYPE_CHECKING:
+    from mnist_pipeline import data
+    from mnist_pipeline.network import DigitNetwork
 
 # Where two processes share the cores, OpenMP threads that spin while they wait take them from each other.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -24,3 +29,43 @@ def mnist(request: pytest.FixtureRequest) -> Path:
     except data.DataError:
         download.download("MNIST", folder, [str(ROOT / "data")])
     return folder
+
+
+@pytest.fixture(scope="session")
+def digits(mnist: Path) -> "data.Dataset":
+    """Real digits, the last 1,000 of the training images held out."""
+    from mnist_pipeline import data
+
+    return data.load(mnist, 1000, 0)
+
+
+@pytest.fixture(scope="session")
+def trained(digits: "data.Dataset") -> "DigitNetwork":
+    """A network that reads most digits."""
+    import small_model
+
+    return small_model.train(digits)
+
+
+@pytest.fixture(scope="session")
+def saved(trained: "DigitNetwork", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its model folder."""
+    import small_model
+
+    return small_model.save(tmp_path_factory.mktemp("model"), trained)
+
+
+@pytest.fixture(scope="session")
+def int8_archive(saved: Path, digits: "data.Dataset", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its archive, with the int8 form at any price."""
+    import small_model
+
+    return small_model.pack(tmp_path_factory.mktemp("int8"), saved, digits, maximal_drop=1.0)
+
+
+@pytest.fixture(scope="session")
+def plain_archive(saved: Path, digits: "data.Dataset", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its archive, without the int8 form."""
+    import small_model
+
+    return small_model.pack(tmp_path_factory.mktemp("plain"), saved, digits, maximal_drop=-1.0)

@@ -79,13 +79,15 @@ def version_of(weights: Path) -> str:
     return weights.stem.replace("-", ".")
 
 
-def pack(folder: Path, version: str, weights: Path, handler: Path, model_config: Path, extras: Sequence[Path]) -> Path:
+def pack(
+    folder: Path, version: str, weights: Path, handler: Path, model_config: Path | None, extras: Sequence[Path]
+) -> Path:
     """Run torch-model-archiver; its archive's path. It clears $TMPDIR/<model name>, so it gets a TMPDIR of its own."""
     scratch, packed = folder / "scratch", folder / "packed"
     scratch.mkdir()
     packed.mkdir()
     files = {"--serialized-file": weights, "--handler": handler, "--config-file": model_config}
-    arguments = [part for option, file in files.items() for part in (option, str(file))]
+    arguments = [part for option, file in files.items() if file for part in (option, str(file))]
     arguments += ["--model-name", MODEL_NAME, "--version", version, "--extra-files", ",".join(map(str, extras))]
     arguments += ["--archive-format", "zip-store", "--export-path", str(packed)]
     result = subprocess.run(
@@ -101,7 +103,7 @@ def pack(folder: Path, version: str, weights: Path, handler: Path, model_config:
 
 
 def rewrite(source: Path, target: Path) -> None:
-    """Copy a zip with sorted entries and fixed dates; stored, since weights do not shrink and the server starts sooner."""
+    """Copy a zip with sorted entries and fixed dates; stored: weights do not shrink, and the server starts sooner."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
         for name in sorted(old.namelist()):
             content = old.read(name)

