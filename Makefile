@@ -23,10 +23,31 @@ repro: setup ## the whole pipeline: download, tune, train, evaluate, archive
 test: setup ## every test
 	$(ACTIVATE) && pytest
 
+bench-train: setup ## training speed: the plain PyTorch way and ours, in turn
+	$(ACTIVATE) && python benchmarks/bench_train.py
+
+bench-accuracy: setup ## seconds of training to 99.28 % on the test images, three seeds
+	$(ACTIVATE) && python benchmarks/bench_accuracy.py
+
+bench-serve: setup ## serving speed against a FastAPI app and a stock TorchServe (wants wrk, fastapi and uvicorn)
+	$(ACTIVATE) && python benchmarks/bench_serve.py
+
+bench-tune: setup ## what coordinating 1 to 16 workers costs (wants the extra `distributed`)
+	$(ACTIVATE) && python benchmarks/bench_tune.py
+
+rollout: setup ## replace the model that a running TorchServe serves, without downtime
+	$(ACTIVATE) && python -m mnist_pipeline.rollout
+
+demo: setup ## a page to draw digits on, and the server behind it
+	$(ACTIVATE) && python -m mnist_pipeline.demo
+
+report: setup ## results/report.html: one file about the model in saved_models/
+	$(ACTIVATE) && python -m mnist_pipeline.report
+
 lint: setup ## ruff (lint and format) and mypy
 	$(ACTIVATE) && ruff check . && ruff format --check . && mypy
 
 clean: ## remove the environment, results of tests and caches; models, data and studies stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup repro test lint clean
+.PHONY: help setup repro test bench-train bench-accuracy bench-serve bench-tune rollout demo report lint clean
