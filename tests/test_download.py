@@ -25,7 +25,7 @@ from torchvision import datasets
 
 from mnist_pipeline import download as module
 from mnist_pipeline.data import DATASETS, DESCRIPTION, FILES, DataError, describe, load, load_test
-from mnist_pipeline.download import SHA256, download, shrink, torchvision_resources
+from mnist_pipeline.download import SHA256, download, torchvision_resources
 
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody listens
@@ -417,30 +417,3 @@ def test_unfit_folder_says_why(tmp_path: Path, files: list[str] | None, says: st
         download("folder", tmp_path / "data", source_folder=source)
     assert not (tmp_path / "data").exists()
     assert_alone(tmp_path / "data")
-
-
-def test_shrink_keeps_proportions() -> None:
-    paper = Image.new("RGB", (560, 280), "white")
-    paper.paste("black", (200, 100, 360, 180))
-    file = io.BytesIO()
-    paper.save(file, "JPEG", quality=95)
-    ink = np.argwhere(shrink(file.getvalue()) > 127)
-    height, width = ink.max(0) - ink.min(0) + 1
-    assert (height, width) == (4, 8)
-
-
-def test_reader_of_images_can_be_another(tmp_path: Path) -> None:
-    save(
-        torch.randint(0, 256, (6, 1, 28, 28), dtype=torch.uint8),
-        torch.arange(2).repeat(3),
-        tmp_path / "source",
-        ink_on_paper,
-    )
-    patterns = iter(range(1, 7))
-    download("folder", tmp_path / "data", (), tmp_path / "source", lambda _: np.full((28, 28), next(patterns), "u1"))
-    values = {
-        *load(tmp_path / "data", 2, 0).train.images.unique().tolist(),
-        *load_test(tmp_path / "data").images.unique().tolist(),
-    }
-    assert values <= set(range(1, 7))
-    assert len(values) == 4

@@ -47,7 +47,45 @@ def test_a_number_as_dvc_writes_it_is_a_number(tmp_path: Path) -> None:
         ("tune__search_space__lr", {"type": "float", "low": 0.0, "high": 0.1, "log": True}, "begins above 0"),
         ("tune__search_space__lr", {"type": "flaot", "low": 0.0, "high": 0.1}, "tune.search_space.lr"),
         ("tune__search_space__speed", {"type": "int", "low": 1, "high": 2}, "search_space.speed cannot be tuned"),
+        (
+            "tune__search_space__lr",
+            {"type": "float", "low": 0.0, "high": 0.1},
+            "search_space.lr: 0.0: Input should be gr",
+        ),
+        ("tune__search_space__lr", {"type": "float", "low": 1e-3}, "tune.search_space.lr.high is missing"),
+        ("tune__search_space__lr", {"type": "float", "low": "a", "high": 0.1}, "tune.search_space.lr.low = 'a': Input"),
+        (
+            "tune__search_space__lr",
+            {"type": "float", "low": 0.1, "high": 1, "lgo": True},
+            "search_space.lr.lgo is unknown",
+        ),
+        ("tune__search_space__lr", {"low": 0.1, "high": 1.0}, "tune.search_space.lr.type is missing; it is one of cat"),
+        (
+            "tune__search_space__lr",
+            {"type": "flaot"},
+            "tune.search_space.lr.type = 'flaot' is none of categorical, int",
+        ),
+        ("tune__search_space__lr", [0.1, 1.0], "tune.search_space.lr = [0.1, 1.0]: "),
+        (
+            "tune__search_space__optimizer__choices",
+            ["adamm"],
+            "search_space.optimizer: 'adamm': Input should be 'adam'",
+        ),
+        ("tune__search_space__batch_size__choices", [], "tune.search_space.batch_size.choices = []: "),
+        (
+            "tune__search_space__momentum__when",
+            {"optimiser": ["sgd"]},
+            "momentum.when: optimiser is not asked before mo",
+        ),
+        (
+            "tune__search_space__momentum__when",
+            {"optimizer": ["sdg"]},
+            "when.optimizer = 'sdg' is none of its choices, ",
+        ),
+        ("tune__search_space__lr__step", 0.1, "log and step exclude each other"),
         ("tune__first", [{"momentun": 0.9}], "first: momentun is not in search_space"),
+        ("tune__first", [{"lr": 0.9}], "first: lr = 0.9 is not within 0.0001 to 0.3"),
+        ("tune__first", [{"batch_size": 48}], "first: batch_size = 48 is none of its choices, 32, 64, 128, 256"),
     ],
 )
 def test_a_mistake_is_said_with_its_key_and_what_is_allowed(tmp_path: Path, key: str, value: object, says: str) -> None:

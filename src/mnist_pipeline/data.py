@@ -41,18 +41,21 @@ UNKNOWN = Changes(
 
 
 class Known(NamedTuple):
+    """What is known beforehand about a dataset."""
+
     class_names: tuple[str, ...]
     changes: Changes
+    reader: str = "handwriting"  # how a picture that is sent becomes 28x28: preprocessing.READERS
 
 
 DATASETS = {
     "MNIST": Known(DIGITS, HANDWRITING),
-    "FashionMNIST": Known(GARMENTS, CLOTHES),
+    "FashionMNIST": Known(GARMENTS, CLOTHES, "picture"),
     "KMNIST": Known(KUZUSHIJI, HANDWRITING),
     "QMNIST": Known(DIGITS, HANDWRITING),
     "EMNIST-digits": Known(DIGITS, HANDWRITING),
     "EMNIST-letters": Known(LETTERS, HANDWRITING),
-    "folder": Known((), UNKNOWN),  # the classes are its sub-folders
+    "folder": Known((), UNKNOWN, "picture"),  # the classes are its sub-folders
 }
 
 

@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import io
 import json
 import logging
 import os
@@ -12,7 +11,7 @@ import subprocess
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -21,10 +20,10 @@ import numpy as np
 import requests
 import torch
 from jaxtyping import Integer, UInt8
-from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from mnist_pipeline.data import DATASETS, DESCRIPTION, FILES, DataError, check, hold_out, read_idx
+from mnist_pipeline.preprocessing import NotAnImage, read_picture
 
 # Of the plain files, in the order of FILES. Fashion-MNIST's are of Debian's dataset-fashion-mnist, whose compressed
 # streams have, under their original gzip headers, the MD5 sums that torchvision expects.
@@ -47,7 +46,6 @@ TIMEOUT = (5, 30)  # seconds to connect, and between two reads
 TEST_PART = 1 / 7  # of a folder that has no test images of its own; MNIST's proportion
 
 log = logging.getLogger(__name__)
-ReadImage = Callable[[bytes], np.ndarray]
 
 
 class Arrays(NamedTuple):
@@ -64,7 +62,6 @@ def download(
     folder: str | Path,
     mirrors: Sequence[str] = (),
     source_folder: str | Path | None = None,
-    read_image: ReadImage | None = None,
 ) -> str:
     """Put a dataset into a folder: FILES and dataset.json, verified, whole or not at all.
 
@@ -78,7 +75,6 @@ def download(
         folder: is replaced; must hold nothing but an earlier dataset.
         mirrors: tried first.
         source_folder: for "folder": one sub-folder of images per class, or train/ and test/ with such sub-folders.
-        read_image: for "folder": encoded image -> uint8 (28, 28), ink 255 on paper 0; by default `shrink`.
 
     Returns:
         The source that served.
@@ -91,7 +87,7 @@ def download(
     with landing(Path(folder)) as unfinished:
         if name == "folder":
             source = str(source_folder)
-            class_names, arrays = read_folder(Path(source).expanduser(), read_image or shrink)
+            class_names, arrays = read_folder(Path(source).expanduser())
         else:
             class_names = DATASETS[name].class_names
             arrays, source = fetch_published(name, mirrors, unfinished / "downloads")
@@ -263,25 +259,25 @@ def decompress(content: bytes) -> bytes:
 # A folder of images per class
 
 
-def read_folder(source: Path, read_image: ReadImage) -> tuple[tuple[str, ...], Arrays]:
+def read_folder(source: Path) -> tuple[tuple[str, ...], Arrays]:
     """Class names and images of a folder; without train/ and test/ in it, TEST_PART of each class becomes the test."""
     parts = {path.name for path in visible(source)}
     if not {"train", "test"} <= parts:
-        names, images, labels = read_classes(source, read_image, least=3)  # one to train, one to validate, one to test
+        names, images, labels = read_classes(source, least=3)  # one to train, one to validate, one to test
         count = max(len(names), round(len(labels) * TEST_PART))
         test = hold_out(torch.tensor(labels), count, torch.Generator().manual_seed(0)).numpy()
         return names, Arrays(images[~test], labels[~test], images[test], labels[test])
     if len(parts) > 2:
         raise DataError(f"{source} has {min(parts - {'train', 'test'})!r} beside train and test; it would not be used")
-    names, images, labels = read_classes(source / "train", read_image, least=2)
-    test_names, test_images, test_labels = read_classes(source / "test", read_image, least=1)
+    names, images, labels = read_classes(source / "train", least=2)
+    test_names, test_images, test_labels = read_classes(source / "test", least=1)
     if names != test_names:
         raise DataError(f"{source}: train and test differ in their classes: {sorted({*names} ^ {*test_names})}")
     return names, Arrays(images, labels, test_images, test_labels)
 
 
 def read_classes(
-    folder: Path, read_image: ReadImage, least: int
+    folder: Path, least: int
 ) -> tuple[tuple[str, ...], UInt8[np.ndarray, "n 28 28"], Integer[np.ndarray, " n"]]:
     """Names, images and labels of the sub-folders, each with at least so many images."""
     classes = {path.name: visible(path) for path in visible(folder) if path.is_dir()}
@@ -293,8 +289,8 @@ def read_classes(
     images, unreadable = [], []
     for path in tqdm([path for paths in classes.values() for path in paths], desc=folder.name, disable=None):
         try:
-            images.append(read_image(path.read_bytes()))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # all of them Pillow's
+            images.append(read_picture(path.read_bytes()))
+        except (OSError, NotAnImage) as error:
             unreadable.append(f"{path}: {error}")
     if unreadable:
         raise DataError("\n  ".join((f"{len(unreadable)} files are no readable images:", *unreadable[:10])))
@@ -308,14 +304,3 @@ def visible(folder: Path) -> list[Path]:
     except OSError as error:
         raise DataError(f"{folder} is no folder of images ({error.strerror})") from error
     return sorted(paths, key=lambda path: [int(x) if x.isdecimal() else x for x in re.split(r"(\d+)", path.name)])
-
-
-def shrink(image: bytes) -> UInt8[np.ndarray, "28 28"]:
-    """An encoded image, made square by its border's grey, scaled to 28x28; inverted where that border is bright."""
-    with Image.open(io.BytesIO(image)) as encoded:
-        upright = ImageOps.exif_transpose(encoded).convert("RGBA")
-    grey = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright).convert("L")
-    pixels = np.asarray(grey)
-    border = int(np.median(np.concatenate((pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))))
-    small = np.asarray(ImageOps.pad(grey, (28, 28), Image.Resampling.LANCZOS, color=border))
-    return 255 - small if border > 127 else small

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mnist_pipeline import compute, data, evaluation, files, model, pictures
+from mnist_pipeline import compute, data, evaluation, files, model, pictures, robustness
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +29,21 @@ def evaluate_model(
         The content of metrics.json.
     """
     network, info = model.load(model_folder)
+    network.to(compute.best_device())
     test = data.load_test(data_folder)
     log.info("Evaluating %s on %d test images of %s.", info["weights"], len(test.labels), info["dataset"]["name"])
     names, temperature = info["class_names"], info["temperature"]
-    logits = compute.predict(network.to(compute.best_device()), test.images)
+    logits = compute.predict(network, test.images, exact=True)
     metrics = evaluation.measure(logits, test.labels, temperature, names)
     if info["dataset"]["name"] == "MNIST" and len(test.labels) == 10_000:
         metrics["without_wrong_labels"] = evaluation.without_wrong_labels(logits, test.labels)
-    answers = logits.argmax(1)
+    if info["reader"] == "handwriting":
+        metrics["as_files"] = robustness.as_files(network, test)
+        if photographs:
+            sheet = results_folder / "plots" / "photographs.png"
+            taken = robustness.as_photographs(network, test, temperature, photographs, seed, sheet)
+            metrics["as_photographs"] = taken
+            log.info("As photographs: accuracy %.2f %%, on %d.", 100 * taken["accuracy"], taken["photographs"])
     files.write_json(results_folder / "metrics.json", metrics)
     draw(results_folder / "plots", logits, test, temperature, names, mistakes)
     log.info(
@@ -45,7 +52,7 @@ def evaluate_model(
         100 * metrics["accuracy"],
         100 * metrics["accuracy_low"],
         100 * metrics["accuracy_high"],
-        int((answers != test.labels).sum()),
+        metrics["errors"],
         metrics["calibration_error"],
     )
     return metrics

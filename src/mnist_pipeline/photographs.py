@@ -18,7 +18,7 @@ from mnist_pipeline.preprocessing import NothingToRead, read_digit
 Colour = tuple[int, int, int]
 
 SIDES = (28, 4000)  # pixels of a picture's longer side, log-uniform
-CANVAS = 900  # larger pictures are drawn at this side and enlarged: no camera is sharper than that at 4,000 pixels
+CANVAS = 640  # larger pictures are drawn at this side and enlarged: no camera is sharper than that at 4,000 pixels
 FIELD = 10  # the strokes are known at ten times MNIST's resolution
 LEAST_DIGIT = 20  # pixels; a smaller digit is smaller than MNIST's
 TILT = 15  # degrees to either side
@@ -70,7 +70,7 @@ class Style:
 KINDS = {
     "pen": Style(formats=("JPEG", "JPEG", "WEBP")),
     "thin pen": Style(width=(0.5, 1.1)),
-    "marker": Style(width=(3.5, 6), grain=0.03),
+    "marker": Style(width=(3.5, 6.0), grain=0.03),
     "pencil": Style(width=(0.7, 1.6), inks=PENCILS, grain=0.4),
     "ruled": Style(width=(1.0, 3.0), lines="ruled"),
     "graph": Style(width=(1.2, 3.0), lines="graph"),
@@ -80,9 +80,13 @@ KINDS = {
     "turned": Style(turned=True),
     "desk": Style(desk=True),
     "chalk": Style(width=(1.5, 3.5), inks=CHALKS, papers=BOARDS, grain=0.45),
-    "screenshot": Style((0.8, 5), BRIGHT, PALE, grain=0, camera=False, formats=("PNG", "WEBP", "GIF", "BMP", "JPEG")),
-    "dark screenshot": Style((0.8, 5), GLOWING, DARK, grain=0, camera=False, formats=("PNG", "WEBP", "GIF", "JPEG")),
-    "transparent": Style((0.8, 5), BRIGHT, grain=0, camera=False, transparent=True, formats=("PNG", "WEBP")),
+    "screenshot": Style(
+        (0.8, 5.0), BRIGHT, PALE, grain=0.0, camera=False, formats=("PNG", "WEBP", "GIF", "BMP", "JPEG")
+    ),
+    "dark screenshot": Style(
+        (0.8, 5.0), GLOWING, DARK, grain=0.0, camera=False, formats=("PNG", "WEBP", "GIF", "JPEG")
+    ),
+    "transparent": Style((0.8, 5.0), BRIGHT, grain=0.0, camera=False, transparent=True, formats=("PNG", "WEBP")),
 }
 
 
@@ -105,17 +109,22 @@ def photograph(digit: np.ndarray, rng: np.random.Generator) -> Photograph:
     canvas = max(1, round(width * shrink)), max(1, round(height * shrink))
     ink, size = placed(strokes(digit, rng.uniform(*style.width)), canvas, rng)  # (h, w) 0..1
     if style.transparent:
-        colour = np.broadcast_to(np.float32(pick(style.inks, rng)), (*ink.shape, 3))
+        colour = np.broadcast_to(tint(pick(style.inks, rng)), (*ink.shape, 3))
         picture = np.dstack([colour, ink * 255])
     else:
         picture = drawn(ink, size, style, rng)
+    finished: np.ndarray = np.clip(picture + 0.5, 0, 255).astype(np.uint8)
     if shrink < 1:
-        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC)
-    return Photograph(encoded(np.clip(picture + 0.5, 0, 255).astype(np.uint8), style, rng), kind)
+        finished = cv2.resize(finished, (width, height), interpolation=cv2.INTER_CUBIC)
+    return Photograph(encoded(finished, style, rng), kind)
 
 
 def pick(colours: Sequence[Colour], rng: np.random.Generator) -> Colour:
-    return colours[rng.integers(len(colours))]
+    return colours[int(rng.integers(len(colours)))]
+
+
+def tint(colour: Colour) -> np.ndarray:
+    return np.array(colour, np.float32)
 
 
 def strokes(digit: np.ndarray, width: float) -> np.ndarray:
@@ -156,10 +165,10 @@ def topology(shape: np.ndarray) -> tuple[int, int]:
 
 
 def placed(field: np.ndarray, canvas: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """The strokes somewhere on the canvas (width, height), of some size, tilted: ink float32 (h, w) 0..1, size in pixels."""
+    """The strokes somewhere on the canvas (width, height), tilted: ink, float32 (h, w) 0..1, and its size in pixels."""
     width, height = canvas
     left, top, wide, high = cv2.boundingRect((field > 0).astype(np.uint8))
-    corners = np.float32([[-wide, -high], [wide, -high], [wide, high], [-wide, high]]) / 2
+    corners = np.array([[-wide, -high], [wide, -high], [wide, high], [-wide, high]]) / 2
     angle = np.deg2rad(rng.uniform(-TILT, TILT))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     turn = turn @ np.array([[1, rng.normal(0, 0.05)], [0, rng.uniform(0.95, 1.05)]])  # seen from a little aside
@@ -179,8 +188,7 @@ def placed(field: np.ndarray, canvas: tuple[int, int], rng: np.random.Generator)
 def drawn(ink: np.ndarray, size: float, style: Style, rng: np.random.Generator) -> np.ndarray:
     """Ink on paper, seen by a camera where the style has one: float32 (h, w, 3) 0..255."""
     height, width = ink.shape
-    picture = np.empty((height, width, 3), np.float32)
-    picture[:] = pick(style.papers, rng)
+    picture = np.tile(tint(pick(style.papers, rng)), (height, width, 1))
     if style.camera:
         picture *= 1 + mottled(height, width, rng)[..., None]
     if style.lines:
@@ -190,7 +198,7 @@ def drawn(ink: np.ndarray, size: float, style: Style, rng: np.random.Generator) 
         tooth = cv2.GaussianBlur(noise(height, width, rng), (0, 0), max(0.6, size / 150))
         tooth = tooth / (tooth.std() + 1e-6)
         pressed = ink * np.clip(1 - style.grain * (0.5 + tooth), 0, 1)
-    colour = np.float32(pick(style.inks, rng))
+    colour = tint(pick(style.inks, rng))
     picture += pressed[..., None] * (colour - picture)
     if not style.camera:
         return picture
@@ -199,7 +207,7 @@ def drawn(ink: np.ndarray, size: float, style: Style, rng: np.random.Generator) 
     picture *= light(height, width, style, rng)[..., None]
     picture *= rng.uniform(0.92, 1.05, 3).astype(np.float32)  # white balance
     picture = cv2.GaussianBlur(picture, (0, 0), 0.3 + rng.uniform(0, 0.015) * size / 2)
-    picture += rng.uniform(1, 7) * noise(height, width, rng)[..., None]
+    picture = picture + rng.uniform(1, 7) * noise(height, width, rng)[..., None]
     return np.clip(picture, 0, 255)
 
 
@@ -222,7 +230,7 @@ def ruled(picture: np.ndarray, size: float, lines: str, rng: np.random.Generator
     across, down = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
     spacing = max(6, size / (rng.uniform(0.6, 1.8) if lines == "ruled" else rng.uniform(1.2, 4)))
     thick = max(0.6, spacing * rng.uniform(0.015, 0.04))
-    colour = np.float32(pick(((130, 170, 220), (150, 150, 160), (150, 200, 190), (190, 160, 200)), rng))
+    colour = tint(pick(((130, 170, 220), (150, 150, 160), (150, 200, 190), (190, 160, 200)), rng))
     strength = rng.uniform(0.4, 0.9)
     for along in (down,) if lines == "ruled" else (down, across):
         distance = np.abs((along + rng.uniform(0, spacing)) % spacing - spacing / 2)
@@ -242,10 +250,10 @@ def on_desk(picture: np.ndarray, ink: np.ndarray, rng: np.random.Generator) -> N
     x0, y0 = (x0 if edge[0] else -far), (y0 if edge[1] else -far)
     x1, y1 = (x1 if edge[2] else far), (y1 if edge[3] else far)
     corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]) + rng.uniform(-slack, slack, (4, 2))
-    sheet = np.zeros((height, width), np.float32)
+    sheet: np.ndarray = np.zeros((height, width), np.float32)
     cv2.fillConvexPoly(sheet, corners.round().astype(np.int32), 1.0)
     sheet = cv2.GaussianBlur(sheet, (0, 0), 0.5 + max(height, width) / 800)
-    wood = np.float32(pick(DESKS, rng)) * (1 + 0.1 * cv2.resize(noise(40, 3, rng), (width, height)))[..., None]
+    wood = tint(pick(DESKS, rng)) * (1 + 0.1 * cv2.resize(noise(40, 3, rng), (width, height)))[..., None]
     picture += (1 - sheet)[..., None] * (wood - picture)
 
 
@@ -278,14 +286,12 @@ def encoded(picture: np.ndarray, style: Style, rng: np.random.Generator) -> byte
     file = io.BytesIO()
     image = Image.fromarray(np.ascontiguousarray(picture))
     name = style.formats[rng.integers(len(style.formats))]
-    options: dict[str, object] = {
-        "JPEG": {"quality": int(rng.integers(30, 96)), "exif": exif},
-        "WEBP": {"quality": int(rng.integers(40, 96)), "method": 0},
-        "PNG": {"compress_level": 1},
-        "GIF": {},
-        "BMP": {},
-    }[name]
-    image.save(file, name, **options)
+    if name == "PNG":
+        image.save(file, name, compress_level=1)
+    elif name in ("JPEG", "WEBP"):
+        image.save(file, name, quality=int(rng.integers(30, 96)), exif=exif, method=0)
+    else:
+        image.save(file, name)
     return file.getvalue()
 
 

@@ -9,9 +9,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    TypeAdapter,
     ValidationError,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 
 class SettingsError(ValueError):
@@ -94,6 +96,7 @@ class FloatRange(Range):
     when: dict[str, list[str | int | float | bool]] | None = None
 
 
+KINDS: dict[str, type[Section]] = {"categorical": Categorical, "int": IntRange, "float": FloatRange}
 Parameter = Annotated[Categorical | IntRange | FloatRange, Field(discriminator="type")]
 # What a search space may hold: the fields of `Train` that say how to learn, not how long.
 TUNABLE = (
@@ -128,17 +131,26 @@ class Tune(Section):
     first: list[dict[str, str | int | Real | bool]]
 
     @model_validator(mode="after")
-    def names_are_known(self) -> "Tune":
-        asked: list[str] = []
+    def space_is_possible(self) -> "Tune":
+        asked: dict[str, Parameter] = {}
         for name, parameter in self.search_space.items():
+            place = f"search_space.{name}"
             if name not in TUNABLE:
-                raise ValueError(f"search_space.{name} cannot be tuned; what can: {', '.join(TUNABLE)}")
-            if unknown := set(parameter.when or {}) - set(asked):
-                raise ValueError(f"search_space.{name}.when: {', '.join(unknown)} is not asked before {name}")
-            asked.append(name)
-        for values in self.first:
-            if unknown := set(values) - set(asked):
-                raise ValueError(f"first: {', '.join(unknown)} is not in search_space ({', '.join(asked)})")
+                raise ValueError(f"{place} cannot be tuned; what can: {', '.join(TUNABLE)}")
+            ends = parameter.choices if isinstance(parameter, Categorical) else [parameter.low, parameter.high]
+            for value in ends:
+                check(place, value, Train.model_fields[name])
+            for other, values in (parameter.when or {}).items():
+                if other not in asked:
+                    raise ValueError(f"{place}.when: {other} is not asked before {name}")
+                for value in values:
+                    check_possible(f"{place}.when.{other}", value, asked[other])
+            asked[name] = parameter
+        for point in self.first:
+            for name, value in point.items():
+                if name not in asked:
+                    raise ValueError(f"first: {name} is not in search_space ({', '.join(asked)})")
+                check_possible(f"first: {name}", value, asked[name])
         return self
 
 
@@ -160,6 +172,23 @@ class Train(Section):
     seed: int = Field(ge=0)
     processes: int = Field(ge=1, le=64)
     checkpoint_seconds: Real = Field(ge=0, le=86_400)
+
+
+def check(place: str, value: Any, field: FieldInfo) -> None:
+    """Hold a value to a field's type and range."""
+    try:
+        TypeAdapter(field.rebuild_annotation(), config=Section.model_config).validate_python(value)
+    except ValidationError as error:
+        raise ValueError(f"{place}: {value!r}: {error.errors()[0]['msg']}") from error
+
+
+def check_possible(place: str, value: Any, parameter: Parameter) -> None:
+    """Hold a value to what a parameter of the search space can be."""
+    if isinstance(parameter, Categorical):
+        if value not in parameter.choices:
+            raise ValueError(f"{place} = {value!r} is none of its choices, {', '.join(map(str, parameter.choices))}")
+    elif isinstance(value, str | bool) or not parameter.low <= value <= parameter.high:
+        raise ValueError(f"{place} = {value!r} is not within {parameter.low} to {parameter.high}")
 
 
 class Evaluate(Section):
@@ -200,18 +229,24 @@ def load(path: Path = Path("params.yaml")) -> Settings:
 
 def explain(path: Path, mistake: Any) -> str:
     """One of pydantic's mistakes as a line: key, value, what is allowed."""
-    key = ".".join(str(part) for part in mistake["loc"])
-    value, rule = mistake["input"], mistake["msg"].removeprefix("Value error, ")
+    place = [str(part) for part in mistake["loc"]]
+    kind = place.pop(3) if place[1:2] == ["search_space"] and len(place) > 3 else None  # pydantic adds the `type`
+    key, value, rule = ".".join(place), mistake["input"], mistake["msg"].removeprefix("Value error, ")
     if mistake["type"] == "extra_forbidden":
-        known = Settings.model_fields if len(mistake["loc"]) == 1 else section_fields(mistake["loc"][0])
-        return f"{path}: {key} is unknown; known here: {', '.join(known)}"
+        return f"{path}: {key} is unknown; known here: {', '.join(fields_beside(place, kind))}"
     if mistake["type"] == "missing":
         return f"{path}: {key} is missing"
+    if mistake["type"] == "union_tag_not_found":
+        return f"{path}: {key}.type is missing; it is one of {', '.join(KINDS)}"
+    if mistake["type"] == "union_tag_invalid":
+        return f"{path}: {key}.type = {mistake['ctx']['tag']!r} is none of {', '.join(KINDS)}"
     if isinstance(value, dict):
         return f"{path}: {key}: {rule}"
     return f"{path}: {key} = {value!r}: {rule}"
 
 
-def section_fields(name: str) -> Any:
-    """The keys that a section of params.yaml may have."""
-    return Settings.model_fields[name].annotation.model_fields  # type: ignore[union-attr]
+def fields_beside(place: list[str], kind: str | None) -> Any:
+    """The keys that may stand where an unknown one does; `kind` is that of a parameter of the search space."""
+    if kind:
+        return KINDS[kind].model_fields
+    return Settings.model_fields if len(place) == 1 else Settings.model_fields[place[0]].annotation.model_fields  # type: ignore[union-attr]

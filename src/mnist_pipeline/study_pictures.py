@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -37,25 +38,24 @@ def draw(folder: Path, study: optuna.Study, trials: Sequence[FrozenTrial], best:
     learning_curves(folder / "learning_curves.png", trials, best)
 
 
-def nines(accuracy: np.ndarray | float) -> np.ndarray:
-    """A scale on which 90 and 99 % lie as far apart as 99 and 99.9 %."""
-    return -np.log10(1.0001 - np.asarray(accuracy))
+def nines(accuracy: Any) -> Any:
+    """A number or an array on a scale on which 90 and 99 % lie as far apart as 99 and 99.9 %."""
+    return -np.log10(1.0001 - accuracy)
 
 
-def from_nines(scaled: np.ndarray | float) -> np.ndarray:
+def from_nines(scaled: Any) -> Any:
     """The inverse of `nines`."""
-    return 1.0001 - 10 ** -np.asarray(scaled)
+    return 1.0001 - 10**-scaled
 
 
-SCALE: tuple[Callable[..., np.ndarray], Callable[..., np.ndarray]] = (nines, from_nines)
+SCALE = (nines, from_nines)
 PERCENT = FuncFormatter(lambda value, _: f"{100 * value:g}%")
 
 
 def accuracy_axis(axis: Axes, values: Sequence[float]) -> None:
     """Make an axis that holds these accuracies, and tells good from very good."""
-    low, high = nines(np.array([min(values), max(values)])).tolist()
     axis.set_yscale("function", functions=SCALE)
-    axis.set_ylim(float(from_nines(low - 0.1)), float(from_nines(high + 0.25)))
+    axis.set_ylim(*(from_nines(nines(value) + room) for value, room in ((min(values), -0.1), (max(values), 0.25))))
     axis.yaxis.set_major_locator(FixedLocator(TICKS))
     axis.yaxis.set_minor_locator(NullLocator())
     axis.yaxis.set_major_formatter(PERCENT)
@@ -157,7 +157,7 @@ def labels(name: str, trials: Sequence[FrozenTrial]) -> list[tuple[float, str]]:
         return [(place / top, str(choice)) for place, choice in enumerate(distribution.choices)]
     low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
     middle = (low * high) ** 0.5 if distribution.log else (low + high) / 2  # type: ignore[attr-defined]
-    return [(height, f"{value:.2g}") for height, value in ((0, low), (0.5, middle), (1, high))]
+    return [(height, f"{value:.2g}") for height, value in ((0.0, low), (0.5, middle), (1.0, high))]
 
 
 def learning_curves(path: Path, trials: Sequence[FrozenTrial], best: FrozenTrial) -> None:
@@ -179,6 +179,7 @@ def learning_curves(path: Path, trials: Sequence[FrozenTrial], best: FrozenTrial
     axis.plot([], [], color=SOFT, linewidth=0.8, marker="x", label=f"{pruned} pruned trials")
     axis.set(xlabel="report", title="How the trials learned")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    accuracy_axis(axis, [value for trial in trials for value in trial.intermediate_values.values()])
+    reported = [value for trial in trials for value in trial.intermediate_values.values()]
+    accuracy_axis(axis, [best.value or 0.0, *reported])
     axis.legend(frameon=False, fontsize=8)
     save(figure, path)

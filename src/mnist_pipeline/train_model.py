@@ -14,7 +14,7 @@ import torch.distributed as dist
 
 from mnist_pipeline import compute, evaluation, files, model, recipe, training
 from mnist_pipeline.checkpoint import Checkpoint
-from mnist_pipeline.data import Dataset
+from mnist_pipeline.data import DATASETS, Dataset, Examples
 from mnist_pipeline.network import DigitNetwork
 
 log = logging.getLogger(__name__)
@@ -67,10 +67,11 @@ def train_model(
         )
     question = {"hyperparameters": asdict(hp), "seed": seed, "data": dataset.checksums, "torch": torch.__version__}
     checkpoint = Checkpoint(checkpoint_folder, digest(question)) if checkpoint_seconds else None
+    glance = Examples(dataset.validation.images[:2000], dataset.validation.labels[:2000])
     history = training.fit(
         network,
         dataset.train,
-        dataset.validation,
+        glance,
         hp,
         seed=seed,
         checkpoint=checkpoint,
@@ -83,6 +84,7 @@ def train_model(
     info = {
         "created": started.isoformat(timespec="seconds"),
         "class_names": list(dataset.class_names),
+        "reader": DATASETS[dataset.name].reader,
         "normalisation": {"mean": dataset.mean, "std": dataset.std},
         "temperature": evaluation.fit_temperature(logits, dataset.validation.labels),
         "validation_accuracy": compute.accuracy(logits, dataset.validation.labels),

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from mnist_pipeline.augmentation import Augmentation
 from mnist_pipeline.checkpoint import Checkpoint
-from mnist_pipeline.compute import accuracy, autocast, predict
+from mnist_pipeline.compute import accuracy, autocast, keep_freed_memory, predict
 from mnist_pipeline.data import Examples
 
 log = logging.getLogger(__name__)
@@ -117,6 +117,7 @@ def fit(
     hp, device = hyperparameters, next(network.parameters()).device
     if hp.batch_size > len(train.images):
         raise ValueError(f"batch_size = {hp.batch_size}, but there are {len(train.images)} training images")
+    keep_freed_memory()
     rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     train = Examples(train.images.to(device), train.labels.to(device))
     network.to(memory_format=torch.channels_last).train()

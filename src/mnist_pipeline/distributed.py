@@ -1,0 +1,179 @@
+"""A study over many processes: Ray places its trials, a server's database holds them.
+
+A trial is one Ray task. Ray says where it runs and notices when its worker dies; Optuna keeps what it reports,
+prunes it, and, when it gives no sign of life, queues it once more.
+"""
+
+import logging
+import os
+import time
+import uuid
+import warnings
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+from optuna.pruners import BasePruner
+from optuna.storages import fail_stale_trials
+from optuna.trial import TrialState
+
+from mnist_pipeline.tuning import (
+    HEARTBEAT,
+    RETRIES,
+    Objective,
+    Progress,
+    TuningError,
+    make_sampler,
+    open_study,
+    retry_interrupted,
+    run_one,
+)
+
+try:
+    import ray
+except ImportError as error:
+    raise TuningError("a study in a server's database runs on Ray: pip install '.[distributed]'") from error
+
+log = logging.getLogger(__name__)
+POLL = 1.0  # seconds between two looks at the study
+
+
+def run(
+    study: optuna.Study,
+    objective: Objective,
+    progress: Progress,
+    seed: int,
+    storage: str,
+    workers: int,
+    heartbeat: int = HEARTBEAT,
+) -> None:
+    """Run a study's trials as Ray tasks: on the cluster that RAY_ADDRESS names, else on this machine.
+
+    Args:
+        study: in a database that all nodes reach, opened with the same heartbeat.
+        objective: travels to the workers by pickling.
+        progress: says when to stop.
+        seed: of the sampler.
+        storage: the URL of the study's database; it reaches the workers as data, never as a log line.
+        workers: trials under way at a time.
+        heartbeat: seconds between two signs of life.
+
+    Raises:
+        TuningError: workers fail and no trial comes to an end.
+    """
+    connect(workers)
+    begun: list[str] = []
+    try:
+        cpus, gpus = resources(workers)
+        log.info("%d workers on %d nodes, each with %d CPUs and %g GPUs.", workers, len(alive_nodes()), cpus, gpus)
+        place = ray.remote(one_trial).options(num_cpus=cpus, num_gpus=gpus, max_retries=0)
+        job = ray.put((study.study_name, storage, study.pruner, heartbeat, objective, seed, cpus))
+        under_way: dict[Any, str] = {}
+        first, failures = len(progress.seen), 0
+        while True:
+            seen = len(progress.seen)
+            fail_stale(study)
+            progress.look()
+            failures = failures if len(progress.seen) == seen else 0
+            lost = count_lost(study, set(under_way.values()))
+            while len(under_way) < workers and progress.more(len(under_way) + lost):
+                begun.append(f"{uuid.uuid4().hex[:12]}")
+                under_way[place.remote(job, begun[-1], first + len(begun) - 1)] = begun[-1]
+            if not under_way and not lost:
+                return
+            for task in ended(list(under_way)):
+                del under_way[task]
+                failures += not succeeded(task, failures, RETRIES * workers)
+    finally:
+        ray.shutdown()
+        retry_interrupted(study, begun)
+
+
+def one_trial(
+    job: tuple[str, str, BasePruner, int, Objective, int, int], task: str, ordinal: int
+) -> None:  # pragma: no cover
+    """What a Ray worker does: one trial, marked with its task."""
+    name, storage, pruner, heartbeat, objective, seed, cpus = job
+    torch.set_num_threads(cpus)
+    study = study_of_worker(name, storage, pruner, heartbeat)
+    study.sampler = make_sampler(seed, ordinal)
+
+    def marked(trial: optuna.Trial) -> float:
+        trial.set_user_attr("task", task)
+        return objective(trial)
+
+    run_one(study, marked)
+
+
+@lru_cache(maxsize=1)
+def study_of_worker(name: str, storage: str, pruner: BasePruner, heartbeat: int) -> optuna.Study:
+    """The study, opened once in a process: Ray's workers run many trials."""
+    return open_study(name, storage, pruner, heartbeat)
+
+
+def connect(workers: int) -> None:
+    """Join the cluster that RAY_ADDRESS names, and send it this package; or start Ray on the loopback address."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        package = {"py_modules": [str(Path(__file__).parent)]}
+        ray.init(address=address, runtime_env=package, **common)
+    else:
+        cpus = max(workers, os.cpu_count() or 1)
+        ray.init("local", num_cpus=cpus, include_dashboard=False, _node_ip_address="127.0.0.1", **common)
+
+
+def alive_nodes() -> list[dict[str, float]]:
+    """What each living node of the cluster has: CPU, GPU, ..."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def resources(workers: int) -> tuple[int, float]:
+    """A worker's CPUs and GPUs: as many CPUs as let all workers run at once; a GPU, or a part of one."""
+    nodes = alive_nodes()
+    cores = [int(node.get("CPU", 0)) for node in nodes]
+    fitting = [share for share in range(1, max(cores) + 1) if sum(count // share for count in cores) >= workers]
+    gpus = int(sum(node.get("GPU", 0) for node in nodes))
+    return max(fitting, default=1), 1 / -(-workers // gpus) if gpus else 0.0
+
+
+def fail_stale(study: optuna.Study) -> None:
+    """Fail the trials without a sign of life, and queue them once more."""
+    with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
+        fail_stale_trials(study)
+
+
+def count_lost(study: optuna.Study, tasks: set[str]) -> int:
+    """Running trials that no living task of ours runs: they keep their place until they are failed."""
+    running = study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
+    return sum(trial.user_attrs.get("task") not in tasks for trial in running)
+
+
+def ended(tasks: list[Any]) -> list[Any]:
+    """The tasks that have ended once one has, or POLL seconds are over."""
+    if not tasks:
+        time.sleep(POLL)
+        return []
+    ray.wait(tasks, timeout=POLL, fetch_local=False)
+    return ray.wait(tasks, num_returns=len(tasks), timeout=0, fetch_local=False)[0]
+
+
+def succeeded(task: Any, failures: int, most: int) -> bool:
+    """Whether a task ended well; one that did not is a dead worker, whose trial is begun again.
+
+    Raises:
+        TuningError: it is one failure too many since a trial last came to an end.
+    """
+    try:
+        ray.get(task)
+        return True
+    except ray.exceptions.RayError as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = lines[-1 if isinstance(error, ray.exceptions.RayTaskError) else 0]  # below its traceback; above a log
+        log.warning("A worker was lost, its trial is begun again: %s", reason)
+        if failures >= most:
+            raise TuningError(f"{failures + 1} workers were lost and no trial came to an end: {reason}") from None
+        return False

@@ -1,0 +1,178 @@
+"""A headless Chromium that a test drives through the DevTools protocol, over a pipe: no package, no open port.
+
+https://chromedevtools.github.io/devtools-protocol/
+"""
+
+import base64
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+FLAGS = ("--headless", "--remote-debugging-pipe", "--no-first-run", "--disable-gpu", "--hide-scrollbars")
+KEYS = {"ArrowDown": 40, "ArrowLeft": 37, "ArrowRight": 39, "ArrowUp": 38, "Delete": 46, "Enter": 13, " ": 32, "Tab": 9}
+
+
+def chromium() -> str | None:
+    """The path of an installed Chromium."""
+    return next((path for path in map(shutil.which, NAMES) if path), None)
+
+
+class Browser:
+    """One page of a running Chromium."""
+
+    def __init__(self, sender: io.FileIO, receiver: io.BufferedReader) -> None:
+        self.sender, self.receiver = sender, receiver
+        self.number, self.session, self.rest = 0, "", b""
+        self.complaints: list[str] = []  # uncaught errors and violations of the page's security policy
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "DOM"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Send one command and return its result; what the page complains of meanwhile is kept."""
+        self.number += 1
+        message = {"id": self.number, "method": method, "params": parameters}
+        message |= {"sessionId": self.session} if self.session else {}
+        self.sender.write(json.dumps(message).encode() + b"\0")
+        while (answer := self.receive()).get("id") != self.number:
+            entry = answer.get("params", {}).get("entry", {})
+            refused = entry.get("source") == "network"  # the server's refusals are the page's to explain
+            if answer.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded") and not refused:
+                self.complaints.append(json.dumps(answer["params"]))
+        assert "error" not in answer, (method, answer["error"])
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    def receive(self) -> dict[str, Any]:
+        """The next message; they end with a zero byte."""
+        while b"\0" not in self.rest:
+            more = self.receiver.read1(1 << 16)
+            assert more, "Chromium has ended"
+            self.rest += more
+        message, self.rest = self.rest.split(b"\0", 1)
+        return dict(json.loads(message))
+
+    def open(self, address: str) -> None:
+        self.call("Page.navigate", url=address)
+        self.wait("document.readyState === 'complete'")
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of a JavaScript expression."""
+        done = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in done, done
+        return done["result"].get("value")
+
+    def wait(self, expression: str, seconds: float = 20) -> None:
+        """Until a JavaScript expression is true."""
+        deadline = time.monotonic() + seconds
+        while not self.evaluate(expression):
+            assert time.monotonic() < deadline, f"{expression} did not come true; the page says: {self.text('body')}"
+            time.sleep(0.05)
+
+    def text(self, selector: str) -> str:
+        """The visible text of an element."""
+        return str(self.evaluate(f"document.querySelector({selector!r}).innerText"))
+
+    def box(self, selector: str) -> dict[str, float]:
+        """Where an element is, in CSS pixels."""
+        return dict(self.evaluate(f"document.querySelector({selector!r}).getBoundingClientRect().toJSON()"))
+
+    def drag(self, selector: str, points: Sequence[tuple[float, float]]) -> None:
+        """Draw with the mouse through points of an element, 0..1 of its width and height."""
+        box = self.box(selector)
+        places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+        kinds = ["mousePressed", *["mouseMoved"] * (len(places) - 1), "mouseReleased"]
+        for kind, (x, y) in zip(kinds, [*places, places[-1]], strict=True):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
+
+    def click(self, selector: str) -> None:
+        self.drag(selector, [(0.5, 0.5)])
+
+    def press(self, key: str, times: int = 1) -> None:
+        """A key of KEYS."""
+        typed = {"key": key, "windowsVirtualKeyCode": KEYS[key]}
+        for _ in range(times):
+            self.call("Input.dispatchKeyEvent", type="keyDown", **typed)
+            self.call("Input.dispatchKeyEvent", type="keyUp", **typed)
+
+    def drop(self, selector: str, file: Path) -> None:
+        """Drop a file on an element."""
+        box = self.box(selector)
+        where = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+        dragged = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.call("Input.dispatchDragEvent", type=kind, data=dragged, **where)
+
+    def choose(self, selector: str, file: Path) -> None:
+        """Choose a file in an input element."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
+
+    def resize(self, width: int, height: int, scale: float = 1) -> None:
+        size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 600}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+
+    def prefer(self, scheme: str) -> None:
+        """The system's colour scheme: light or dark."""
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
+    def screenshot(self, path: Path, whole: bool = False) -> None:
+        """A PNG of the window, or of the whole page."""
+        data = self.call("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
+        path.write_bytes(base64.b64decode(data))
+
+
+# Chromium reads commands from descriptor 3 and writes answers to 4, whatever they are in the test's process.
+LAUNCHER = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+for end, descriptor in zip(ends, (3, 4)):
+    os.dup2(end, descriptor)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
+@contextmanager
+def browsing() -> Iterator[Browser]:
+    """Start Chromium and end it; it ends by itself when its pipe closes."""
+    flags = [*FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]  # Chromium's sandbox refuses to work for root
+    (reads, commands), (answers, writes) = os.pipe(), os.pipe()
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
+        os.fdopen(commands, "wb", buffering=0) as sender,
+        os.fdopen(answers, "rb") as receiver,
+    ):
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                LAUNCHER,
+                str(reads),
+                str(writes),
+                str(chromium()),
+                *flags,
+                f"--user-data-dir={profile}",
+            ],
+            pass_fds=(reads, writes),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(reads)
+        os.close(writes)
+        try:
+            yield Browser(sender, receiver)
+        finally:
+            process.terminate()
+            process.wait(10)

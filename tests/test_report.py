@@ -1,0 +1,187 @@
+"""The report, of a model and results that the real functions make of a few digits."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import optuna
+import pytest
+import torch
+import yaml
+
+from mnist_pipeline import data, evaluate_model, evaluation, files, model, report, robustness, study_pictures
+from mnist_pipeline.train_model import train_model
+
+FEW = 200
+
+
+@pytest.fixture(scope="module")
+def made(mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all that the report reads."""
+    folder = tmp_path_factory.mktemp("made")
+    whole, test = data.load(mnist, 100, 0), data.load_test(mnist)
+    train_model(
+        replace(whole, train=data.Examples(whole.train.images[:64], whole.train.labels[:64])),
+        {"batch_size": 32},
+        {"lr": 0.00125},
+        seed=0,
+        checkpoint_folder=folder / "checkpoints",
+        checkpoint_seconds=0.0,
+        model_folder=folder / "saved_models",
+        results_folder=folder / "results/train",
+    )
+    network, info = model.load(folder / "saved_models")
+    # Answers of which a tenth is wrong: what the network has learned in two steps would make a dull report.
+    test = data.Examples(test.images[:FEW], test.labels[:FEW])
+    logits = 4 * torch.nn.functional.one_hot((test.labels + (torch.arange(FEW) % 10 == 0)) % 10, 10).float()
+    metrics = evaluation.measure(logits, test.labels, info["temperature"], info["class_names"])
+    sheet = folder / "results/evaluate/plots/photographs.png"
+    metrics["as_photographs"] = robustness.as_photographs(network, test, info["temperature"], 6, 0, sheet)
+    files.write_json(folder / "results/evaluate/metrics.json", metrics)
+    evaluate_model.draw(sheet.parent, logits, test, info["temperature"], info["class_names"], 5)
+    draw_study(folder / "results/tune")
+    write_lock(folder, evaluated="1234.dir")
+    figures = {"images_per_second": {"plain": 68.94, "ours": 309.2}, "n": 3, "turns": [1, 2]}
+    machine = {"processor": "A processor", "cores": 2, "gpu": None, "torch": "2.14.1"}
+    files.write_json(folder / "benchmarks/results/train.json", figures | {"machine": machine})
+    return folder
+
+
+def draw_study(folder: Path) -> None:
+    """A study of a simple function, drawn as `tune` draws its own."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(0))
+
+    def objective(trial: optuna.Trial) -> float:
+        value = 1 - trial.suggest_float("lr", 0.001, 0.1, log=True)
+        trial.report(value - 0.01, 1)
+        trial.report(value, 2)
+        return value
+
+    study.optimize(objective, n_trials=3)
+    study_pictures.draw(folder, study, study.trials, study.best_trial)
+    summary = {"finished": 3, "complete": 3, "pruned": 0, "failed": 0}
+    best = {"best_trial": study.best_trial.number, "best_value": study.best_value}
+    files.write_json(folder / "study.json", {"study": "a study", **summary, **best})
+
+
+def write_lock(folder: Path, evaluated: str) -> None:
+    """A dvc.lock in which the model's hash is 1234.dir, and the evaluation is of the given one."""
+    stages = {
+        "train": {"outs": [{"path": "saved_models", "md5": "1234.dir"}]},
+        "evaluate": {"deps": [{"path": "saved_models", "md5": evaluated}]},
+    }
+    files.write_text(folder / "dvc.lock", yaml.safe_dump({"schema": "2.0", "stages": stages}))
+
+
+def render(folder: Path) -> str:
+    target = folder / "results/report.html"
+    report.write_report(
+        folder / "saved_models", folder / "results", folder / "benchmarks/results", folder / "dvc.lock", target
+    )
+    return target.read_text()
+
+
+@pytest.fixture
+def copy(made: Path, tmp_path: Path) -> Path:
+    """The folder without the weights, to be changed."""
+    return Path(shutil.copytree(made, tmp_path / "made", ignore=shutil.ignore_patterns("*.pth", "report.html")))
+
+
+class Page(HTMLParser):
+    """A page's open tags, its addresses and its text; a tag that closes another one fails."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.pieces: list[str] = []
+        self.pictures = 0
+        self.feed(html)
+        self.text = " ".join(" ".join(self.pieces).split())
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for name, value in attributes if name in ("src", "href")]
+        self.pictures += tag == "img" and bool(dict(attributes)["alt"])
+        if tag not in ("meta", "link", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, text: str) -> None:
+        self.pieces.append(text)
+
+
+def test_tells_all_of_the_model_in_one_file(made: Path) -> None:
+    page = Page(render(made))
+    assert page.open == []
+    assert page.pictures == 9
+    assert all(address.startswith("data:") for address in page.addresses)
+    info = json.loads((made / "saved_models/model_info.json").read_text())
+    low, high = evaluation.interval(180, FEW)
+    for told in (
+        info["weights"],
+        info["sha256"],
+        "20 in 200 test images",
+        f"90.00 % ({100 * low:.2f} to {100 * high:.2f} %)",
+        "lr 0.00125 the study",
+        "batch_size 32 params.yaml",
+        "weight_decay 0.01 default",
+        "rotation 10.0 suits MNIST",
+        "conv3_2 convolution 512 × 7 × 7",  # noqa: RUF001
+        "3 trials: 3 complete, 0 pruned early.",
+        "images per second, ours 309",
+        "A processor, 2 cores; torch 2.14.1",
+        "saved_models 1234.dir",
+    ):
+        assert told in page.text
+    assert "6 test digits rendered as people would send them" in page.text
+
+
+def test_leaves_out_what_there_is_not(copy: Path) -> None:
+    path = copy / "results/evaluate/metrics.json"
+    metrics = json.loads(path.read_text()) | {"errors": 0}
+    del metrics["as_photographs"]
+    files.write_json(path, metrics)
+    shutil.rmtree(copy / "benchmarks")
+    for name in ("mistakes", "photographs"):
+        (copy / f"results/evaluate/plots/{name}.png").unlink()
+    page = Page(render(copy))
+    assert page.pictures == 7
+    assert not {"Photographs", "Speed"} & {piece.strip() for piece in page.pieces}
+
+
+def test_a_name_with_markup_is_shown_as_it_is(copy: Path) -> None:
+    path = copy / "saved_models/model_info.json"
+    info = json.loads(path.read_text())
+    files.write_json(path, info | {"class_names": ["<b>bold", *info["class_names"][1:]]})
+    assert "apart: <b>bold, 1, 2" in Page(render(copy)).text
+
+
+@pytest.mark.parametrize(
+    ("file", "command"),
+    [
+        ("saved_models/model_info.json", "dvc repro train"),
+        ("results/train/history.csv", "dvc repro train"),
+        ("results/tune/study.json", "dvc repro tune"),
+        ("results/tune/history.png", "dvc repro tune"),
+        ("results/evaluate/metrics.json", "dvc repro evaluate"),
+        ("results/evaluate/plots/confusion.png", "dvc repro evaluate"),
+        ("dvc.lock", "dvc repro"),
+    ],
+)
+def test_names_what_is_missing_and_the_command_that_makes_it(copy: Path, file: str, command: str) -> None:
+    (copy / file).unlink()
+    with pytest.raises(report.ReportError, match=f"{re.escape(file)} is missing; `{command}` makes it"):
+        render(copy)
+    assert not (copy / "results/report.html").exists()
+
+
+def test_an_evaluation_of_another_model_is_refused(copy: Path) -> None:
+    write_lock(copy, evaluated="5678.dir")
+    with pytest.raises(report.ReportError, match=r"is of another model than .*; `dvc repro evaluate` mends it"):
+        render(copy)
