@@ -192,9 +192,8 @@ def report(content: Figures) -> None:
     rates = content["bare_network_images_per_second"]
     print(f"\nThe bare network: {rates['1']:.0f} images/s one at a time, {rates['32']:.0f} in batches of 32;")
     print(f"ours reaches {content['fraction_of_bare_network']:.0%} of that at {CONNECTIONS[-1]} connections.")
-    print(
-        f"Over (a): {content['speedup']:.1f} times the speed; at 1 connection its median latency times {content['p50_ratio']:.2f}"
-    )
+    print(f"Over (a): {content['speedup']:.1f} times the requests/s at {CONNECTIONS[-1]} connections,")
+    print(f"and {content['p50_ratio']:.2f} times the median latency at 1 connection.")
     print(f"Requests of {MANY} images: {content['batch_images_per_second']} images/s")
     print(f"From the start to ready: {content['seconds_to_ready']:.1f} s")
 
