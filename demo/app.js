@@ -94,9 +94,11 @@ function drawViews() {
   paint($("scale"), (k) => tint(paper, k / 64 - 1));
   const grey = explanation ? explanation.image.flat() : Array(28 * 28).fill(0);
   const heat = explanation ? explanation.heat.flat() : grey;
-  const most = Math.max(...heat.map(Math.abs)) || 1;
+  // The scale ends where 98 % of the ink lies within, or a single pixel would pale all others.
+  const strengths = heat.map(Math.abs).filter(Boolean).sort((a, b) => a - b);
+  const most = strengths[Math.floor(0.98 * strengths.length)] ?? 1;
   paint($("seen"), (k) => mix(paper, ink, grey[k] / 255));
-  paint($("heat"), (k) => tint(mix(paper, ink, (0.35 * grey[k]) / 255), heat[k] / most));
+  paint($("heat"), (k) => tint(mix(paper, ink, (0.35 * grey[k]) / 255), Math.max(-1, Math.min(1, heat[k] / most))));
   const end = explanation ? most.toPrecision(2) : "";
   $("low").textContent = end && `−${end}`;
   $("high").textContent = end && `+${end}`;

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from mnist_pipeline import data, evaluate_model, evaluation, files, model, report, robustness, study_pictures
+from mnist_pipeline import data, evaluate_model, evaluation, files, model, recipe, report, robustness, study_pictures
 from mnist_pipeline.train_model import train_model
 
 FEW = 200
@@ -131,7 +131,7 @@ def test_tells_all_of_the_model_in_one_file(made: Path) -> None:
         "lr 0.00125 the study",
         "batch_size 32 params.yaml",
         "weight_decay 0.01 default",
-        "rotation 10.0 suits MNIST",
+        f"rotation {recipe.by_dataset('MNIST')['rotation']} suits MNIST",
         "conv3_2 convolution 512 × 7 × 7",  # noqa: RUF001
         "3 trials: 3 complete, 0 pruned early.",
         "images per second, ours 309",
