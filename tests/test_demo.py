@@ -61,9 +61,8 @@ def read(page: Browser, digit: str) -> None:
 def test_reads_a_digit_drawn_with_the_mouse(page: Browser, digit: str) -> None:
     page.drag("#pad", STROKES[digit])
     read(page, digit)
-    shares = page.evaluate(
-        "[...document.querySelectorAll('#bars .percent')].map(bar => parseFloat(bar.innerText.replace('> ', '')))"
-    )
+    number = "parseFloat(bar.innerText.replace('> ', ''))"
+    shares = page.evaluate(f"[...document.querySelectorAll('#bars .percent')].map(bar => {number})")
     assert len(shares) == 10
     assert sum(shares) == pytest.approx(100, abs=1)
     assert int(np.argmax(shares)) == int(digit)
