@@ -10,7 +10,7 @@ from mnist_pipeline import console, data, train_model
 def main() -> None:
     source, out = Path(sys.argv[1]), Path(sys.argv[2])
     whole = data.load(source, 200, 0)
-    few = replace(whole, train=data.Examples(whole.train.images[:384], whole.train.labels[:384]))
+    few = replace(whole, train=data.Examples(whole.train.images[:640], whole.train.labels[:640]))
     train_model.train_model(
         few,
         {"lr": float(sys.argv[3]) if len(sys.argv) > 3 else 1e-3, "batch_size": 32, "rotation": 10.0, "epochs": 1.0},

@@ -22,7 +22,7 @@ SCRIPT = Path(__file__).parent / "small_training.py"
 def digits(mnist: Path) -> data.Dataset:
     """A few hundred real digits."""
     whole = data.load(mnist, 200, 0)
-    return replace(whole, train=data.Examples(whole.train.images[:384], whole.train.labels[:384]))
+    return replace(whole, train=data.Examples(whole.train.images[:640], whole.train.labels[:640]))
 
 
 def begin(mnist: Path, out: Path, *arguments: str, processes: int = 1) -> subprocess.Popen[str]:
@@ -59,7 +59,7 @@ def test_a_fit_learns(digits: data.Dataset) -> None:
     network = DigitNetwork()
     hp = training.Hyperparameters(batch_size=32, epochs=1.0, crop=0.5)
     history = training.fit(network, digits.train, digits.validation, hp, reports=4)
-    assert [report.step for report in history] == [3, 6, 9, 12]
+    assert [report.step for report in history] == [5, 10, 15, 20]
     assert history[-1].loss < history[0].loss
     assert history[-1].validation_accuracy > 0.5
 
@@ -82,11 +82,11 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_nothing() -> None:
 
 
 def test_every_pass_visits_every_image_once(digits: data.Dataset) -> None:
-    numbered = data.Examples(digits.train.images, torch.arange(384))
+    numbered = data.Examples(digits.train.images, torch.arange(640))
     hp = training.Hyperparameters(batch_size=64)
-    passes = [[training.batch_at(6 * epoch + k, numbered, hp, seed=3).labels for k in range(6)] for epoch in range(2)]
+    passes = [[training.batch_at(10 * epoch + k, numbered, hp, seed=3).labels for k in range(10)] for epoch in range(2)]
     first, second = (torch.cat(batches) for batches in passes)
-    assert first.sort().values.tolist() == second.sort().values.tolist() == list(range(384))
+    assert first.sort().values.tolist() == second.sort().values.tolist() == list(range(640))
     assert not torch.equal(first, second)
 
 
@@ -129,7 +129,7 @@ def test_a_plain_step_is_the_textbooks(digits: data.Dataset, monkeypatch: pytest
 
 def test_a_batch_larger_than_the_data_is_refused(digits: data.Dataset) -> None:
     hp = training.Hyperparameters(batch_size=1000)
-    with pytest.raises(ValueError, match="batch_size = 1000, but there are 384 training images"):
+    with pytest.raises(ValueError, match="batch_size = 1000, but there are 640 training images"):
         training.fit(DigitNetwork(), digits.train, digits.validation, hp)
 
 
@@ -152,7 +152,7 @@ def test_killed_at_several_moments_it_ends_with_the_weights_of_an_uninterrupted_
     uninterrupted: Path, mnist: Path, tmp_path: Path
 ) -> None:
     index, kills, seen = tmp_path / "checkpoints" / "checkpoint.json", 0, -1
-    for moment in (1, 4, 8):
+    for moment in (1, 7, 14):
         process = begin(mnist, tmp_path)
         while process.poll() is None and seen < moment:
             if index.exists():
