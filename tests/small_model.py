@@ -43,6 +43,7 @@ def save(folder: Path, network: DigitNetwork, second: int = 0) -> Path:
     """A model folder, as the train stage leaves it."""
     info = {
         "class_names": list("0123456789"),
+        "reader": "handwriting",
         "normalisation": {"mean": 0.1307, "std": 0.3081},
         "temperature": TEMPERATURE,
     }
