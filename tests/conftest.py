@@ -69,3 +69,11 @@ def plain_archive(saved: Path, digits: "data.Dataset", tmp_path_factory: pytest.
     import small_model
 
     return small_model.pack(tmp_path_factory.mktemp("plain"), saved, digits, maximal_drop=-1.0)
+
+
+@pytest.fixture(scope="session")
+def repository(mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository after a `dvc repro` that was killed in the middle of every long stage."""
+    import small_pipeline
+
+    return small_pipeline.interrupted(small_pipeline.copy(mnist, tmp_path_factory.mktemp("clone") / "repository"))

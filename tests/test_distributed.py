@@ -13,6 +13,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import yaml
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's word for: stay on the loopback address
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install '.[distributed]'")
@@ -139,3 +140,14 @@ def test_resources_let_all_workers_run_at_once(
 ) -> None:
     monkeypatch.setattr(distributed, "alive_nodes", lambda: nodes)
     assert distributed.resources(workers) == expected
+
+
+@pytest.mark.parametrize("cloud", ["aws", "gcp"])
+def test_the_cluster_files_are_what_ray_takes(cloud: str) -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    config = yaml.safe_load((Path(__file__).parents[1] / "cluster" / f"{cloud}.yaml").read_text())
+    validate_config(prepare_config(config))
+    spot = config["available_node_types"]["spot"]
+    assert "spot" in str(spot["node_config"]).lower()
+    assert config["available_node_types"]["head"]["resources"] == {"CPU": 0}

@@ -1,94 +1,20 @@
 """The real `dvc repro` on real digits, in a copy of the repository."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import requests
 import yaml
+from small_model import HANDLERS, encoded
+from small_pipeline import run, would_run
 
-ROOT = Path(__file__).parent.parent
-ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-STAGES = ["download", "tune", "train", "evaluate", "archive"]
+from mnist_pipeline import data, serving
 
-
-def run(folder: Path, *command: str, fails: bool = False) -> str:
-    """What a command printed, stderr after stdout; it must succeed, or fail."""
-    done = subprocess.run(
-        command, cwd=folder, env=ENVIRONMENT | {"PYTHONPATH": str(folder / "src")}, capture_output=True, text=True
-    )
-    assert bool(done.returncode) == fails, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def would_run(folder: Path) -> list[str]:
-    """The stages that `dvc repro` would run now."""
-    said = run(folder, "dvc", "repro", "--dry")
-    return [stage for stage in STAGES if f"Running stage '{stage}'" in said]
-
-
-@pytest.fixture(scope="module")
-def copy(mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The repository's tracked files in a repository of their own, with a small budget."""
-    folder = tmp_path_factory.mktemp("clone") / "repository"
-    for name in run(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines():
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    (folder / "dvc.lock").unlink(missing_ok=True)
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["data"] |= {"mirrors": [str(mnist)], "validation_images": 300}
-    params["tune"] |= {"trials": 3, "images_per_trial": 500, "reports": 2, "report_images": 100}
-    params["train"] |= {"epochs": 0.04, "checkpoint_seconds": 0.2}
-    params["evaluate"] |= {"photographs": 30}
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    for command in (
-        ("git", "init", "--quiet"),
-        ("git", "config", "user.email", "someone@example.org"),
-        ("git", "config", "user.name", "Someone"),
-        ("git", "add", "--all"),
-        ("git", "commit", "--quiet", "--message", "A copy"),
-    ):
-        run(folder, *command)
-    return folder
-
-
-def kill_when(folder: Path, ready: Callable[[], bool]) -> None:
-    """Start `dvc repro` and SIGKILL it with all its children once `ready` says so."""
-    environment = ENVIRONMENT | {"PYTHONPATH": str(folder / "src")}
-    process = subprocess.Popen(
-        ["dvc", "repro"],
-        cwd=folder,
-        env=environment,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    while process.poll() is None and not ready():
-        time.sleep(0.005)
-    assert process.poll() is None, "dvc repro ended before it could be killed"
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-@pytest.fixture(scope="module")
-def repository(copy: Path) -> Path:
-    """The copy after a `dvc repro` that was killed in the middle of every long stage."""
-    kill_when(copy, lambda: any(copy.glob(".data*")) or any(copy.glob("data*")))
-    kill_when(copy, (copy / "db.sqlite3").exists)
-    assert not (copy / "results/tune/best_params.yaml").exists()
-    kill_when(copy, (copy / "checkpoints/checkpoint.json").exists)
-    assert not (copy / "saved_models").exists()
-    kill_when(copy, lambda: any((copy / "model_store").glob(".mnist*")))
-    assert not (copy / "model_store/mnist.mar").exists()
-    run(copy, "dvc", "repro")
-    return copy
+FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
 
 
 def test_it_leaves_what_it_should(repository: Path) -> None:
@@ -162,3 +88,60 @@ def test_a_wrong_key_ends_a_stage_with_one_line(repository: Path) -> None:
     assert "params.yaml: train.epoch is unknown; known here: optimizer, lr, batch_size" in said
     assert "Traceback" not in said
     run(repository, "git", "checkout", "params.yaml")
+
+
+@pytest.mark.filterwarnings("default")  # moto's and botocore's are their own
+def test_a_colleague_pulls_the_model_from_a_bucket_and_serves_it(repository: Path, tmp_path: Path) -> None:
+    pytest.importorskip("dvc_s3", reason="the extras are not installed: make extras")
+    boto3, moto = pytest.importorskip("boto3"), pytest.importorskip("moto.server")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    url = "http://{}:{}".format(*server.get_host_and_port())
+    keys = {"AWS_ACCESS_KEY_ID": "someone", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+    bucket = boto3.resource(
+        "s3", endpoint_url=url, aws_access_key_id="someone", aws_secret_access_key="secret", region_name="us-east-1"
+    ).create_bucket(Bucket="models")
+    try:
+        run(repository, "dvc", "remote", "add", "--default", "--force", "team", "s3://models/mnist")
+        run(repository, "dvc", "remote", "modify", "team", "endpointurl", url)
+        run(repository, "git", "add", "--all")
+        run(repository, "git", "commit", "--quiet", "--message", "A remote")
+        run(repository, "dvc", "push", **keys)
+
+        colleague = tmp_path / "colleague"
+        run(tmp_path, "git", "clone", "--quiet", str(repository), str(colleague))
+        run(colleague, "dvc", "pull", **keys)
+        assert would_run(colleague) == []
+        archived = colleague / "model_store/mnist.mar"
+        assert archived.read_bytes() == (repository / "model_store/mnist.mar").read_bytes()
+        with serving.running(archived, HANDLERS) as running:
+            assert running.service.predict((HANDLERS / "digits/7.png").read_bytes()).status_code == 200
+
+        requests.post(f"{url}/moto-api/reset-auth", data="0", timeout=10)  # from here on the keys are checked
+        shutil.rmtree(colleague / ".dvc/cache")
+        said = run(colleague, "dvc", "fetch", fails=True, **keys)
+        assert "InvalidAccessKeyId" in said or "Forbidden" in said or "does not exist in our records" in said
+        assert "Traceback" not in said
+        requests.post(f"{url}/moto-api/reset-auth", data="inf", timeout=10)
+        bucket.objects.delete()
+        bucket.delete()
+        said = run(colleague, "dvc", "push", fails=True, **keys)
+        assert "failed" in said.lower()
+        assert "Traceback" not in said
+        assert archived.read_bytes() == (repository / "model_store/mnist.mar").read_bytes()
+    finally:
+        server.stop()
+
+
+@pytest.mark.skipif(not FASHION.exists(), reason="Debian's dataset-fashion-mnist is not installed")
+def test_another_dataset_is_one_parameter(repository: Path) -> None:
+    changes = ("data.dataset=FashionMNIST", f"data.mirrors=[{FASHION}]", "train.epochs=0.06")
+    run(repository, "dvc", "exp", "run", *(part for change in changes for part in ("--set-param", change)))
+    metrics = json.loads((repository / "results/evaluate/metrics.json").read_text())
+    assert set(metrics["per_class"]) == set(data.GARMENTS)
+    assert metrics["accuracy"] > 0.6
+    test = data.load_test(repository / "data")
+    with serving.running(repository / "model_store/mnist.mar", HANDLERS) as running:
+        answers = [running.service.predict(encoded(np.asarray(image[0]))).json() for image in test.images[:50]]
+    right = [answer["label"] == data.GARMENTS[label] for answer, label in zip(answers, test.labels[:50], strict=True)]
+    assert sum(right) >= 25

@@ -198,9 +198,7 @@ class Evaluate(Section):
 
 
 class Archive(Section):
-    version: str = Field(pattern=r"^\d+(\.\d+)*$")
-    int8: bool
-    max_drop: Real = Field(ge=0, le=1)
+    max_drop: Real = Field(ge=-1, le=1)
 
 
 class Settings(Section):

@@ -1,0 +1,87 @@
+"""A small pipeline: the repository's own, on a few thousand real digits, in a repository of its own."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parent.parent
+ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+STAGES = ["download", "tune", "train", "evaluate", "archive"]
+
+
+
+
+def run(folder: Path, *command: str, fails: bool = False, **environment: str) -> str:
+    """What a command printed, stderr after stdout; it must succeed, or fail."""
+    environment = ENVIRONMENT | {"PYTHONPATH": str(folder / "src")} | environment
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert bool(done.returncode) == fails, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def would_run(folder: Path) -> list[str]:
+    """The stages that `dvc repro` would run now."""
+    said = run(folder, "dvc", "repro", "--dry")
+    return [stage for stage in STAGES if f"Running stage '{stage}'" in said]
+
+
+def copy(mnist: Path, folder: Path) -> Path:
+    """The repository's tracked files in a repository of their own, with a small budget."""
+    for name in run(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["data"] |= {"mirrors": [str(mnist)], "validation_images": 300}
+    params["tune"] |= {"trials": 3, "images_per_trial": 500, "reports": 2, "report_images": 100}
+    params["train"] |= {"epochs": 0.04, "checkpoint_seconds": 0.2}
+    params["evaluate"] |= {"photographs": 30}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    for command in (
+        ("git", "init", "--quiet"),
+        ("git", "config", "user.email", "someone@example.org"),
+        ("git", "config", "user.name", "Someone"),
+        ("git", "add", "--all"),
+        ("git", "commit", "--quiet", "--message", "A copy"),
+    ):
+        run(folder, *command)
+    return folder
+
+
+def kill_when(folder: Path, ready: Callable[[], bool]) -> None:
+    """Start `dvc repro` and SIGKILL it with all its children once `ready` says so."""
+    environment = ENVIRONMENT | {"PYTHONPATH": str(folder / "src")}
+    process = subprocess.Popen(
+        ["dvc", "repro"],
+        cwd=folder,
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while process.poll() is None and not ready():
+        time.sleep(0.005)
+    assert process.poll() is None, "dvc repro ended before it could be killed"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def interrupted(copy: Path) -> Path:
+    """The copy after a `dvc repro` that was killed in the middle of every long stage."""
+    kill_when(copy, lambda: any(copy.glob(".data*")) or any(copy.glob("data*")))
+    kill_when(copy, (copy / "db.sqlite3").exists)
+    assert not (copy / "results/tune/best_params.yaml").exists()
+    kill_when(copy, (copy / "checkpoints/checkpoint.json").exists)
+    assert not (copy / "saved_models").exists()
+    kill_when(copy, lambda: any((copy / "model_store").glob(".mnist*")))
+    assert not (copy / "model_store/mnist.mar").exists()
+    run(copy, "dvc", "repro")
+    return copy
