@@ -26,8 +26,11 @@ extras: setup .venv/extras ## what few need: Ray and PostgreSQL's client, S3, an
 repro: setup ## the whole pipeline: download, tune, train, evaluate, archive
 	$(ACTIVATE) && dvc repro
 
-test: setup ## every test; those of the extras run where `make extras` was
-	$(ACTIVATE) && pytest
+test: setup ## every test but those of the extras
+	$(ACTIVATE) && pytest -m "not extras"
+
+test-extras: extras ## the tests of several machines, a shared bucket and Fashion-MNIST
+	$(ACTIVATE) && pytest -m extras
 
 bench-train: setup ## training speed: the plain PyTorch way and ours, in turn
 	$(ACTIVATE) && python benchmarks/bench_train.py
@@ -61,4 +64,4 @@ lint: setup ## ruff (lint and format) and mypy
 clean: ## remove the environment, results of tests and caches; models, data and studies stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup repro test bench-train bench-accuracy bench-serve bench-tune rollout demo report lint clean
+.PHONY: help setup extras repro test test-extras bench-train bench-accuracy bench-serve bench-tune rollout demo experiments report lint clean

@@ -16,8 +16,6 @@ ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{
 STAGES = ["download", "tune", "train", "evaluate", "archive"]
 
 
-
-
 def run(folder: Path, *command: str, fails: bool = False, **environment: str) -> str:
     """What a command printed, stderr after stdout; it must succeed, or fail."""
     environment = ENVIRONMENT | {"PYTHONPATH": str(folder / "src")} | environment
@@ -75,7 +73,7 @@ def kill_when(folder: Path, ready: Callable[[], bool]) -> None:
 
 
 def interrupted(copy: Path) -> Path:
-    """The copy after a `dvc repro` that was killed in the middle of every long stage."""
+    """The copy after a `dvc repro` that was killed in the middle of every long stage, its results committed."""
     kill_when(copy, lambda: any(copy.glob(".data*")) or any(copy.glob("data*")))
     kill_when(copy, (copy / "db.sqlite3").exists)
     assert not (copy / "results/tune/best_params.yaml").exists()
@@ -84,4 +82,12 @@ def interrupted(copy: Path) -> Path:
     kill_when(copy, lambda: any((copy / "model_store").glob(".mnist*")))
     assert not (copy / "model_store/mnist.mar").exists()
     run(copy, "dvc", "repro")
+    run(copy, "git", "add", "--all")
+    run(copy, "git", "commit", "--quiet", "--message", "A reference run")
     return copy
+
+
+def restore(repository: Path) -> None:
+    """Put the workspace back to the last commit, after an experiment."""
+    run(repository, "git", "checkout", "--quiet", "HEAD", "--", ".")
+    run(repository, "dvc", "checkout", "--quiet")

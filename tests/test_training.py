@@ -16,6 +16,7 @@ from mnist_pipeline import data, model, recipe, training
 from mnist_pipeline.network import DigitNetwork
 
 SCRIPT = Path(__file__).parent / "small_training.py"
+OFTEN = ("1e-3", "0.01")  # the usual learning rate, and a checkpoint after every step
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +154,7 @@ def test_killed_at_several_moments_it_ends_with_the_weights_of_an_uninterrupted_
 ) -> None:
     index, kills, seen = tmp_path / "checkpoints" / "checkpoint.json", 0, -1
     for moment in (1, 7, 14):
-        process = begin(mnist, tmp_path)
+        process = begin(mnist, tmp_path, *OFTEN)
         while process.poll() is None and seen < moment:
             if index.exists():
                 seen = json.loads(index.read_text())["progress"]["step"]
@@ -163,7 +164,7 @@ def test_killed_at_several_moments_it_ends_with_the_weights_of_an_uninterrupted_
         kills += process.returncode == -signal.SIGKILL
         assert not (tmp_path / "saved_models").exists()
     assert kills == 3
-    assert "going on at step" in finish(begin(mnist, tmp_path))
+    assert "going on at step" in finish(begin(mnist, tmp_path, *OFTEN))
     assert weights_sha(tmp_path) == weights_sha(uninterrupted)
     assert not (tmp_path / "checkpoints").exists()
 
@@ -180,7 +181,7 @@ def test_a_loss_that_is_no_number_stops_at_once_and_leaves_no_model(mnist: Path,
 
 
 def test_ctrl_c_says_how_to_go_on(mnist: Path, tmp_path: Path) -> None:
-    process = begin(mnist, tmp_path)
+    process = begin(mnist, tmp_path, *OFTEN)
     while not (tmp_path / "checkpoints" / "checkpoint.json").exists():
         assert process.poll() is None
         time.sleep(0.01)

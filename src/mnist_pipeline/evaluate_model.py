@@ -38,7 +38,7 @@ def evaluate_model(
     if info["dataset"]["name"] == "MNIST" and len(test.labels) == 10_000:
         metrics["without_wrong_labels"] = evaluation.without_wrong_labels(logits, test.labels)
     if info["reader"] == "handwriting":
-        metrics["as_files"] = robustness.as_files(network, test)
+        metrics["as_files"] = robustness.as_files(network, test, logits)
         if photographs:
             sheet = results_folder / "plots" / "photographs.png"
             taken = robustness.as_photographs(network, test, temperature, photographs, seed, sheet)

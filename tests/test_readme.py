@@ -1,0 +1,73 @@
+"""Every command that the README shows, typed in the small pipeline's repository in the README's order."""
+
+import json
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import requests
+from small_pipeline import ENVIRONMENT, ROOT, restore, run
+
+from mnist_pipeline.serving import free_ports
+
+COMMANDS = [
+    line.split("  #")[0].strip()
+    for block in re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    for line in block.splitlines()
+]
+
+
+def test_every_command_of_the_readme_works(repository: Path, tmp_path: Path) -> None:
+    ports = dict(zip(("8080", "8081", "8082"), map(str, free_ports(3)), strict=True))
+    config = tmp_path / "config.properties"
+    config.write_text(on(ports, (repository / "handlers/config.properties").read_text()))
+    environment = {"TS_CONFIG_FILE": str(config), "TEMP": str(tmp_path)}
+    said = {}
+    for command in COMMANDS:
+        if command.startswith("make "):
+            run(repository, "make", "--dry-run", *command.split()[1:], "PYTHON=python3")
+        elif command.startswith("optuna-dashboard "):
+            assert "Optuna Dashboard" in page_of(command, repository)
+        elif not command.startswith(("source ", "cd ", "git clone ")):
+            patient = command.replace("curl ", "curl --silent --retry 60 --retry-delay 1 --retry-all-errors ")
+            said[command] = run(repository, "bash", "-c", on(ports, patient), **environment)
+    restore(repository)
+
+    assert "up to date" in said["dvc repro"]
+    experiment = said["dvc exp run --set-param train.lr=0.001"]
+    assert "Running stage 'train'" in experiment
+    assert "Running stage 'tune'" not in experiment
+    assert "accuracy" in said["dvc metrics diff"]
+    page = (repository / "dvc_plots/index.html").read_text()
+    assert all(title in page for title in ("Training loss", "Validation accuracy", "Confusion", "Reliability"))
+    answer = json.loads(said["curl http://127.0.0.1:8080/predictions/mnist -T tests/images/seven.png"])
+    assert answer["digit"] == 7
+    assert answer["probabilities"][7] == answer["probability"]
+
+
+def test_each_page_that_the_documentation_links_to_is_there() -> None:
+    for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\((?!http)([^)#]+)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def on(ports: dict[str, str], text: str) -> str:
+    """A text with the usual ports replaced by free ones."""
+    return re.sub("|".join(ports), lambda match: ports[match[0]], text)
+
+
+def page_of(dashboard: str, folder: Path) -> str:
+    """What a dashboard's address shows a browser."""
+    (port,) = free_ports(1)
+    process = subprocess.Popen([*dashboard.split(), "--port", str(port)], cwd=folder, env=ENVIRONMENT)
+    try:
+        for _ in range(200):
+            try:
+                return requests.get(f"http://127.0.0.1:{port}/dashboard/", timeout=5).text
+            except requests.ConnectionError:
+                time.sleep(0.1)
+        raise TimeoutError(f"{dashboard} did not answer")
+    finally:
+        process.terminate()
+        process.wait()
