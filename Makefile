@@ -41,6 +41,9 @@ bench-accuracy: setup ## seconds of training to 99.28 % on the test images, thre
 bench-serve: extras ## serving speed against a FastAPI app and a stock TorchServe (wants wrk)
 	$(ACTIVATE) && python benchmarks/bench_serve.py
 
+bench-pruning: setup ## what pruning does for a study, at equal seconds
+	$(ACTIVATE) && python benchmarks/bench_pruning.py
+
 bench-tune: extras ## what coordinating 1 to 16 workers costs
 	$(ACTIVATE) && python benchmarks/bench_tune.py
 
@@ -64,4 +67,4 @@ lint: setup ## ruff (lint and format) and mypy
 clean: ## remove the environment, results of tests and caches; models, data and studies stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup extras repro test test-extras bench-train bench-accuracy bench-serve bench-tune rollout demo experiments report lint clean
+.PHONY: help setup extras repro test test-extras bench-train bench-accuracy bench-serve bench-pruning bench-tune rollout demo experiments report lint clean

@@ -19,6 +19,7 @@ from common import ROOT, apart, machine, write
 from torch.nn import functional as F
 
 from mnist_pipeline import compute, data, recipe, training
+from mnist_pipeline.checkpoint import Checkpoint
 from mnist_pipeline.network import DigitNetwork
 
 TURNS = 3
@@ -77,6 +78,7 @@ def flops_an_image() -> int:
 
 def matrix_rate() -> float:
     """Floating-point operations a second of the best of several large matrix products, in the type that trains."""
+    compute.keep_freed_memory()  # a product that waits for the system's pages would flatter ours
     device = compute.best_device()
     kind = torch.bfloat16 if compute.has_bfloat16(device) else torch.float32
     best = 0.0
@@ -114,6 +116,22 @@ def where_the_time_goes() -> dict[str, float]:
     return {kind: spent / total for kind, spent in shares.items()}
 
 
+def checkpoint_cost() -> float:
+    """Share of the time that a checkpoint every ten seconds takes: the median of several."""
+    network = DigitNetwork().to(compute.best_device())
+    optimizer = training.make_optimizer(network, training.Hyperparameters())
+    network(torch.zeros(2, 1, 28, 28, dtype=torch.uint8, device=compute.best_device())).sum().backward()
+    optimizer.step()
+    seconds = []
+    with tempfile.TemporaryDirectory(dir=ROOT) as folder:
+        checkpoint = Checkpoint(Path(folder), "benchmark")
+        for _ in range(9):
+            begun = time.perf_counter()
+            checkpoint.save(training.state_of(network, optimizer), {})
+            seconds.append(time.perf_counter() - begun)
+    return statistics.median(seconds) / 10
+
+
 def turn(which: str) -> dict[str, Any]:
     """One measurement."""
     if which == "plain":
@@ -137,6 +155,7 @@ def main() -> None:
     ]
     limit, flops = max(limits), flops_an_image()
     shares = apart(__file__, "profile")
+    saving = apart(__file__, "checkpoint")["cost"]
     content = {
         "speedup": statistics.median(ratios),
         "fraction_of_limit": speed["ours"] * flops / limit,
@@ -146,6 +165,7 @@ def main() -> None:
         "flops_per_second": speed["ours"] * flops,
         "matrix_rate": limit,
         "where_the_time_goes": shares,
+        "checkpoint_cost": saving,
         "batch": {"plain": 33, "ours": BATCH},
         "n": TURNS,
         "turns": rows,
@@ -161,6 +181,7 @@ def main() -> None:
     print("Where a step's time goes:")
     for kind, share in shares.items():
         print(f"  {share:6.1%}  {kind}")
+    print(f"Checkpoints, one in ten seconds, cost {saving:.2%} of the time beside that.")
     write("train", content)
 
 
@@ -169,6 +190,8 @@ if __name__ == "__main__":
         main()
     elif sys.argv[1] == "limit":
         print(json.dumps({"flops": matrix_rate()}))
+    elif sys.argv[1] == "checkpoint":
+        print(json.dumps({"cost": checkpoint_cost()}))
     elif sys.argv[1] == "profile":
         print(json.dumps(where_the_time_goes()))
     else:
