@@ -234,6 +234,8 @@ def open_metrics(cache: Any) -> dict[str, Any]:
 
 
 def silence_all_but_metrics() -> None:
-    """TorchServe's worker prints a line a batch, which the server parses; its metrics are lines as well, and stay."""
+    """TorchServe's worker prints a line a batch, which the server parses; its metrics are lines as well: ours stay."""
     logging.getLogger().setLevel(logging.WARNING)
-    logging.getLogger("ts.metrics.caching_metric").setLevel(logging.INFO)
+    metrics = logging.getLogger("ts.metrics.caching_metric")
+    metrics.setLevel(logging.INFO)
+    metrics.addFilter(lambda record: record.levelno > logging.INFO or "]mnist_" in record.getMessage())

@@ -52,6 +52,30 @@ def test_each_page_that_the_documentation_links_to_is_there() -> None:
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
 
 
+def test_its_figures_are_those_of_the_committed_results() -> None:
+    readme = (ROOT / "README.md").read_text()
+    metrics = json.loads((ROOT / "results/evaluate/metrics.json").read_text())
+    train, accuracy, serve = (
+        json.loads((ROOT / "benchmarks/results" / f"{name}.json").read_text())
+        for name in ("train", "accuracy", "serve")
+    )
+    for figure in (
+        f"{100 * metrics['accuracy']:.2f} % (95 % interval {100 * metrics['accuracy_low']:.2f} to "
+        f"{100 * metrics['accuracy_high']:.2f} %)",
+        f"{metrics['errors']} mistakes in 10,000",
+        f"{metrics['calibration_error']:.4f}",
+        f"{100 * metrics['as_photographs']['accuracy']:.2f} %",
+        f"{train['speedup']:.1f} times",
+        f"{train['fraction_of_limit']:.0%}".replace("%", " %"),
+        f"{accuracy['seconds_to_target']:.0f} s",
+        f"{100 * accuracy['accuracy_mean']:.2f} %",
+        f"{serve['speedup']:.1f} times",
+        f"{serve['p50_ratio']:.2f} of",
+        f"{serve['batch_images_per_second']:,} images/s",
+    ):
+        assert figure in readme, figure
+
+
 def on(ports: dict[str, str], text: str) -> str:
     """A text with the usual ports replaced by free ones."""
     return re.sub("|".join(ports), lambda match: ports[match[0]], text)

@@ -16,9 +16,9 @@ def by_dataset(name: str) -> dict[str, float]:
     changes = DATASETS[name].changes
     return {
         "crop": 0.75 if name in CENTRED else 0.0,
-        "rotation": 15.0 if changes.affine else 0.0,
+        "rotation": 10.0 if changes.affine else 0.0,
         "translation": 1.0 if changes.affine else 0.0,
-        "scaling": 0.1 if changes.affine else 0.0,
+        "scaling": 0.08 if changes.affine else 0.0,
         "flip": 0.5 if changes.flip else 0.0,
     }
 
