@@ -15,7 +15,9 @@ from mnist_pipeline.network import DigitNetwork
 
 TARGET = 0.9928
 SEEDS = range(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
-RECIPE = {"optimizer": "adam", "lr": 2.5e-3, "batch_size": 64, "epochs": 0.7, "crop": 0.8}
+RECIPE = {"optimizer": "adam", "lr": 2.5e-3, "batch_size": 64, "epochs": 0.85, "crop": 0.8}
+# Less than a pass: no image is seen twice, so there is nothing that augmentation could do.
+RECIPE |= {"rotation": 0.0, "translation": 0.0, "scaling": 0.0}
 
 
 def main() -> None:
