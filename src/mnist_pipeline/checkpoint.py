@@ -1,14 +1,13 @@
 """The state of an unfinished training, on disk often and at little cost.
 
-Two slots take turns. A slot is a memory-mapped file that tensors are copied into (340 MB in 20 ms, where
-torch.save takes 200); the small `checkpoint.json`, replaced at once when a slot is full, says which slot counts.
+Two slots take turns. A slot is a memory-mapped file that tensors are copied into, 340 MB in some 75 ms; the small
+`checkpoint.json`, replaced at once when a slot is full, says which slot counts.
 A process killed in the middle of a copy leaves the other slot whole.
 """
 
 import json
 import logging
 import shutil
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,7 @@ class Checkpoint:
             "question": self.question,
             "slot": self.slot,
             "bytes": size,
-            "crc32": zlib.crc32(memory.data),
+            "xor": fingerprint(memory),
             "progress": progress,
         }
         beside = self.index.with_suffix(".new")
@@ -68,8 +67,8 @@ class Checkpoint:
                     size,
                     content["bytes"],
                 )
-            elif zlib.crc32(np.memmap(path, np.uint8, "r").data) != content["crc32"]:
-                log.warning("%s is damaged (its CRC-32 differs): starting anew", path)
+            elif fingerprint(np.memmap(path, np.uint8, "r")) != content["xor"]:
+                log.warning("%s is damaged (its checksum differs): starting anew", path)
             else:
                 self.slot = content["slot"]
                 return dict(content["progress"])
@@ -94,6 +93,11 @@ class Checkpoint:
     def remove(self) -> None:
         """Forget everything: the training is done."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def fingerprint(memory: np.ndarray) -> int:
+    """All 64-bit words of a slot, XORed: as fast as memory is read; a CRC-32 took eight times as long."""
+    return int(np.bitwise_xor.reduce(memory.view(np.uint64)))
 
 
 def room_of(tensor: Tensor) -> int:

@@ -131,7 +131,8 @@ def parallel_coordinates(path: Path, trials: Sequence[FrozenTrial], best: Frozen
     axis.grid(False)
     bar = figure.colorbar(colours, ax=axis, pad=0.02, format=PERCENT, label="validation accuracy")
     bar.outline.set_visible(False)
-    bar.locator = FixedLocator([tick for tick in TICKS if min(complete) <= tick <= max(complete)] or complete[:1])
+    inside = [tick for tick in TICKS if min(complete) <= tick <= max(complete)]
+    bar.locator = FixedLocator(inside if len(inside) > 1 else sorted({min(complete), max(complete)}))
     bar.minorlocator = NullLocator()
     bar.update_ticks()
     save(figure, path)
