@@ -29,7 +29,7 @@ def evaluate_model(
         The content of metrics.json.
     """
     network, info = model.load(model_folder)
-    network.to(compute.best_device(), memory_format=torch.channels_last)
+    network.to(compute.best_device()).to(memory_format=torch.channels_last)
     test = data.load_test(data_folder)
     log.info("Evaluating %s on %d test images of %s.", info["weights"], len(test.labels), info["dataset"]["name"])
     names, temperature = info["class_names"], info["temperature"]
