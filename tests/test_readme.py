@@ -44,7 +44,7 @@ def test_every_command_of_the_readme_works(repository: Path, server: dict[str, s
             assert "Optuna Dashboard" in page_of(command, repository)
         elif not command.startswith("source "):
             patient = command.replace("curl ", "curl --silent --retry 60 --retry-delay 1 --retry-all-errors ")
-            printed = tmp_path / "printed"  # a file: the server that stays would hold a pipe open
+            printed = tmp_path / str(len(said))  # a file: the server that stays would hold a pipe open
             run(repository, "bash", "-c", f"{on(ports, patient)} >{printed} 2>&1", **environment)
             said[command] = printed.read_text()
     restore(repository)
