@@ -23,13 +23,6 @@ def test_int8_reads_what_the_weights_read(trained: DigitNetwork, digits: data.Da
     assert (answered.softmax(1) - expected.softmax(1)).abs().max() < 0.1
 
 
-def test_equal_inputs_give_equal_bytes(trained: DigitNetwork, digits: data.Dataset, tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        export.export_int8(trained, digits.train.images[:64], tmp_path / name)
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["one", "two"]
-
-
 @pytest.mark.parametrize(("maximal_drop", "form"), [(1.0, "int8 ONNX Runtime"), (-1.0, "weights")])
 def test_int8_is_kept_only_where_it_loses_little(
     trained: DigitNetwork, digits: data.Dataset, tmp_path: Path, maximal_drop: float, form: str

@@ -37,6 +37,7 @@ def test_every_command_of_the_readme_works(repository: Path, server: dict[str, s
     ports = {name: port for name, port in server.items() if name.isdecimal()}
     environment = {name: value for name, value in server.items() if not name.isdecimal()}
     said = {}
+    restore(repository)  # whatever other tests did there
     for command in COMMANDS:
         if command.startswith("make "):
             run(repository, "make", "--dry-run", *command.split()[1:], "PYTHON=python3")

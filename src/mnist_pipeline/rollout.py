@@ -20,6 +20,7 @@ from mnist_pipeline import console
 from mnist_pipeline.serving import MODEL, Service, ServingError
 
 GRACE = 1.0  # seconds for a request that the server has accepted and not yet queued
+SETTLE = 5.0  # seconds from a registration's answer until the worker counts as ready: under load not one moment
 logger = logging.getLogger(__name__)
 
 
@@ -76,8 +77,11 @@ def register(service: Service, file_name: str, version: str, seconds: float) -> 
         service.manage("POST", params={"url": file_name, "synchronous": "true"}, timeout=seconds)
     except requests.Timeout:
         raise RolloutError(f"it was not loaded within {seconds:g} s") from None
-    if not service.ready(version):
-        raise RolloutError("it was loaded, and then its worker died; the server's log says why")
+    deadline = time.monotonic() + SETTLE
+    while not service.ready(version):
+        if time.monotonic() > deadline:
+            raise RolloutError("it was loaded, and then its worker died; the server's log says why")
+        time.sleep(0.1)
 
 
 def check(service: Service, version: str, digits: Mapping[str, bytes]) -> None:
