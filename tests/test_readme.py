@@ -48,12 +48,14 @@ def test_every_command_of_the_readme_works(repository: Path, server: dict[str, s
             printed = tmp_path / str(len(said))  # a file: the server that stays would hold a pipe open
             run(repository, "bash", "-c", f"{on(ports, patient)} >{printed} 2>&1", **environment)
             said[command] = printed.read_text()
+    info = json.loads((repository / "saved_models/model_info.json").read_text())
     restore(repository)
 
     assert "up to date" in said["dvc repro"]
     experiment = said["dvc exp run --set-param train.lr=0.001"]
     assert "Running stage 'train'" in experiment
     assert "Running stage 'tune'" not in experiment
+    assert info["hyperparameters"]["lr"] == {"value": 0.001, "source": "params.yaml"}
     assert "accuracy" in said["dvc metrics diff"]
     page = (repository / "dvc_plots/index.html").read_text()
     assert all(title in page for title in ("Training loss", "Validation accuracy", "Confusion", "Reliability"))
