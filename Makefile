@@ -27,7 +27,7 @@ repro: setup ## the whole pipeline: download, tune, train, evaluate, archive
 	$(ACTIVATE) && dvc repro
 
 test: setup ## every test but those of the extras
-	$(ACTIVATE) && pytest -m "not extras"
+	$(ACTIVATE) && pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder -m "not extras"
 
 test-extras: extras ## the tests of several machines, a shared bucket and Fashion-MNIST
 	$(ACTIVATE) && pytest -m extras
