@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import requests
-import torch
 from common import ROOT, apart, machine, write
 from PIL import Image
 
-from mnist_pipeline import archive, compute, data, model, serving
+from mnist_pipeline import archive, data, serving
 
 CONNECTIONS = (1, 8, 32)
 SECONDS, WARM_UP = 6, 3
@@ -117,11 +117,9 @@ def request_of(images: np.ndarray) -> str:
 
 
 def agreement(service: serving.Service) -> Figures:
-    """How far the served probabilities of all test images are from the evaluation's: the largest of each image's ten."""
+    """How far the served probabilities of all test images are from the evaluation's: the furthest of an image's ten."""
     images = data.load_test(ROOT / "data").images
-    network, info = model.load(ROOT / "saved_models")
-    logits = compute.predict(network.to(memory_format=torch.channels_last), images, exact=True)
-    expected = (logits / info["temperature"]).softmax(1).numpy()
+    expected = pandas.read_csv(ROOT / "results/evaluate/predictions.csv").iloc[:, 1:].to_numpy()
     answers = []
     for batch in images[:, 0].split(MANY):
         answers += service.predict(request_of(batch.numpy()).encode()).json()["predictions"]

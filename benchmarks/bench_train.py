@@ -2,7 +2,7 @@
 
 Plain is what the user had: torchvision's dataset with ToTensor and Normalize, a DataLoader, batch 33, Adam, fp32.
 Ours is the loop as `train` runs it, which sees only the middle of the images for its first three quarters; `whole` is
-the same loop on whole images throughout: the one to hold to the machine's matrix rate. Each turn is a process of its own.
+the same loop on whole images throughout: the one to hold to the machine's matrix rate. Each turn is a process.
 """
 
 import json

@@ -21,7 +21,6 @@ def main() -> None:
         calibration=dataset.train.images,
         validation_images=dataset.validation.images,
         validation_labels=dataset.validation.labels,
-        tolerance=params.archive.tolerance,
         maximal_drop=params.archive.max_drop,
     )
     logging.getLogger(__name__).info("%s: %s", destination, serving)

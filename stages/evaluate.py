@@ -2,18 +2,20 @@
 
 from pathlib import Path
 
-from mnist_pipeline import console, evaluate_model, settings
+from mnist_pipeline import console, data, evaluate_model, settings
 
 
 def main() -> None:
-    params = settings.load().evaluate
+    params = settings.load()
     evaluate_model.evaluate_model(
-        Path("data"),
+        data.load(Path("data"), params.data.validation_images, params.data.seed),
+        data.load_test(Path("data")),
         Path("saved_models"),
         Path("results/evaluate"),
-        mistakes=params.mistakes,
-        photographs=params.photographs,
-        seed=params.seed,
+        maximal_drop=params.archive.max_drop,
+        mistakes=params.evaluate.mistakes,
+        photographs=params.evaluate.photographs,
+        seed=params.evaluate.seed,
     )
 
 

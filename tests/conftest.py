@@ -70,10 +70,10 @@ def saved(trained: "DigitNetwork", tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def int8_archive(saved: Path, digits: "data.Dataset", tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its archive, in which int8 answers alone, whatever it answers."""
+    """Its archive, with the int8 form at any price."""
     import small_model
 
-    return small_model.pack(tmp_path_factory.mktemp("int8"), saved, digits, tolerance=1.0)
+    return small_model.pack(tmp_path_factory.mktemp("int8"), saved, digits, maximal_drop=1.0)
 
 
 @pytest.fixture(scope="session")

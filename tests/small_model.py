@@ -21,7 +21,6 @@ HANDLERS = ROOT / "handlers"
 SOURCES = [ROOT / "src" / "mnist_pipeline" / name for name in ("network.py", "preprocessing.py")]
 STEPS, BATCH = 50, 32
 TEMPERATURE = 0.9
-VALIDATION = 200  # images that an archive's form is chosen with
 
 
 def train(digits: data.Dataset) -> DigitNetwork:
@@ -52,9 +51,7 @@ def save(folder: Path, network: DigitNetwork, second: int = 0) -> Path:
     return folder / "saved_models"
 
 
-def pack(
-    folder: Path, saved: Path, digits: data.Dataset, *, tolerance: float = 0.001, maximal_drop: float = 1.0
-) -> Path:
+def pack(folder: Path, saved: Path, digits: data.Dataset, maximal_drop: float) -> Path:
     """Archive a model folder, as the archive stage does, on few validation images."""
     target = folder / "mnist.mar"
     archive.archive(
@@ -64,9 +61,8 @@ def pack(
         SOURCES,
         target,
         calibration=digits.train.images,
-        validation_images=digits.validation.images[:VALIDATION],
-        validation_labels=digits.validation.labels[:VALIDATION],
-        tolerance=tolerance,
+        validation_images=digits.validation.images[:100],
+        validation_labels=digits.validation.labels[:100],
         maximal_drop=maximal_drop,
     )
     return target

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import small_model
 
-from mnist_pipeline import archive, data, export, model
+from mnist_pipeline import archive, data, model
 
 
 def test_it_holds_the_code_byte_for_byte(int8_archive: Path, saved: Path) -> None:
@@ -17,8 +17,7 @@ def test_it_holds_the_code_byte_for_byte(int8_archive: Path, saved: Path) -> Non
         for source in [*small_model.SOURCES, small_model.HANDLERS / "mnist_handler.py"]:
             assert content.read(source.name) == source.read_bytes()
         assert content.read(info["weights"]) == (saved / info["weights"]).read_bytes()
-        found = {name: hashlib.sha256(content.read(name)).hexdigest() for name in (export.INT8, export.FP32)}
-    assert found == info["serving"]["files"]
+        assert hashlib.sha256(content.read(archive.INT8_FILE)).hexdigest() == info["serving"]["sha256"]
     assert names == sorted(names)
     assert "model-config.yaml" in names
 
@@ -27,14 +26,14 @@ def test_it_says_which_form_serves_and_why(int8_archive: Path, plain_archive: Pa
     assert small_model.info_of(int8_archive)["serving"]["form"] == "int8 ONNX Runtime"
     refused = small_model.info_of(plain_archive)["serving"]
     assert refused["form"] == "weights"
-    assert "files" not in refused
+    assert "file" not in refused
     with zipfile.ZipFile(plain_archive) as content:
-        assert not {export.INT8, export.FP32} & set(content.namelist())
+        assert archive.INT8_FILE not in content.namelist()
 
 
 def test_equal_inputs_give_equal_bytes(int8_archive: Path, saved: Path, digits: data.Dataset, tmp_path: Path) -> None:
     moved = shutil.copytree(saved, tmp_path / "elsewhere" / "saved_models", copy_function=shutil.copy)
-    again = small_model.pack(tmp_path, moved, digits, tolerance=1.0)
+    again = small_model.pack(tmp_path, moved, digits, maximal_drop=1.0)
     assert again.read_bytes() == int8_archive.read_bytes()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["elsewhere", "mnist.mar"]
 
@@ -45,7 +44,7 @@ def test_damaged_weights_are_not_archived(saved: Path, digits: data.Dataset, tmp
         file.seek(1000)
         file.write(b"damaged!")
     with pytest.raises(model.ModelError, match="is damaged"):
-        small_model.pack(tmp_path, broken, digits)
+        small_model.pack(tmp_path, broken, digits, maximal_drop=1.0)
     assert not (tmp_path / "mnist.mar").exists()
 
 

@@ -1,4 +1,3 @@
-import shutil
 from pathlib import Path
 
 import pytest
@@ -24,55 +23,16 @@ def test_int8_reads_what_the_weights_read(trained: DigitNetwork, digits: data.Da
     assert (answered.softmax(1) - expected.softmax(1)).abs().max() < 0.1
 
 
-@pytest.fixture
-def weights(saved: Path) -> Path:
-    return next(saved.glob("*.pth"))
-
-
 @pytest.mark.parametrize(("maximal_drop", "form"), [(1.0, "int8 ONNX Runtime"), (-1.0, "weights")])
 def test_int8_is_kept_only_where_it_loses_little(
-    trained: DigitNetwork, weights: Path, digits: data.Dataset, tmp_path: Path, maximal_drop: float, form: str
+    trained: DigitNetwork, digits: data.Dataset, tmp_path: Path, maximal_drop: float, form: str
 ) -> None:
+    target = tmp_path / "int8.onnx"
     few = digits.validation.images[:64], digits.validation.labels[:64]
-    decision = export.choose(trained, weights, digits.train.images[:64], *few, tmp_path, maximal_drop=maximal_drop)
+    decision = export.choose(trained, digits.train.images[:64], *few, target, maximal_drop)
     assert decision["form"] == form
-    assert {file.name for file in tmp_path.iterdir()} == set(decision.get("files", {}))
-    assert ("files" in decision) == (form != "weights")
+    assert target.exists() == ("file" in decision) == (form != "weights")
     assert "points of validation accuracy" in decision["reason"]
-
-
-def test_int8_answers_alone_where_it_is_sure(
-    trained: DigitNetwork, weights: Path, digits: data.Dataset, tmp_path: Path
-) -> None:
-    shares = []
-    for tolerance in (1.0, 0.02, 0.0):
-        decision = export.choose(
-            trained, weights, digits.train.images, *digits.validation, tmp_path, tolerance=tolerance, maximal_drop=1.0
-        )
-        shares.append(decision["int8_share"])
-    assert shares[0] == 1 > shares[1] > shares[2] == 0
-
-
-def test_surety_is_the_least_probability_that_no_stray_answer_reaches() -> None:
-    exact = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])
-    int8 = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.75, 0.25], [0.55, 0.45]])
-    assert export.surety(exact, int8, 0.1) == 0
-    assert 0.75 < export.surety(exact, int8, 0.01) < 0.7501
-
-
-def test_fp32_takes_the_largest_weights_from_the_weights_file(
-    trained: DigitNetwork, weights: Path, digits: data.Dataset, tmp_path: Path
-) -> None:
-    images, model = digits.validation.images[:70], tmp_path / "network.onnx"
-    export.export_fp32(trained, model)
-    expected = export.logits_of_onnx(model, images)
-    export.point_into(weights, model)
-    shutil.copy(weights, tmp_path)
-    torch.testing.assert_close(export.logits_of_onnx(model, images), expected)
-    assert model.stat().st_size < weights.stat().st_size / 5
-    export.export_fp32(DigitNetwork(), model)
-    with pytest.raises(ValueError, match="does not hold the weights of fc1"):
-        export.point_into(weights, model)
 
 
 def test_no_calibration_images_is_an_error(trained: DigitNetwork, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 import requests
 import yaml
@@ -36,6 +37,16 @@ def test_it_leaves_what_it_should(repository: Path) -> None:
     assert not [name for name in tracked if name.startswith(("data/", "saved_models/", "model_store/", "db.sqlite3"))]
 
 
+def test_the_server_answers_what_was_evaluated(repository: Path) -> None:
+    expected = pandas.read_csv(repository / "results/evaluate/predictions.csv")
+    test = data.load_test(repository / "data")
+    assert expected["label"].astype(str).tolist() == [str(label) for label in test.labels.tolist()]
+    with serving.running(repository / "model_store/mnist.mar", HANDLERS) as running:
+        answers = [running.service.predict(encoded(np.asarray(image[0]))).json() for image in test.images[:200]]
+    served = np.array([answer["probabilities"] for answer in answers])
+    assert np.abs(served - expected.iloc[:200, 1:].to_numpy()).max() < 1e-3
+
+
 def test_a_second_repro_runs_nothing(repository: Path) -> None:
     assert would_run(repository) == []
 
@@ -47,6 +58,7 @@ def test_a_second_repro_runs_nothing(repository: Path) -> None:
         ("src/mnist_pipeline/network.py", ["tune", "train", "evaluate", "archive"]),
         ("src/mnist_pipeline/preprocessing.py", ["evaluate", "archive"]),
         ("src/mnist_pipeline/checkpoint.py", ["train"]),
+        ("src/mnist_pipeline/export.py", ["evaluate", "archive"]),
     ],
 )
 def test_an_edit_runs_again_what_it_should(repository: Path, file: str, stages: list[str]) -> None:

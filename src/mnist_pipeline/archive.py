@@ -17,6 +17,7 @@ from mnist_pipeline import model
 from mnist_pipeline.export import choose
 
 MODEL_NAME = "mnist"
+INT8_FILE = "network.int8.onnx"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip can hold
 MANIFEST = "MAR-INF/MANIFEST.json"
 
@@ -35,7 +36,6 @@ def archive(
     calibration: UInt8[Tensor, "n 1 28 28"],
     validation_images: UInt8[Tensor, "m 1 28 28"],
     validation_labels: Int64[Tensor, " m"],
-    tolerance: float = 0.001,
     maximal_drop: float = 0.0005,
 ) -> dict[str, Any]:
     """Pack one trained model for TorchServe. Equal inputs give equal bytes.
@@ -47,9 +47,8 @@ def archive(
         sources: Python files that the handler imports; they travel byte for byte, the network's among them.
         destination: the .mar to write; it lands whole or not at all.
         calibration: training images, from which the int8 form takes its ranges.
-        validation_images, validation_labels: these decide where the int8 form answers, and whether it is kept.
-        tolerance: how far a served probability may be from the weights' own, 0 to 1.
-        maximal_drop: validation accuracy that serving may lose by int8, 0 to 1; below 0 int8 is never kept.
+        validation_images, validation_labels: these decide whether the int8 form is kept.
+        maximal_drop: validation accuracy that the int8 form may lose, 0 to 1.
 
     Returns:
         the "serving" section of the archived model_info.json: the form that was taken, and why.
@@ -63,20 +62,11 @@ def archive(
     destination.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.stem}.") as name:
         folder = Path(name)
-        serving = choose(
-            network,
-            weights,
-            calibration,
-            validation_images,
-            validation_labels,
-            folder,
-            temperature=info["temperature"],
-            tolerance=tolerance,
-            maximal_drop=maximal_drop,
-        )
+        int8 = folder / INT8_FILE
+        serving = choose(network, calibration, validation_images, validation_labels, int8, maximal_drop)
         described = folder / model.INFO
         described.write_text(json.dumps(info | {"serving": serving}, indent=2) + "\n")
-        extras = [described, *sources, *(folder / name for name in serving.get("files", {}))]
+        extras = [described, *sources, *([int8] if int8.exists() else [])]
         packed = pack(folder, version_of(weights), weights, handler, model_config, extras)
         whole = folder / "reproducible.mar"
         rewrite(packed, whole)

@@ -1,26 +1,37 @@
 """From a trained model to its figures and pictures on the test images, which nothing else looks at."""
 
 import logging
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mnist_pipeline import compute, data, evaluation, files, model, pictures, robustness
+from mnist_pipeline import compute, data, evaluation, export, files, model, pictures, robustness
 
 log = logging.getLogger(__name__)
 
 
 def evaluate_model(
-    data_folder: Path, model_folder: Path, results_folder: Path, *, mistakes: int, photographs: int, seed: int
+    dataset: data.Dataset,
+    test: data.Examples,
+    model_folder: Path,
+    results_folder: Path,
+    *,
+    maximal_drop: float,
+    mistakes: int,
+    photographs: int,
+    seed: int,
 ) -> dict[str, Any]:
-    """Write metrics.json, the tables that DVC plots, and the pictures.
+    """Write metrics.json, predictions.csv, the tables that DVC plots, and the pictures.
 
     Args:
-        data_folder: what `download` left.
+        dataset: what the model learnt from, with the validation images that its served form is chosen with.
+        test: the test images.
         model_folder: what `train` left.
         results_folder: gets the results.
+        maximal_drop: validation accuracy that the int8 form may lose, as for `archive`.
         mistakes: how many of the worst mistakes to picture.
         photographs: how many test images to render as photographs, 0 for none.
         seed: of the photographs.
@@ -29,12 +40,14 @@ def evaluate_model(
         The content of metrics.json.
     """
     network, info = model.load(model_folder)
+    served, form = served_logits(network, dataset, test, maximal_drop)
     network.to(compute.best_device()).to(memory_format=torch.channels_last)
-    test = data.load_test(data_folder)
     log.info("Evaluating %s on %d test images of %s.", info["weights"], len(test.labels), info["dataset"]["name"])
     names, temperature = info["class_names"], info["temperature"]
     logits = compute.predict(network, test.images, exact=True)
     metrics = evaluation.measure(logits, test.labels, temperature, names)
+    metrics["as_served"] = as_served(served / temperature, logits / temperature, test.labels) | {"form": form}
+    write_predictions(results_folder / "predictions.csv", served / temperature, test.labels, names)
     if info["dataset"]["name"] == "MNIST" and len(test.labels) == 10_000:
         metrics["without_wrong_labels"] = evaluation.without_wrong_labels(logits, test.labels)
     if info["reader"] == "handwriting":
@@ -56,6 +69,40 @@ def evaluate_model(
         metrics["calibration_error"],
     )
     return metrics
+
+
+def served_logits(
+    network: nn.Module, dataset: data.Dataset, test: data.Examples, maximal_drop: float
+) -> tuple[Tensor, str]:
+    """What a CPU server answers to the test images, (N, classes), and in which form: as `archive` will choose it."""
+    with tempfile.TemporaryDirectory() as folder:
+        int8 = Path(folder) / "network.onnx"
+        chosen = export.choose(network, dataset.train.images, *dataset.validation, int8, maximal_drop)
+        kept = int8.exists()
+        logits = export.logits_of_onnx(int8, test.images) if kept else export.logits_of_weights(network, test.images)
+    return logits, chosen["form"]
+
+
+def as_served(served: Tensor, exact: Tensor, labels: Tensor) -> dict[str, Any]:
+    """Figures of the served form, from calibrated logits (N, classes), and how far it is from the weights' own."""
+    answered, expected = served.softmax(1), exact.softmax(1)
+    difference = (answered - expected).abs().amax(1)
+    return {
+        **evaluation.shares(served.argmax(1) == labels),
+        "calibration_error": evaluation.calibration_error(answered, labels),
+        "other_answers": int((served.argmax(1) != exact.argmax(1)).sum()),
+        "within_0.001": (difference <= 0.001).double().mean().item(),
+        "largest_difference": difference.max().item(),
+    }
+
+
+def write_predictions(file: Path, served: Tensor, labels: Tensor, names: list[str]) -> None:
+    """A row for each test image: its label, and what the server will answer, a probability for each class."""
+    rows = [
+        {"label": names[label], **{name: round(value, 6) for name, value in zip(names, row, strict=True)}}
+        for label, row in zip(labels.tolist(), served.double().softmax(1).tolist(), strict=True)
+    ]
+    files.write_csv(file, rows)
 
 
 def draw(

@@ -198,7 +198,6 @@ class Evaluate(Section):
 
 
 class Archive(Section):
-    tolerance: Real = Field(ge=0, le=1)
     max_drop: Real = Field(ge=-1, le=1)
 
 
