@@ -82,7 +82,8 @@ def test_its_figures_are_those_of_the_committed_results() -> None:
         f"{100 * metrics['accuracy_high']:.2f} %)",
         f"{metrics['errors']} mistakes in 10,000",
         f"{metrics['calibration_error']:.4f}",
-        f"{100 * metrics['as_served']['accuracy']:.2f} %; {100 * metrics['as_served']['within_0.001']:.1f} % of its answers",
+        f"{100 * metrics['as_served']['accuracy']:.2f} %; "
+        f"{100 * metrics['as_served']['within_0.001']:.1f} % of its answers",
         f"{100 * metrics['as_photographs']['accuracy']:.2f} %",
         f"{train['speedup']:.1f} times",
         f"{train['fraction_of_limit']:.0%}".replace("%", " %"),

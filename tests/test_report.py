@@ -39,6 +39,7 @@ def made(mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     logits = 4 * torch.nn.functional.one_hot((test.labels + (torch.arange(FEW) % 10 == 0)) % 10, 10).float()
     metrics = evaluation.measure(logits, test.labels, info["temperature"], info["class_names"])
     sheet = folder / "results/evaluate/plots/photographs.png"
+    metrics["as_served"] = evaluate_model.as_served(logits, logits, test.labels) | {"form": "weights"}
     metrics["as_photographs"] = robustness.as_photographs(network, test, info["temperature"], 6, 0, sheet)
     files.write_json(folder / "results/evaluate/metrics.json", metrics)
     evaluate_model.draw(sheet.parent, logits, test, info["temperature"], info["class_names"], 5)
