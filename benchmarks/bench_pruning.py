@@ -1,7 +1,9 @@
 """Does pruning pay? Studies with and without it, in turn, each with the same seconds.
 
 The best values of each study train once more, and are measured on validation images that the study did not look at: a
-study that tries more would else look better by luck alone.  python benchmarks/bench_pruning.py [studies [seconds]]
+study that tries more would else look better by luck alone. Trials are short, so that a study of few seconds has many.
+
+python benchmarks/bench_pruning.py [studies [seconds]]
 """
 
 import statistics
@@ -21,6 +23,7 @@ from mnist_pipeline.network import DigitNetwork
 STUDIES = int(sys.argv[1]) if len(sys.argv) > 1 else 3
 SECONDS = float(sys.argv[2]) if len(sys.argv) > 2 else 90.0
 HELD_OUT = 10_000
+TRIAL_IMAGES, REPORT_IMAGES = 1500, 500
 PRUNERS = ("median", "none")
 
 
@@ -29,7 +32,7 @@ def main() -> None:
     whole = data.load(ROOT / "data", HELD_OUT, 0)
     seen, unseen = (
         data.Examples(*(part[place] for part in whole.validation))
-        for place in (slice(params.report_images), slice(params.report_images, None))
+        for place in (slice(REPORT_IMAGES), slice(REPORT_IMAGES, None))
     )
     dataset, fixed = replace(whole, validation=seen), recipe.choose({}, {}, whole.name)[0]
     rows: list[dict[str, Any]] = []
@@ -43,9 +46,9 @@ def main() -> None:
                     fixed,
                     trials=1000,
                     seconds=SECONDS,
-                    images_per_trial=params.images_per_trial,
+                    images_per_trial=TRIAL_IMAGES,
                     reports=params.reports,
-                    report_images=params.report_images,
+                    report_images=REPORT_IMAGES,
                     pruner=pruner,
                     patience=params.patience,
                     seed=seed,
@@ -56,7 +59,7 @@ def main() -> None:
                 best = yaml.safe_load((Path(name) / "best_params.yaml").read_text())
             counts = tuning.counts(study.trials)
             rows.append({"pruner": pruner, "seed": seed, **counts, "best": best, "study_value": study.best_value})
-            rows[-1]["unseen"] = again(dataset, unseen, fixed, best, params.images_per_trial)
+            rows[-1]["unseen"] = again(dataset, unseen, fixed, best, TRIAL_IMAGES)
     print(f"{'pruner':10}{'seed':>5}{'trials':>8}{'pruned':>8}{'in the study':>14}{'on unseen images':>18}")
     for row in rows:
         print(
@@ -66,7 +69,8 @@ def main() -> None:
     means = {pruner: statistics.mean(row["unseen"] for row in rows if row["pruner"] == pruner) for pruner in PRUNERS}
     print(f"\nMean of {STUDIES} studies of {SECONDS:g} s: ", end="")
     print(f"{means['median']:.2%} with pruning, {means['none']:.2%} without.")
-    write("pruning", {"mean_accuracy": means, "seconds": SECONDS, "n": STUDIES, "rows": rows, "machine": machine()})
+    content = {"mean_accuracy": means, "seconds": SECONDS, "n": STUDIES, "trial_images": TRIAL_IMAGES, "rows": rows}
+    write("pruning", content | {"machine": machine()})
 
 
 def again(
