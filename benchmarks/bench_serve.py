@@ -10,7 +10,6 @@ Of ours also: how far its probabilities for the test images are from those that 
 import base64
 import importlib.metadata
 import importlib.util
-import io
 import json
 import os
 import shutil
@@ -28,9 +27,9 @@ import numpy as np
 import pandas
 import requests
 from common import ROOT, apart, machine, write
-from PIL import Image
 
 from mnist_pipeline import archive, data, serving
+from mnist_pipeline.robustness import png
 
 CONNECTIONS = (1, 8, 32)
 SECONDS, WARM_UP = 6, 3
@@ -102,13 +101,6 @@ def write_requests(folder: Path) -> tuple[list[Path], Path]:
     many = folder / "many.json"
     many.write_text(request_of(images[:MANY]))
     return pictures, many
-
-
-def png(image: np.ndarray) -> bytes:
-    """A uint8 (28, 28) image as a PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def request_of(images: np.ndarray) -> str:
