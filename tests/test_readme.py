@@ -86,12 +86,14 @@ def test_its_figures_are_those_of_the_committed_results() -> None:
         f"{100 * metrics['as_served']['within_0.001']:.1f} % of its answers",
         f"{100 * metrics['as_photographs']['accuracy']:.2f} %",
         f"{train['speedup']:.1f} times",
+        f"without the early crop, {train['speedup_on_whole_images']:.1f} times",
         f"{train['fraction_of_limit']:.0%}".replace("%", " %"),
         f"{accuracy['seconds_to_target']:.0f} s",
         f"{100 * accuracy['accuracy_mean']:.2f} %",
         f"{serve['speedup']:.1f} times",
         f"{serve['p50_ratio']:.2f} of",
         f"{serve['batch_images_per_second']:,} images/s",
+        f"as `evaluate` said, to {serve['agreement_with_evaluation']['largest_difference']:.6f}",
     ):
         assert figure in readme, figure
 
