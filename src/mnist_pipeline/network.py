@@ -40,7 +40,7 @@ class DigitNetwork(nn.Module):
         """Logits of a batch of images.
 
         Args:
-            images: uint8 (N, 1, 28, 28), 0 (paper) to 255 (ink); or their middle, (N, 1, 20, 20).
+            images: uint8 (N, 1, 28, 28), 0 (paper) to 255 (ink).
 
         Returns:
             float (N, classes): unnormalised log-probabilities.
@@ -48,23 +48,11 @@ class DigitNetwork(nn.Module):
         x = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
         x = F.max_pool2d(self.conv1(x), 2)  # (N, 32, 14, 14)
         x = F.max_pool2d(self.conv2_1(x) + self.conv2_2(x), 2)  # (N, 64, 7, 7)
-        x = self.conv3_2(self.conv3_1(x))  # (N, 512, 7, 7), or (N, 512, 5, 5)
-        side = x.shape[-1]
+        x = self.conv3_2(self.conv3_1(x))  # (N, 512, 7, 7)
         x = x.permute(0, 2, 3, 1).flatten(1)  # (N, 7 * 7 * 512), as channels-last tensors lie in memory: no copy
-        x = F.relu(
-            self.fc1(x) if side == 7 else F.linear(x, self.middle_of_fc1(side, x.dtype), self.fc1.bias)
-        )  # (N, 1000)
+        x = F.relu(self.fc1(x))  # (N, 1000)
         x = F.relu(self.fc2(x))  # (N, 500)
         return self.output_layer(x)  # (N, classes)
-
-    def middle_of_fc1(self, side: int, dtype: torch.dtype) -> Tensor:
-        """fc1's weights for the middle side x side of its 7x7 input, (1000, side * side * 512).
-
-        The same as zeros around that middle, without the work of multiplying by them.
-        """
-        border = (7 - side) // 2
-        weights = self.fc1.weight.view(-1, 7, 7, 512)
-        return weights[:, border : border + side, border : border + side].to(dtype).flatten(1)
 
 
 def convolution(channels_in: int, channels_out: int) -> nn.Sequential:

@@ -65,7 +65,14 @@ def train_model(
             hp.optimizer,
             hp.lr,
         )
-    question = {"hyperparameters": asdict(hp), "seed": seed, "data": dataset.checksums, "torch": torch.__version__}
+    question = {
+        "hyperparameters": asdict(hp),
+        "seed": seed,
+        "data": dataset.checksums,
+        "held out": hashlib.sha256(dataset.validation.images.numpy().tobytes()).hexdigest(),
+        "code": training.code(),
+        "torch": torch.__version__,
+    }
     checkpoint = Checkpoint(checkpoint_folder, digest(question)) if checkpoint_seconds else None
     glance = Examples(dataset.validation.images[:2000], dataset.validation.labels[:2000])
     history = training.fit(

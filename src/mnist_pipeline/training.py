@@ -1,11 +1,14 @@
 """The one training loop: tune, train and the benchmarks all call `fit`."""
 
+import inspect
 import logging
 import math
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -14,10 +17,12 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from mnist_pipeline import augmentation, compute, cropping, network, winograd
 from mnist_pipeline.augmentation import Augmentation
 from mnist_pipeline.checkpoint import Checkpoint
-from mnist_pipeline.compute import accuracy, autocast, keep_freed_memory, predict
+from mnist_pipeline.compute import accuracy, autocast, has_bfloat16, keep_freed_memory, predict
 from mnist_pipeline.data import Examples
+from mnist_pipeline.network import DigitNetwork
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +82,7 @@ class Report:
 
 
 def fit(
-    network: nn.Module,
+    network: DigitNetwork,
     train: Examples,
     validation: Examples,
     hyperparameters: Hyperparameters,
@@ -121,11 +126,16 @@ def fit(
     rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     train = Examples(train.images.to(device), train.labels.to(device))
     network.to(memory_format=torch.channels_last).train()
-    optimizer = make_optimizer(network, hp)
     run = Run(steps=hp.steps(len(train.images)))
-    if checkpoint:
-        run = resume(checkpoint, network, optimizer) or run
-    forward = in_parallel(network, processes)
+    if checkpoint and (found := checkpoint.load()):
+        run = Run.of(found)
+    cropped_steps = math.ceil(hp.crop * run.steps)
+    whole, network = network, cropping.cropped(network) if run.step < cropped_steps else network
+    optimizer = make_optimizer(network, hp)
+    if checkpoint and run.step:
+        restore(checkpoint, network, optimizer)
+        log.info("going on at step %d of %d", run.step, run.steps)
+    forward = in_parallel(network, hp, 28 if network is whole else cropping.SIDE, rank, processes)
     report_steps = {round(run.steps * (k + 1) / reports) for k in range(reports)}
     # Reading a loss makes a GPU wait: there, losses gather on the device and are read now and then.
     read_every = 1 if device.type == "cpu" else 100
@@ -140,9 +150,9 @@ def fit(
             group["lr"] = lr
         images, labels = batch_at(run.step, train, hp, seed)
         images, labels = images[rank::processes], labels[rank::processes]
-        if run.step < hp.crop * run.steps:
-            images = images[:, :, 4:24, 4:24]  # what the border adds can be learnt late; until then, 40 % less work
-        with autocast(device):
+        if network is not whole:
+            images = cropping.crop(images)
+        with autocast(device), winograd.accelerated(network):
             logits = forward(images.contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=hp.label_smoothing)
         optimizer.zero_grad()
@@ -151,6 +161,11 @@ def fit(
         unread.append(mean_over_processes(loss.detach(), processes))
         run.step += 1
         bar.update()
+        if run.step == cropped_steps:  # what the border adds is learnt last
+            small, learnt = network, optimizer
+            network, optimizer = whole, make_optimizer(whole, hp)
+            cropping.grow(small, learnt, network, optimizer)
+            forward = in_parallel(network, hp, 28, rank, processes)
 
         reporting = run.step in report_steps
         saving = checkpoint and rank == 0 and time.perf_counter() - saved >= checkpoint_seconds
@@ -159,7 +174,8 @@ def fit(
             run.seconds = time.perf_counter() - begun
             bar.set_postfix(run.figures(hp), refresh=False)
         if reporting:
-            score = accuracy(predict(network, validation.images), validation.labels) if rank == 0 else math.nan
+            seen = validation.images if network is whole else cropping.crop(validation.images)
+            score = accuracy(predict(network, seen), validation.labels) if rank == 0 else math.nan
             on_report(run.report(hp, lr, score))
             begun = time.perf_counter() - run.seconds  # measuring is not training
         if checkpoint and saving:
@@ -178,6 +194,11 @@ class Run:
     seconds: float = 0.0
     losses: list[float] = field(default_factory=list)
     history: list[Report] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, progress: Mapping[str, Any]) -> "Run":
+        """From a checkpoint's progress."""
+        return cls(**{**progress, "history": [Report(**report) for report in progress["history"]]})
 
     def read(self, unread: list[Tensor], hp: Hyperparameters) -> None:
         """Take losses over from the device; one that is not finite ends the training."""
@@ -210,20 +231,26 @@ class Run:
         return self.history[-1]
 
 
+def code() -> list[str]:
+    """The source of all that a training's outcome depends on beside its arguments."""
+    modules = (sys.modules[__name__], augmentation, compute, cropping, network, winograd)
+    return [inspect.getsource(module) for module in modules]
+
+
 def batch_at(step: int, train: Examples, hp: Hyperparameters, seed: int) -> Examples:
     """The batch of a step, augmented: a function of the seed and the step alone, so that a training can resume."""
     a_pass = len(train.images) // hp.batch_size  # what is left over at a pass's end is other images each time
     epoch, position = divmod(step, a_pass)
-    order = epoch_order(len(train.images), epoch, seed)
-    index = order[position * hp.batch_size :][: hp.batch_size].to(train.images.device)
+    order = epoch_order(len(train.images), epoch, seed, train.images.device)
+    index = order[position * hp.batch_size :][: hp.batch_size]
     generator = torch.Generator(train.images.device).manual_seed((seed << 32) + step)
     return Examples(hp.augmentation(train.images[index], generator), train.labels[index])
 
 
 @lru_cache(maxsize=1)
-def epoch_order(count: int, epoch: int, seed: int) -> Tensor:
-    """In which order a pass visits the images: int64 (count,)."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed((seed << 32) + epoch))
+def epoch_order(count: int, epoch: int, seed: int, device: torch.device) -> Tensor:
+    """In which order a pass visits the images, the same on every device: int64 (count,)."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed((seed << 32) + epoch)).to(device)
 
 
 def make_optimizer(network: nn.Module, hp: Hyperparameters) -> torch.optim.Optimizer:
@@ -246,13 +273,30 @@ def make_optimizer(network: nn.Module, hp: Hyperparameters) -> torch.optim.Optim
     raise ValueError(f"optimizer = {hp.optimizer!r}, but it is one of adam, rmsprop, sgd")
 
 
-def in_parallel(network: nn.Module, processes: int) -> nn.Module:
-    """The network as a training step calls it."""
-    parallel = DistributedDataParallel(network) if processes > 1 else network
-    if next(network.parameters()).device.type == "cuda":
-        # CUDA graphs: launching a small network's kernels one by one takes longer than running them.
-        return torch.compile(parallel, mode="reduce-overhead")  # type: ignore[return-value]
-    return parallel
+def in_parallel(network: nn.Module, hp: Hyperparameters, side: int, rank: int, processes: int) -> nn.Module:
+    """The network as a training step calls it: captured where it is on a GPU, and with its gradients averaged."""
+    device = next(network.parameters()).device
+    if device.type == "cuda":
+        mine = len(range(rank, hp.batch_size, processes))
+        capture(network, torch.zeros(mine, 1, side, side, dtype=torch.uint8, device=device))
+    return DistributedDataParallel(network) if processes > 1 else network
+
+
+def capture(network: nn.Module, images: Tensor) -> None:
+    """Let a GPU run a training step's forward and backward pass as one CUDA graph each.
+
+    Launching a small network's kernels one by one takes longer than running them. A capture takes well below a second,
+    so that a study can afford one a trial; torch.compile takes many.
+
+    Args:
+        network: in training mode; in evaluation mode it goes on as before.
+        images: of the shape, type and device of every later batch.
+    """
+    before = [buffer.clone() for buffer in network.buffers()]
+    with torch.autocast("cuda", torch.bfloat16, enabled=has_bfloat16(images.device), cache_enabled=False):
+        torch.cuda.make_graphed_callables(network, (images.contiguous(memory_format=torch.channels_last),))
+    for buffer, value in zip(network.buffers(), before, strict=True):
+        buffer.copy_(value)  # capturing ran the network, and BatchNorm took its averages
 
 
 def mean_over_processes(loss: Tensor, processes: int) -> Tensor:
@@ -269,15 +313,10 @@ def state_of(network: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tenso
     return [*network.state_dict().values(), *moments]
 
 
-def resume(checkpoint: Checkpoint, network: nn.Module, optimizer: torch.optim.Optimizer) -> Run | None:
-    """Restore network and optimizer from a checkpoint, where a usable one is; returns how far it had come."""
-    found = checkpoint.load()
-    if found is None:
-        return None
+def restore(checkpoint: Checkpoint, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Fill network and optimizer from a checkpoint that `load` found whole."""
     for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()  # makes the optimizer's state tensors, which the next line fills
     with torch.no_grad():
         checkpoint.restore(state_of(network, optimizer))
-    log.info("going on at step %d of %d", found["step"], found["steps"])
-    return Run(**found | {"history": [Report(**report) for report in found["history"]]})

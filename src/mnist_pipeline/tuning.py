@@ -5,7 +5,6 @@ trial that was cut short is begun again, and a study ends with exactly the trial
 """
 
 import hashlib
-import inspect
 import itertools
 import json
 import logging
@@ -32,7 +31,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
-from mnist_pipeline import augmentation, compute, network, recipe, study_pictures, training
+from mnist_pipeline import compute, recipe, study_pictures, training
 from mnist_pipeline.data import Dataset, Examples
 from mnist_pipeline.files import write_csv, write_json, write_text
 from mnist_pipeline.network import DigitNetwork
@@ -150,7 +149,7 @@ class Question:
             "dataset": self.dataset.checksums,
             "validation": hashlib.sha256(self.dataset.validation.images.numpy().tobytes()).hexdigest(),
             "fixed": asdict(self.fixed),
-            "code": [inspect.getsource(module) for module in (network, training, augmentation)],
+            "code": training.code(),
         }
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         return f"{self.dataset.name}-{digest[:10]}"
