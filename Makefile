@@ -33,10 +33,19 @@ test-extras: extras ## the tests of several machines, a shared bucket and Fashio
 	$(ACTIVATE) && pytest -m extras
 
 bench-train: setup ## training speed: the plain PyTorch way and ours, in turn
-	$(ACTIVATE) && python benchmarks/bench_train.py
+	$(ACTIVATE) && dvc repro --quiet download && python benchmarks/bench_train.py
+
+bench-processes: setup ## training speed of one process and of two, by batch
+	$(ACTIVATE) && dvc repro --quiet download && python benchmarks/bench_processes.py
 
 bench-accuracy: setup ## seconds of training to 99.28 % on the test images, three seeds
-	$(ACTIVATE) && python benchmarks/bench_accuracy.py
+	$(ACTIVATE) && dvc repro --quiet download && python benchmarks/bench_accuracy.py target
+
+bench-default: setup ## accuracy of the default recipe, three seeds
+	$(ACTIVATE) && dvc repro --quiet tune && python benchmarks/bench_accuracy.py default
+
+bench-long: setup ## accuracy of the recipe for those with more time, three seeds
+	$(ACTIVATE) && dvc repro --quiet download && python benchmarks/bench_accuracy.py long
 
 bench-serve: extras ## serving speed against a FastAPI app and a stock TorchServe (wants wrk)
 	$(ACTIVATE) && python benchmarks/bench_serve.py
@@ -67,4 +76,4 @@ lint: setup ## ruff (lint and format) and mypy
 clean: ## remove the environment, results of tests and caches; models, data and studies stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup extras repro test test-extras bench-train bench-accuracy bench-serve bench-pruning bench-tune rollout demo experiments report lint clean
+.PHONY: help setup extras repro test test-extras bench-train bench-processes bench-accuracy bench-default bench-long bench-serve bench-pruning bench-tune rollout demo experiments report lint clean

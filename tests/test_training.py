@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.nn import functional as F
 
 from mnist_pipeline import data, model, recipe, training
+from mnist_pipeline.augmentation import Augmentation
 from mnist_pipeline.network import DigitNetwork
 
 SCRIPT = Path(__file__).parent / "small_training.py"
@@ -106,6 +108,19 @@ def test_bfloat16_follows_fp32(digits: data.Dataset, monkeypatch: pytest.MonkeyP
     assert curves[0] == pytest.approx(curves[1], rel=0.02)
 
 
+def test_no_step_asks_the_device_for_a_value() -> None:
+    """On tensors without content, where asking for a value is an error: on a GPU it would wait for all steps before."""
+    with FakeTensorMode(allow_non_fake_inputs=True):  # constants are real
+        some = Augmentation(rotation=10.0, translation=1.0, scaling=0.08, elasticity=0.5, flip=0.1)
+        hp = training.Hyperparameters(batch_size=64, augmentation=some)
+        examples = data.Examples(torch.zeros(128, 1, 28, 28, dtype=torch.uint8), torch.zeros(128, dtype=torch.int64))
+        network = DigitNetwork()
+        batch = training.batch_at(1, examples, hp, seed=0)
+        loss = training.learn(network, training.make_optimizer(network, hp), batch, 1e-3, 0.05)
+        with pytest.raises(DataDependentOutputException):
+            loss.item()
+
+
 def test_a_plain_step_is_the_textbooks(digits: data.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """One SGD step of `fit`, in fp32, against the gradient written out."""
     from mnist_pipeline import compute
@@ -153,7 +168,7 @@ def test_killed_at_several_moments_it_ends_with_the_weights_of_an_uninterrupted_
     uninterrupted: Path, mnist: Path, tmp_path: Path
 ) -> None:
     index, kills, seen = tmp_path / "checkpoints" / "checkpoint.json", 0, -1
-    for moment in (1, 7, 14):
+    for moment in (1, 7, 14, 17):  # at 15 of 20 the network grows out of its crop
         process = begin(mnist, tmp_path, *OFTEN)
         while process.poll() is None and seen < moment:
             if index.exists():
@@ -163,10 +178,33 @@ def test_killed_at_several_moments_it_ends_with_the_weights_of_an_uninterrupted_
         process.communicate()
         kills += process.returncode == -signal.SIGKILL
         assert not (tmp_path / "saved_models").exists()
-    assert kills == 3
+    assert kills == 4
     assert "going on at step" in finish(begin(mnist, tmp_path, *OFTEN))
     assert weights_sha(tmp_path) == weights_sha(uninterrupted)
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_truncated_or_foreign_checkpoint_is_said_and_not_used(
+    uninterrupted: Path, mnist: Path, tmp_path: Path
+) -> None:
+    def kill_after_a_checkpoint() -> None:
+        process = begin(mnist, tmp_path, *OFTEN)
+        while not (tmp_path / "checkpoints" / "checkpoint.json").exists():
+            assert process.poll() is None
+            time.sleep(0.002)
+        process.kill()
+        process.communicate()
+
+    kill_after_a_checkpoint()
+    for slot in (tmp_path / "checkpoints").glob("slot*"):
+        os.truncate(slot, slot.stat().st_size // 2)
+    said = finish(begin(mnist, tmp_path, *OFTEN))
+    assert "bytes, not" in said
+    assert "starting anew" in said
+    assert weights_sha(tmp_path) == weights_sha(uninterrupted)
+    kill_after_a_checkpoint()
+    assert "belongs to another training: starting anew" in finish(begin(mnist, tmp_path, "2e-3", "0.01"))
+    assert weights_sha(tmp_path) != weights_sha(uninterrupted)
 
 
 def test_a_loss_that_is_no_number_stops_at_once_and_leaves_no_model(mnist: Path, tmp_path: Path) -> None:

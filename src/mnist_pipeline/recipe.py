@@ -15,7 +15,7 @@ def by_dataset(name: str) -> dict[str, float]:
     """What suits a dataset, of the hyperparameters that depend on what the images show."""
     changes = DATASETS[name].changes
     return {
-        "crop": 0.75 if name in CENTRED else 0.0,
+        "crop": 0.8 if name in CENTRED else 0.0,
         "rotation": 10.0 if changes.affine else 0.0,
         "translation": 1.0 if changes.affine else 0.0,
         "scaling": 0.08 if changes.affine else 0.0,

@@ -88,7 +88,7 @@ def train_model(
     if not first:
         return
     logits = compute.predict(network, dataset.validation.images)
-    info = {
+    info: dict[str, Any] = {
         "created": started.isoformat(timespec="seconds"),
         "class_names": list(dataset.class_names),
         "reader": DATASETS[dataset.name].reader,
@@ -115,7 +115,7 @@ def train_model(
     log.info(
         "%s: validation accuracy %.2f %% after %.0f s of training.",
         weights,
-        100 * history[-1].validation_accuracy,
+        100 * info["validation_accuracy"],
         history[-1].seconds,
     )
 

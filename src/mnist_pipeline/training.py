@@ -41,7 +41,7 @@ class Hyperparameters:
     momentum: float = 0.9
     epochs: float = 1.0
     warmup: float = 0.25
-    weight_decay: float = 0.01
+    weight_decay: float = 0.05
     label_smoothing: float = 0.05
     crop: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -101,7 +101,7 @@ def fit(
     `batch_size` is the batch of all processes together.
 
     Args:
-        network: takes uint8 (N, 1, H, W), returns logits (N, classes); on the device that shall train it.
+        network: on the device that shall train it.
         train: images to learn from, kept on the device.
         validation: images to measure with, at each report.
         hyperparameters: how to learn.
@@ -146,19 +146,12 @@ def fit(
 
     while run.step < run.steps:
         lr = hp.lr_at(run.step / run.steps)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
         images, labels = batch_at(run.step, train, hp, seed)
-        images, labels = images[rank::processes], labels[rank::processes]
+        mine = Examples(images[rank::processes], labels[rank::processes])
         if network is not whole:
-            images = cropping.crop(images)
-        with autocast(device), winograd.accelerated(network):
-            logits = forward(images.contiguous(memory_format=torch.channels_last))
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=hp.label_smoothing)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        unread.append(mean_over_processes(loss.detach(), processes))
+            mine = Examples(cropping.crop(mine.images), mine.labels)
+        loss = learn(forward, optimizer, mine, lr, hp.label_smoothing)
+        unread.append(mean_over_processes(loss, processes))
         run.step += 1
         bar.update()
         if run.step == cropped_steps:  # what the border adds is learnt last
@@ -251,6 +244,21 @@ def batch_at(step: int, train: Examples, hp: Hyperparameters, seed: int) -> Exam
 def epoch_order(count: int, epoch: int, seed: int, device: torch.device) -> Tensor:
     """In which order a pass visits the images, the same on every device: int64 (count,)."""
     return torch.randperm(count, generator=torch.Generator().manual_seed((seed << 32) + epoch)).to(device)
+
+
+def learn(
+    forward: nn.Module, optimizer: torch.optim.Optimizer, batch: Examples, lr: float, label_smoothing: float
+) -> Tensor:
+    """Make one step, and return its loss: on the device, which nothing here waits for."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    with autocast(batch.images.device), winograd.accelerated(forward):
+        logits = forward(batch.images.contiguous(memory_format=torch.channels_last))
+    loss = F.cross_entropy(logits.float(), batch.labels, label_smoothing=label_smoothing)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
 
 
 def make_optimizer(network: nn.Module, hp: Hyperparameters) -> torch.optim.Optimizer:
