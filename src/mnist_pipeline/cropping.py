@@ -1,4 +1,4 @@
-"""Training on the middle of the images first: less work, and a third of the weights out of the way.
+"""Training on the middle of the images first: half the work, and two fifths of the weights out of the way.
 
 MNIST's digits fill the middle 20x20 pixels of 28x28. While a network sees only those, fc1 reads the middle 5x5 of its
 7x7 input, so a network whose fc1 has just those weights learns the same; it grows into the whole one later.
@@ -30,7 +30,7 @@ def cropped(network: DigitNetwork) -> DigitNetwork:
 def grow(
     small: DigitNetwork, learnt: torch.optim.Optimizer, network: DigitNetwork, fresh: torch.optim.Optimizer
 ) -> None:
-    """Carry what a cropped network has learnt over into a whole one, whose border keeps its weights.
+    """Carry what a cropped network has learnt over into a whole one, whose border keeps its first weights.
 
     Args:
         small: what `cropped` made.

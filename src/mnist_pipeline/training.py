@@ -293,8 +293,8 @@ def in_parallel(network: nn.Module, hp: Hyperparameters, side: int, rank: int, p
 def capture(network: nn.Module, images: Tensor) -> None:
     """Let a GPU run a training step's forward and backward pass as one CUDA graph each.
 
-    Launching a small network's kernels one by one takes longer than running them. A capture takes well below a second,
-    so that a study can afford one a trial; torch.compile takes many.
+    Launching a small network's kernels one by one takes longer than running them. Unlike torch.compile this wants no
+    compiler on the machine, and no compilation for each trial of a study.
 
     Args:
         network: in training mode; in evaluation mode it goes on as before.
