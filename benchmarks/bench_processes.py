@@ -16,8 +16,8 @@ from common import ROOT, apart, machine, write
 from mnist_pipeline import compute, data, train_model, training
 from mnist_pipeline.network import DigitNetwork
 
-TURNS, STEPS = 3, 16
-BATCHES = (64, 256, 1024)
+TURNS, STEPS = 3, 12
+BATCHES = (64, 512)
 
 
 def measure(batch: int) -> None:
