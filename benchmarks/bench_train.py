@@ -120,7 +120,7 @@ def where_the_time_goes() -> dict[str, float]:
     network = DigitNetwork().to(compute.best_device())
     hp = training.Hyperparameters(batch_size=BATCH, crop=0.0)
     # What the profiler itself keeps makes the next steps take memory from the system anew: a third of them warms it up.
-    profile = torch.profiler.profile(schedule=torch.profiler.schedule(wait=0, warmup=2, active=1))
+    profile = torch.profiler.profile(schedule=torch.profiler.schedule(wait=0, warmup=2, active=1, repeat=1))
     with profile:
         training.fit(network, few, validation, hp, reports=3, on_report=lambda report: profile.step())
     shares = dict.fromkeys([*kinds, "the rest"], 0.0)
