@@ -71,7 +71,8 @@ def ours(images: int, crop: float) -> float:
         if part:
             hp = training.Hyperparameters(batch_size=BATCH, epochs=1.0, crop=cropped)
             network = DigitNetwork().to(compute.best_device())
-            _, first, *_, last = training.fit(network, few, validation, hp, reports=10)
+            # The last report is left out: it pays for the cropped network's growth, which comes once in a training.
+            _, first, *_, last, _ = training.fit(network, few, validation, hp, reports=10)
             seconds += part * (last.seconds - first.seconds) / (last.images - first.images)
     return 1 / seconds
 
@@ -79,12 +80,12 @@ def ours(images: int, crop: float) -> float:
 def flops_an_image(executed: bool) -> int:
     """Floating-point operations of a training step, an image: matrix products and convolutions, both ways.
 
-    Those that the network's definition asks for, or those that `fit` does on a CPU.
+    Those that the network's definition asks for, or those that `fit` does here.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
     network, images = DigitNetwork(), torch.zeros(BATCH, 1, 28, 28, dtype=torch.uint8)
-    counted = winograd.accelerated(network) if executed else nullcontext()
+    counted = winograd.accelerated(network) if executed and compute.best_device().type == "cpu" else nullcontext()
     with FlopCounterMode(display=False) as counter, counted:
         network(images).sum().backward()
     return counter.get_total_flops() // BATCH
@@ -119,7 +120,7 @@ def where_the_time_goes() -> dict[str, float]:
     validation = data.Examples(few.images[:1], few.labels[:1])
     network = DigitNetwork().to(compute.best_device())
     hp = training.Hyperparameters(batch_size=BATCH, crop=0.0)
-    # What the profiler itself keeps makes the next steps take memory from the system anew: a third of them warms it up.
+    # What the profiler itself keeps makes the next steps take memory from the system anew: two thirds of them warm up.
     profile = torch.profiler.profile(schedule=torch.profiler.schedule(wait=0, warmup=2, active=1, repeat=1))
     with profile:
         training.fit(network, few, validation, hp, reports=3, on_report=lambda report: profile.step())

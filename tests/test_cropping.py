@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch.nn import functional as F
 
@@ -21,11 +22,19 @@ def test_a_cropped_network_sees_what_zeros_around_its_features_would_give_the_wh
     torch.testing.assert_close(logits, expected)
 
 
-def test_what_a_cropped_network_learnt_grows_into_the_whole_one() -> None:
+@pytest.mark.parametrize(
+    "hp",
+    [
+        training.Hyperparameters(optimizer="adam"),
+        training.Hyperparameters(optimizer="rmsprop"),
+        training.Hyperparameters(optimizer="sgd"),
+        training.Hyperparameters(optimizer="sgd", momentum=0.0),
+    ],
+)
+def test_what_a_cropped_network_learnt_grows_into_the_whole_one(hp: training.Hyperparameters) -> None:
     network, images = network_and_images()
     untouched = network.fc1.weight.detach().clone().view(-1, 7, 7, 512)
     small = cropping.cropped(network.train())
-    hp = training.Hyperparameters()
     learnt, fresh = training.make_optimizer(small, hp), training.make_optimizer(network, hp)
     small(cropping.crop(images)).square().sum().backward()
     learnt.step()
@@ -37,8 +46,14 @@ def test_what_a_cropped_network_learnt_grows_into_the_whole_one() -> None:
     border = torch.ones(7, 7, dtype=torch.bool)
     border[1:-1, 1:-1] = False
     assert torch.equal(network.fc1.weight.view(-1, 7, 7, 512)[:, border], untouched[:, border])
-    its, grown = learnt.state[small.fc1.weight], fresh.state[network.fc1.weight]
-    assert grown["step"] == its["step"] == 1
-    assert torch.equal(cropping.middle(grown["exp_avg"]).flatten(1), its["exp_avg"])
-    assert (grown["exp_avg"].view(-1, 7, 7, 512)[:, border] == 0).all()
-    assert its["exp_avg"].any()
+    for name, value in learnt.state[small.fc1.weight].items():
+        grown = fresh.state[network.fc1.weight][name]
+        if name == "step":
+            assert grown == value == 1
+        else:
+            assert torch.equal(cropping.middle(grown).flatten(1), value)
+            assert (grown.view(-1, 7, 7, 512)[:, border] == 0).all()
+    assert bool(learnt.state[small.fc1.weight]) == (hp.optimizer != "sgd" or hp.momentum > 0)
+    network(images).square().sum().backward()
+    fresh.step()
+    assert not torch.equal(network.fc1.weight.view(-1, 7, 7, 512)[:, border], untouched[:, border])

@@ -9,7 +9,8 @@ from mnist_pipeline.network import DigitNetwork
 
 # Of the convolution's result and of both gradients, against the definition in float64. bfloat16 keeps 8 bits, and the
 # change of basis with many points loses some of them.
-TOLERANCE = {(5, torch.float32): 1e-5, (7, torch.float32): 1e-5, (5, torch.bfloat16): 0.08, (7, torch.bfloat16): 0.03}
+TOLERANCE = {(5, torch.float32): 1e-5, (7, torch.float32): 1e-5, (5, torch.bfloat16): 0.065, (7, torch.bfloat16): 0.02}
+PLAIN = {torch.float32: 1e-5, torch.bfloat16: 0.004}
 
 
 @pytest.mark.parametrize(("outputs", "points"), winograd.BASES.values())
@@ -22,7 +23,8 @@ def test_three_taps_are_correlated_with_a_product_for_each_point(outputs: int, p
 @pytest.mark.parametrize(("side", "kind"), TOLERANCE)
 def test_it_is_the_convolution_both_ways(side: int, kind: torch.dtype) -> None:
     torch.manual_seed(0)
-    x, weight, gradient = torch.randn(3, 64, side, side), torch.randn(32, 64, 3, 3), torch.randn(3, 32, side, side)
+    x, gradient = torch.randn(3, 512, side, side).relu(), torch.randn(3, 512, side, side)  # as conv3_2 has them
+    weight = torch.randn(512, 512, 3, 3)
 
     def both_ways(convolve, kind: torch.dtype) -> list[torch.Tensor]:
         mine, its = (value.to(kind, copy=True).requires_grad_() for value in (x, weight))
@@ -30,9 +32,13 @@ def test_it_is_the_convolution_both_ways(side: int, kind: torch.dtype) -> None:
         result.backward(gradient.to(kind))
         return [result, mine.grad, its.grad]
 
-    exact = both_ways(lambda x, weight: F.conv2d(x, weight, padding=1), torch.float64)
-    for found, expected in zip(both_ways(winograd.Convolution.apply, kind), exact, strict=True):
-        assert (found.double() - expected).norm() < TOLERANCE[side, kind] * expected.norm()
+    def plain(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(x, weight, padding=1)
+
+    exact = both_ways(plain, torch.float64)
+    for convolve, tolerance in ((winograd.Convolution.apply, TOLERANCE[side, kind]), (plain, PLAIN[kind])):
+        for found, expected in zip(both_ways(convolve, kind), exact, strict=True):
+            assert (found.double() - expected).norm() < tolerance * expected.norm()
 
 
 def test_its_gradient_is_the_derivative_of_its_result() -> None:
@@ -42,6 +48,7 @@ def test_its_gradient_is_the_derivative_of_its_result() -> None:
 
 
 def test_only_the_wide_convolution_is_accelerated_and_only_while_it_trains() -> None:
+    torch.manual_seed(0)
     network = DigitNetwork().eval()
     before = {name: layer.forward for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)}
     with winograd.accelerated(network):

@@ -1,6 +1,6 @@
 """The state of an unfinished training, on disk often and at little cost.
 
-Two slots take turns. A slot is a memory-mapped file that tensors are copied into, 340 MB in some 75 ms; the small
+Two slots take turns. A slot is a memory-mapped file that tensors are copied into, up to 340 MB in some 75 ms; the small
 `checkpoint.json`, replaced at once when a slot is full, says which slot counts.
 A process killed in the middle of a copy leaves the other slot whole.
 """
@@ -33,7 +33,7 @@ class Checkpoint:
         self.slot = 0
 
     def save(self, tensors: Sequence[Tensor], progress: Mapping[str, Any]) -> None:
-        """Write tensors, whose number and shapes stay the same from call to call, and a JSON-able progress."""
+        """Write tensors and a JSON-able progress; where the tensors' shapes have changed, slots are made anew."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.slot = 1 - self.slot
         path = self.folder / f"slot{self.slot}"

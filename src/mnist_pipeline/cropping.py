@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from mnist_pipeline.network import DigitNetwork
 
-BORDER = 4  # pixels left out on each side, and one of fc1's input: two poolings lie between
-SIDE = 28 - 2 * BORDER
+BORDER = 4  # pixels left out on each side, and so one of fc1's input: two poolings lie between
 
 
 def crop(images: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ class DigitNetwork(nn.Module):
         """Logits of a batch of images.
 
         Args:
-            images: uint8 (N, 1, 28, 28), 0 (paper) to 255 (ink).
+            images: uint8 (N, 1, 28, 28), 0 (paper) to 255 (ink); (N, 1, 20, 20) where `cropping` has cut fc1.
 
         Returns:
             float (N, classes): unnormalised log-probabilities.

@@ -163,7 +163,7 @@ class Train(Section):
     warmup: Real = Field(ge=0, le=0.9)
     weight_decay: Real = Field(ge=0, le=1)
     label_smoothing: Real = Field(ge=0, le=0.5)
-    crop: Real | None = Field(ge=0, le=1)
+    crop: Real | None = Field(ge=0, le=0.95)
     rotation: Real | None = Field(ge=0, le=45)
     translation: Real | None = Field(ge=0, le=8)
     scaling: Real | None = Field(ge=0, le=0.5)

@@ -1,5 +1,6 @@
 """The one training loop: tune, train and the benchmarks all call `fit`."""
 
+import gc
 import inspect
 import logging
 import math
@@ -17,10 +18,11 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from mnist_pipeline import augmentation, compute, cropping, network, winograd
+from mnist_pipeline import augmentation, compute, cropping, winograd
+from mnist_pipeline import network as network_module
 from mnist_pipeline.augmentation import Augmentation
 from mnist_pipeline.checkpoint import Checkpoint
-from mnist_pipeline.compute import accuracy, autocast, has_bfloat16, keep_freed_memory, predict
+from mnist_pipeline.compute import accuracy, autocast, keep_freed_memory, predict
 from mnist_pipeline.data import Examples
 from mnist_pipeline.network import DigitNetwork
 
@@ -97,13 +99,13 @@ def fit(
     """Train a network in place; where a checkpoint of the same training is found, go on from it.
 
     All randomness follows from the seed and the step, so a resumed training ends with the very weights of an
-    uninterrupted one. In a process group (torchrun) every process calls this with the same arguments, and
-    `batch_size` is the batch of all processes together.
+    uninterrupted one (on a GPU, whose sums change their order, with ones as good). In a process group (torchrun)
+    every process calls this with the same arguments, and `batch_size` is the batch of all processes together.
 
     Args:
-        network: on the device that shall train it.
+        network: on the device that shall train it; where a checkpoint is found, with its first weights.
         train: images to learn from, kept on the device.
-        validation: images to measure with, at each report.
+        validation: images to measure with, at each report; cropped as long as the training images are.
         hyperparameters: how to learn.
         seed: of the images' order and their augmentation.
         reports: how often to measure, evenly spaced; the last one is at the end.
@@ -125,7 +127,7 @@ def fit(
     keep_freed_memory()
     rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     train = Examples(train.images.to(device), train.labels.to(device))
-    network.to(memory_format=torch.channels_last).train()
+    release(network.to(memory_format=torch.channels_last).train())
     run = Run(steps=hp.steps(len(train.images)))
     if checkpoint and (found := checkpoint.load()):
         run = Run.of(found)
@@ -135,7 +137,7 @@ def fit(
     if checkpoint and run.step:
         restore(checkpoint, network, optimizer)
         log.info("going on at step %d of %d", run.step, run.steps)
-    forward = in_parallel(network, hp, 28 if network is whole else cropping.SIDE, rank, processes)
+    forward: nn.Module | None = None  # made of the network when a phase's first batch is there
     report_steps = {round(run.steps * (k + 1) / reports) for k in range(reports)}
     # Reading a loss makes a GPU wait: there, losses gather on the device and are read now and then.
     read_every = 1 if device.type == "cpu" else 100
@@ -150,15 +152,17 @@ def fit(
         mine = Examples(images[rank::processes], labels[rank::processes])
         if network is not whole:
             mine = Examples(cropping.crop(mine.images), mine.labels)
+        forward = forward or in_parallel(network, mine.images, processes)
         loss = learn(forward, optimizer, mine, lr, hp.label_smoothing)
         unread.append(mean_over_processes(loss, processes))
         run.step += 1
         bar.update()
         if run.step == cropped_steps:  # what the border adds is learnt last
             small, learnt = network, optimizer
-            network, optimizer = whole, make_optimizer(whole, hp)
+            network, optimizer, forward = whole, make_optimizer(whole, hp), None
             cropping.grow(small, learnt, network, optimizer)
-            forward = in_parallel(network, hp, 28, rank, processes)
+            release(small)
+            del small, learnt
 
         reporting = run.step in report_steps
         saving = checkpoint and rank == 0 and time.perf_counter() - saved >= checkpoint_seconds
@@ -175,6 +179,7 @@ def fit(
             checkpoint.save(state_of(network, optimizer), asdict(run))
             saved = time.perf_counter()
     bar.close()
+    release(network)
     return run.history
 
 
@@ -226,7 +231,7 @@ class Run:
 
 def code() -> list[str]:
     """The source of all that a training's outcome depends on beside its arguments."""
-    modules = (sys.modules[__name__], augmentation, compute, cropping, network, winograd)
+    modules = (sys.modules[__name__], augmentation, compute, cropping, network_module, winograd)
     return [inspect.getsource(module) for module in modules]
 
 
@@ -281,17 +286,15 @@ def make_optimizer(network: nn.Module, hp: Hyperparameters) -> torch.optim.Optim
     raise ValueError(f"optimizer = {hp.optimizer!r}, but it is one of adam, rmsprop, sgd")
 
 
-def in_parallel(network: nn.Module, hp: Hyperparameters, side: int, rank: int, processes: int) -> nn.Module:
-    """The network as a training step calls it: captured where it is on a GPU, and with its gradients averaged."""
-    device = next(network.parameters()).device
-    if device.type == "cuda":
-        mine = len(range(rank, hp.batch_size, processes))
-        capture(network, torch.zeros(mine, 1, side, side, dtype=torch.uint8, device=device))
+def in_parallel(network: nn.Module, images: Tensor, processes: int) -> nn.Module:
+    """The network as a training step calls it, with batches like these: captured on a GPU, its gradients averaged."""
+    if images.device.type == "cuda":
+        capture(network, images.contiguous(memory_format=torch.channels_last))
     return DistributedDataParallel(network) if processes > 1 else network
 
 
 def capture(network: nn.Module, images: Tensor) -> None:
-    """Let a GPU run a training step's forward and backward pass as one CUDA graph each.
+    """Let a GPU run a training step's forward and backward pass as one CUDA graph each, until `release`.
 
     Launching a small network's kernels one by one takes longer than running them. Unlike torch.compile this wants no
     compiler on the machine, and no compilation for each trial of a study.
@@ -300,11 +303,17 @@ def capture(network: nn.Module, images: Tensor) -> None:
         network: in training mode; in evaluation mode it goes on as before.
         images: of the shape, type and device of every later batch.
     """
+    gc.collect()  # the graphs of networks that are gone; the collector must not find them in the middle of a capture
     before = [buffer.clone() for buffer in network.buffers()]
-    with torch.autocast("cuda", torch.bfloat16, enabled=has_bfloat16(images.device), cache_enabled=False):
-        torch.cuda.make_graphed_callables(network, (images.contiguous(memory_format=torch.channels_last),))
+    with autocast(images.device, cache=False):
+        torch.cuda.make_graphed_callables(network, (images,))
     for buffer, value in zip(network.buffers(), before, strict=True):
         buffer.copy_(value)  # capturing ran the network, and BatchNorm took its averages
+
+
+def release(network: nn.Module) -> None:
+    """Undo `capture`, which left a forward on the network itself."""
+    vars(network).pop("forward", None)
 
 
 def mean_over_processes(loss: Tensor, processes: int) -> Tensor:
