@@ -44,8 +44,8 @@ bench-accuracy: setup ## seconds of training to 99.28 % on the test images, thre
 bench-default: setup ## accuracy of the default recipe, three seeds
 	$(ACTIVATE) && dvc repro --quiet tune && python benchmarks/bench_accuracy.py default
 
-bench-long: setup ## accuracy of the recipe for those with more time, three seeds
-	$(ACTIVATE) && dvc repro --quiet download && python benchmarks/bench_accuracy.py long
+bench-long: setup ## accuracy of the recipe for those with more time, two seeds
+	$(ACTIVATE) && dvc repro --quiet download && python benchmarks/bench_accuracy.py long --seeds 2
 
 bench-serve: extras ## serving speed against a FastAPI app and a stock TorchServe (wants wrk)
 	$(ACTIVATE) && python benchmarks/bench_serve.py
