@@ -1,22 +1,25 @@
 """What several tests need: shapes in signatures are checked while they run, and the real MNIST is at hand."""
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from filelock import FileLock
+from helpers import ROOT
 from jaxtyping import install_import_hook
 
 if TYPE_CHECKING:
     from mnist_pipeline import data
     from mnist_pipeline.network import DigitNetwork
 
+# A suite that runs in the background (nohup, some CI) inherits Ctrl-C ignored, and would hand that on to the processes
+# that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Where two processes share the cores, OpenMP threads that spin while they wait take them from each other.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 install_import_hook("mnist_pipeline", "beartype.beartype")
-
-ROOT = Path(__file__).parent.parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,7 +58,7 @@ def digits(mnist: Path) -> "data.Dataset":
 @pytest.fixture(scope="session")
 def trained(digits: "data.Dataset") -> "DigitNetwork":
     """A network that reads most digits."""
-    import small_model
+    from helpers import small_model
 
     return small_model.train(digits)
 
@@ -63,7 +66,7 @@ def trained(digits: "data.Dataset") -> "DigitNetwork":
 @pytest.fixture(scope="session")
 def saved(trained: "DigitNetwork", tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its model folder."""
-    import small_model
+    from helpers import small_model
 
     return small_model.save(tmp_path_factory.mktemp("model"), trained)
 
@@ -71,7 +74,7 @@ def saved(trained: "DigitNetwork", tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="session")
 def int8_archive(saved: Path, digits: "data.Dataset", tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its archive, with the int8 form at any price."""
-    import small_model
+    from helpers import small_model
 
     return small_model.pack(tmp_path_factory.mktemp("int8"), saved, digits, maximal_drop=1.0)
 
@@ -79,7 +82,7 @@ def int8_archive(saved: Path, digits: "data.Dataset", tmp_path_factory: pytest.T
 @pytest.fixture(scope="session")
 def plain_archive(saved: Path, digits: "data.Dataset", tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its archive, without the int8 form."""
-    import small_model
+    from helpers import small_model
 
     return small_model.pack(tmp_path_factory.mktemp("plain"), saved, digits, maximal_drop=-1.0)
 
@@ -87,6 +90,6 @@ def plain_archive(saved: Path, digits: "data.Dataset", tmp_path_factory: pytest.
 @pytest.fixture(scope="session")
 def repository(mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the repository after a `dvc repro` that was killed in the middle of every long stage."""
-    import small_pipeline
+    from helpers import small_pipeline
 
     return small_pipeline.interrupted(small_pipeline.copy(mnist, tmp_path_factory.mktemp("clone") / "repository"))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from small_model import HANDLERS
+from helpers.small_model import HANDLERS
 
 from mnist_pipeline import serving
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import requests
-import small_model
-from small_model import HANDLERS
+from helpers import small_model
+from helpers.small_model import HANDLERS
 
 from mnist_pipeline import rollout, serving
 

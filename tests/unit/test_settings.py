@@ -2,10 +2,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers import ROOT
 
 from mnist_pipeline import settings
 
-PARAMS = Path(__file__).parent.parent / "params.yaml"
+PARAMS = ROOT / "params.yaml"
 
 
 def changed(folder: Path, **changes: object) -> Path:

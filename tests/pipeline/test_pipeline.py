@@ -12,8 +12,8 @@ import pandas
 import pytest
 import requests
 import yaml
-from small_model import HANDLERS, encoded
-from small_pipeline import restore, run, would_run
+from helpers.small_model import HANDLERS, encoded
+from helpers.small_pipeline import restore, run, would_run
 
 from mnist_pipeline import data, serving
 

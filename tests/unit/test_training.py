@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import ROOT
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.nn import functional as F
 
@@ -17,7 +18,7 @@ from mnist_pipeline import data, model, recipe, training, winograd
 from mnist_pipeline.augmentation import Augmentation
 from mnist_pipeline.network import DigitNetwork
 
-SCRIPT = Path(__file__).parent / "small_training.py"
+SCRIPT = ROOT / "tests/helpers/small_training.py"
 OFTEN = ("1e-3", "0.01")  # the usual learning rate, and a checkpoint after every step
 
 

@@ -1,7 +1,6 @@
 """The page to draw on, in a real browser, before the real server."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -12,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
-from browser import Browser, browsing, chromium
+from helpers import ROOT
+from helpers.browser import Browser, browsing, chromium
 from PIL import Image, ImageDraw
 
 from mnist_pipeline import demo
 from mnist_pipeline.serving import Running, free_ports
 
-ROOT = Path(__file__).parents[1]
 STROKES = {
     "1": [(0.52, 0.18), (0.51, 0.5), (0.5, 0.82)],
     "7": [(0.3, 0.22), (0.5, 0.2), (0.68, 0.22), (0.6, 0.45), (0.5, 0.65), (0.43, 0.85)],
@@ -183,7 +182,6 @@ def test_ctrl_c_ends_the_page_and_the_server(int8_archive: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "mnist_pipeline.demo", "--archive", str(int8_archive), "--port", "0"],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFilter
@@ -16,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from mnist_pipeline import data
 from mnist_pipeline.preprocessing import NotAnImage, NothingToRead, read_digit, read_picture
 
-IMAGES = Path(__file__).parent / "images"
+IMAGES = ROOT / "tests/images"
 
 # Pen strokes in a box of 1 by 1, drawn with round ends. They are told apart at 28x28 without a network.
 FOUR = [[(0.15, 0.0), (0.05, 0.6), (0.75, 0.6)], [(0.6, 0.25), (0.55, 1.0)]]

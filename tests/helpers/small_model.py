@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from helpers import ROOT
 from mnist_pipeline import archive, data, model
 from mnist_pipeline.network import DigitNetwork
 
-ROOT = Path(__file__).parents[1]
 HANDLERS = ROOT / "handlers"
 SOURCES = [ROOT / "src" / "mnist_pipeline" / name for name in ("network.py", "preprocessing.py")]
 STEPS, BATCH = 50, 32

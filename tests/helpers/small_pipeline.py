@@ -11,15 +11,15 @@ from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).parent.parent
+from helpers import ROOT
+
 ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 STAGES = ["download", "tune", "train", "evaluate", "archive"]
 
 
 def run(folder: Path, *command: str, fails: bool = False, **environment: str) -> str:
     """What a command printed, stderr after stdout; it must succeed, or fail."""
-    environment = ENVIRONMENT | {"PYTHONPATH": str(folder / "src")} | environment
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT | environment, capture_output=True, text=True)
     assert bool(done.returncode) == fails, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -56,11 +56,10 @@ def copy(mnist: Path, folder: Path) -> Path:
 
 def kill_when(folder: Path, ready: Callable[[], bool]) -> None:
     """Start `dvc repro` and SIGKILL it with all its children once `ready` says so."""
-    environment = ENVIRONMENT | {"PYTHONPATH": str(folder / "src")}
     process = subprocess.Popen(
         ["dvc", "repro"],
         cwd=folder,
-        env=environment,
+        env=ENVIRONMENT,
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import requests
 import yaml
-from small_pipeline import ENVIRONMENT, ROOT, restore, run
+from helpers import ROOT
+from helpers.small_pipeline import ENVIRONMENT, restore, run
 
 from mnist_pipeline.serving import free_ports
 

@@ -14,15 +14,14 @@ from pathlib import Path
 import optuna
 import pytest
 import yaml
+from helpers import ROOT
+from helpers.small_study import FIRST, SPACE, dataset, study
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 from PIL import Image
-from small_study import FIRST, SPACE, dataset, study
 
 from mnist_pipeline import settings, tuning
 from mnist_pipeline.training import Diverged, Hyperparameters
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -60,7 +59,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) ->
 def killed(mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[FrozenTrial]]:
     """Where a study was killed in the middle of its second trial and then completed, and its trials when it was."""
     out = tmp_path_factory.mktemp("killed")
-    process = subprocess.Popen([sys.executable, ROOT / "tests/small_study.py", mnist, out])
+    process = subprocess.Popen([sys.executable, ROOT / "tests/helpers/small_study.py", mnist, out])
 
     def in_the_second_trial() -> bool:
         with suppress(sqlite3.OperationalError), closing(sqlite3.connect(out / "db.sqlite3")) as database:

