@@ -25,9 +25,16 @@ extras: setup .venv/extras ## what few need: Ray and PostgreSQL's client, S3, an
 
 repro: setup ## the whole pipeline: download, tune, train, evaluate, archive
 	$(ACTIVATE) && dvc repro
+	@scripts/suggest_commit.sh
+
+undo: setup ## after an experiment: params.yaml, results and the model as the last commit has them
+	$(ACTIVATE) && python scripts/undo.py
 
 test: setup ## every test but those of the extras
 	$(ACTIVATE) && pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder -m "not extras"
+
+test-fast: setup ## the tests that start no process and take under a second each: less than a minute in all
+	$(ACTIVATE) && pytest -m "not slow and not extras" tests/unit
 
 test-extras: extras ## the tests of several machines, a shared bucket and Fashion-MNIST
 	$(ACTIVATE) && pytest -m extras
@@ -76,4 +83,4 @@ lint: setup ## ruff (lint and format) and mypy
 clean: ## remove the environment, results of tests and caches; models, data and studies stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup extras repro test test-extras bench-train bench-processes bench-accuracy bench-default bench-long bench-serve bench-pruning bench-tune rollout demo experiments report lint clean
+.PHONY: help setup extras repro undo test test-fast test-extras bench-train bench-processes bench-accuracy bench-default bench-long bench-serve bench-pruning bench-tune rollout demo experiments report lint clean

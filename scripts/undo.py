@@ -1,0 +1,99 @@
+"""Put params.yaml, dvc.lock, the results and the pipeline's outputs back to the last commit: `make undo`.
+
+Nothing is touched unless DVC's cache holds every output that the commit's dvc.lock names. With --check, only that
+question is answered: exit status 0 means that an undo would work.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+FILES = ("params.yaml", "dvc.lock", "results")  # what an experiment changes, of what git tracks
+
+# The outputs of a run that was never committed can still be in DVC's run cache, which answers for the stages.
+WAY_OUT = """\
+To go back to your own last run, if it was made with the committed params.yaml:
+    git checkout HEAD -- params.yaml && rm -f dvc.lock && dvc repro
+DVC's run cache gives back what it has in seconds, and other stages run again. Commit each run that you want to return to:
+    git commit -am "My run\""""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="only say whether an undo would work")
+    only_check = parser.parse_args().check
+    if (reason := reason_against()) is not None:
+        print(reason, file=sys.stderr)
+        return 1
+    if not only_check:
+        undo()
+    return 0
+
+
+def reason_against() -> str | None:
+    """Why an undo would lose outputs; None where the cache holds everything that it needs."""
+    if not is_committed("dvc.lock"):
+        return "Nothing was undone: the last commit has no dvc.lock, so it has no run to return to.\n" + WAY_OUT
+    missing = list(missing_outputs(yaml.safe_load(git("show", "HEAD:dvc.lock"))))
+    if not missing:
+        return None
+    return (
+        f"Nothing was undone: DVC's cache does not hold {', '.join(missing)} of the last commit.\n"
+        "Its dvc.lock names a run that was made elsewhere, such as the reference run that the repository came with.\n"
+        "Where a DVC remote has the outputs, `dvc fetch` brings them, and `make undo` then works.\n" + WAY_OUT
+    )
+
+
+def missing_outputs(lock: dict[str, Any]) -> Iterator[str]:
+    """The outputs of a dvc.lock that neither DVC's cache nor the commit itself holds."""
+    cache = Path(run("dvc", "cache", "dir").strip()) / "files" / "md5"
+    for stage in lock["stages"].values():
+        for output in stage.get("outs", []):
+            if not is_committed(output["path"]) and not is_cached(cache, output["md5"]):
+                yield output["path"]
+
+
+def is_cached(cache: Path, md5: str) -> bool:
+    """Whether DVC's cache holds a file, or a folder with every file in it."""
+    path = cache / md5[:2] / md5[2:]
+    if not path.exists():
+        return False
+    return not md5.endswith(".dir") or all(is_cached(cache, file["md5"]) for file in json.loads(path.read_text()))
+
+
+def is_committed(path: str) -> bool:
+    """Whether the last commit holds a file or folder."""
+    return bool(git("ls-tree", "HEAD", path).strip())
+
+
+def undo() -> None:
+    """Restore what git tracks from the last commit, then the outputs from DVC's cache."""
+    if changes := git("diff", "HEAD", "--", "params.yaml"):
+        print(f"These changes of params.yaml are undone:\n{changes}")
+    git("checkout", "HEAD", "--", *filter(is_committed, FILES))
+    # --force: outputs of a stage that was interrupted are in no cache, and the stage would remove them, too.
+    run("dvc", "checkout", "--quiet", "--force")
+    print(f"Back at the last commit: {git('log', '-1', '--format=%h %s').strip()}")
+
+
+def git(*arguments: str) -> str:
+    """What a git command prints."""
+    return run("git", *arguments)
+
+
+def run(*command: str) -> str:
+    """What a command prints; one that fails ends this script with its own message."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main())
