@@ -20,7 +20,7 @@ FILES = ("params.yaml", "dvc.lock", "results")  # what an experiment changes, of
 WAY_OUT = """\
 To go back to your own last run, if it was made with the committed params.yaml:
     git checkout HEAD -- params.yaml && rm -f dvc.lock && dvc repro
-DVC's run cache gives back what it has in seconds, and other stages run again. Commit each run that you want to return to:
+DVC's run cache gives back what it has in seconds; other stages run again. Commit each run that you want to keep:
     git commit -am "My run\""""
 
 

@@ -5,8 +5,6 @@ from pathlib import Path
 
 from mnist_pipeline import archive, console, data, settings
 
-SOURCES = [Path("src/mnist_pipeline/network.py"), Path("src/mnist_pipeline/preprocessing.py")]
-
 
 def main() -> None:
     params = settings.load()
@@ -16,7 +14,6 @@ def main() -> None:
         Path("saved_models"),
         Path("handlers/mnist_handler.py"),
         Path("handlers/model-config.yaml"),
-        SOURCES,
         destination,
         calibration=dataset.train.images,
         validation_images=dataset.validation.images,

@@ -20,6 +20,8 @@ MODEL_NAME = "mnist"
 INT8_FILE = "network.int8.onnx"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip can hold
 MANIFEST = "MAR-INF/MANIFEST.json"
+# What the handler imports of this package; it travels byte for byte.
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("network.py", "preprocessing.py"))
 
 
 class ArchiveError(ValueError):
@@ -30,7 +32,6 @@ def archive(
     model_folder: Path,
     handler: Path,
     model_config: Path,
-    sources: Sequence[Path],
     destination: Path,
     *,
     calibration: UInt8[Tensor, "n 1 28 28"],
@@ -44,7 +45,6 @@ def archive(
         model_folder: holds model_info.json and the weights that it names.
         handler: the handler's Python file.
         model_config: TorchServe's settings for this model (model-config.yaml).
-        sources: Python files that the handler imports; they travel byte for byte, the network's among them.
         destination: the .mar to write; it lands whole or not at all.
         calibration: training images, from which the int8 form takes its ranges.
         validation_images, validation_labels: these decide whether the int8 form is kept.
@@ -66,7 +66,7 @@ def archive(
         serving = choose(network, calibration, validation_images, validation_labels, int8, maximal_drop)
         described = folder / model.INFO
         described.write_text(json.dumps(info | {"serving": serving}, indent=2) + "\n")
-        extras = [described, *sources, *([int8] if int8.exists() else [])]
+        extras = [described, *SOURCES, *([int8] if int8.exists() else [])]
         packed = pack(folder, version_of(weights), weights, handler, model_config, extras)
         whole = folder / "reproducible.mar"
         rewrite(packed, whole)

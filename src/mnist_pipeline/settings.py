@@ -45,16 +45,10 @@ class Data(Section):
         "EMNIST-letters",
         "folder",
     ]
-    source: str | None
+    source: str = Field(min_length=1)
     mirrors: list[str]
     validation_images: int = Field(ge=1, le=30_000)
     seed: int = Field(ge=0)
-
-    @model_validator(mode="after")
-    def folder_has_source(self) -> "Data":
-        if (self.dataset == "folder") != (self.source is not None):
-            raise ValueError("data.source names a folder when data.dataset is `folder`, and is null otherwise")
-        return self
 
 
 class Categorical(Section):

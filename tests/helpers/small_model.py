@@ -18,7 +18,6 @@ from mnist_pipeline import archive, data, model
 from mnist_pipeline.network import DigitNetwork
 
 HANDLERS = ROOT / "handlers"
-SOURCES = [ROOT / "src" / "mnist_pipeline" / name for name in ("network.py", "preprocessing.py")]
 STEPS, BATCH = 50, 32
 TEMPERATURE = 0.9
 
@@ -58,7 +57,6 @@ def pack(folder: Path, saved: Path, digits: data.Dataset, maximal_drop: float) -
         saved,
         HANDLERS / "mnist_handler.py",
         HANDLERS / "model-config.yaml",
-        SOURCES,
         target,
         calibration=digits.train.images,
         validation_images=digits.validation.images[:100],

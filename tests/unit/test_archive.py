@@ -14,7 +14,7 @@ def test_it_holds_the_code_byte_for_byte(int8_archive: Path, saved: Path) -> Non
     with zipfile.ZipFile(int8_archive) as content:
         assert content.testzip() is None
         names = content.namelist()
-        for source in [*small_model.SOURCES, small_model.HANDLERS / "mnist_handler.py"]:
+        for source in [*archive.SOURCES, small_model.HANDLERS / "mnist_handler.py"]:
             assert content.read(source.name) == source.read_bytes()
         assert content.read(info["weights"]) == (saved / info["weights"]).read_bytes()
         assert hashlib.sha256(content.read(archive.INT8_FILE)).hexdigest() == info["serving"]["sha256"]
@@ -48,15 +48,14 @@ def test_damaged_weights_are_not_archived(saved: Path, digits: data.Dataset, tmp
     assert not (tmp_path / "mnist.mar").exists()
 
 
-def test_a_missing_source_leaves_the_old_archive(saved: Path, digits: data.Dataset, tmp_path: Path) -> None:
+def test_a_missing_handler_leaves_the_old_archive(saved: Path, digits: data.Dataset, tmp_path: Path) -> None:
     (tmp_path / "mnist.mar").write_bytes(b"old")
     few = digits.validation.images[:8], digits.validation.labels[:8]
     with pytest.raises(archive.ArchiveError, match=r"missing\.py"):
         archive.archive(
             saved,
-            small_model.HANDLERS / "mnist_handler.py",
+            tmp_path / "missing.py",
             small_model.HANDLERS / "model-config.yaml",
-            [tmp_path / "missing.py"],
             tmp_path / "mnist.mar",
             calibration=digits.train.images[:8],
             validation_images=few[0],

@@ -42,7 +42,6 @@ def test_a_number_as_dvc_writes_it_is_a_number(tmp_path: Path) -> None:
         ("train__batch_size", 2.5, "train.batch_size = 2.5: Input should be a valid integer"),
         ("training", {}, "training is unknown; known here: data, tune, train, evaluate, archive"),
         ("data__dataset", "CIFAR10", "data.dataset = 'CIFAR10': Input should be 'MNIST'"),
-        ("data__dataset", "folder", "data.source names a folder"),
         ("tune__trials", 0, "tune.trials = 0"),
         ("tune__search_space__lr", {"type": "float", "low": 1.0, "high": 0.1}, "low = 1.0 lies above high = 0.1"),
         ("tune__search_space__lr", {"type": "float", "low": 0.0, "high": 0.1, "log": True}, "begins above 0"),
