@@ -1,4 +1,4 @@
-"""Every command that the README shows, typed in the small pipeline's repository in the README's order."""
+"""Every command that the README shows, typed in the README's order in a clone with an empty cache."""
 
 import json
 import re
@@ -13,15 +13,28 @@ import pytest
 import requests
 import yaml
 from helpers import ROOT
-from helpers.small_pipeline import ENVIRONMENT, restore, run
+from helpers.small_pipeline import ENVIRONMENT, run
 
 from mnist_pipeline.serving import free_ports
 
+DOCUMENTS = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "pictures/README.md"]
 COMMANDS = [
     line.split("  #")[0].strip()
     for block in re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     for line in block.splitlines()
 ]
+
+
+HERE = ("make", "-o", "setup", "ACTIVATE=:")  # a target's own commands, in the environment that the tests run in
+NO_IDENTITY = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1", "HOME": "/nonexistent"}
+
+
+@pytest.fixture(scope="module")
+def clone(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone of the small pipeline's repository, whose dvc.lock names a run that its own cache does not hold."""
+    folder = tmp_path_factory.mktemp("newcomer") / "clone"
+    run(repository, "git", "clone", "--quiet", str(repository), str(folder))
+    return folder
 
 
 @pytest.fixture
@@ -36,41 +49,116 @@ def server() -> Iterator[dict[str, str]]:
         run(ROOT, "torchserve", "--stop", **environment)
 
 
-def test_every_command_of_the_readme_works(repository: Path, server: dict[str, str], tmp_path: Path) -> None:
+def test_before_the_commit_nothing_can_be_undone_and_nothing_is_touched(clone: Path) -> None:
+    run(clone, *HERE, "repro")
+    said = run(clone, "scripts/suggest_commit.sh", **NO_IDENTITY)
+    assert 'git config user.name "Your Name" && git config user.email you@example.org' in said
+    assert 'git commit -am "My run"' in said
+    before, model = outputs(clone), weights_sha(clone)
+
+    said = run(clone, *HERE, "undo", fails=True)
+    assert "Nothing was undone: DVC's cache does not hold" in said
+    assert "saved_models" in said
+    assert outputs(clone) == before
+
+    # The way out that the message names: the run cache still has the run.
+    (way_out,) = (line.strip() for line in said.splitlines() if "rm -f dvc.lock" in line)
+    (clone / "dvc.lock").write_text(run(clone, "git", "show", "HEAD:dvc.lock"))
+    run(clone, "bash", "-c", way_out)
+    assert weights_sha(clone) == model
+
+
+def test_every_command_of_the_readme_works(clone: Path, server: dict[str, str], tmp_path: Path) -> None:
     ports = {name: port for name, port in server.items() if name.isdecimal()}
     environment = {name: value for name, value in server.items() if not name.isdecimal()}
-    said = {}
-    restore(repository)  # whatever other tests did there
+    run(clone, "bash", "-c", 'git config user.name "Your Name" && git config user.email you@example.org')
+    said: dict[str, str] = {}
+    models: dict[str, str] = {}
     for command in COMMANDS:
-        if command.startswith("make "):
-            run(repository, "make", "--dry-run", *command.split()[1:], "PYTHON=python3")
+        if command in ("make repro", "make undo"):
+            said[command] = run(clone, *HERE, command.split()[1])
+        elif command.startswith("make "):
+            run(clone, "make", "--dry-run", *command.split()[1:], "PYTHON=python3")
         elif command.startswith("optuna-dashboard "):
-            assert "Optuna Dashboard" in page_of(command, repository)
+            assert "Optuna Dashboard" in page_of(command, clone)
         elif not command.startswith("source "):
-            patient = command.replace("curl ", "curl --silent --retry 60 --retry-delay 1 --retry-all-errors ")
+            short = command.replace("train.epochs=1", "train.epochs=0.03")  # of the small pipeline's 0.04
+            patient = short.replace("curl ", "curl --silent --retry 60 --retry-delay 1 --retry-all-errors ")
             printed = tmp_path / str(len(said))  # a file: the server that stays would hold a pipe open
-            run(repository, "bash", "-c", f"{on(ports, patient)} >{printed} 2>&1", **environment)
+            run(clone, "bash", "-c", f"{on(ports, patient)} >{printed} 2>&1", **environment)
             said[command] = printed.read_text()
-    info = json.loads((repository / "saved_models/model_info.json").read_text())
-    restore(repository)
+        models[command] = weights_sha(clone)
 
-    assert "up to date" in said["dvc repro"]
+    own = models["make repro"]
+    assert models["dvc exp run --set-param train.epochs=1"] != own
+    assert "These changes of params.yaml are undone" in said["make undo"]
+    assert models["make undo"] == own
+    assert "up to date" in said["dvc status"]
     experiment = said["dvc exp run --set-param train.lr=0.001"]
     assert "Running stage 'train'" in experiment
     assert "Running stage 'tune'" not in experiment
+    info = json.loads((clone / "saved_models/model_info.json").read_text())
     assert info["hyperparameters"]["lr"] == {"value": 0.001, "source": "params.yaml"}
     assert "accuracy" in said["dvc metrics diff"]
-    page = (repository / "dvc_plots/index.html").read_text()
+    page = (clone / "dvc_plots/index.html").read_text()
     assert all(title in page for title in ("Training loss", "Validation accuracy", "Confusion", "Reliability"))
     answer = json.loads(said["curl http://127.0.0.1:8080/predictions/mnist -T tests/images/seven.png"])
     assert answer["digit"] == 7
     assert answer["probabilities"][7] == answer["probability"]
 
 
+def test_its_lines_of_python_read_a_picture(clone: Path) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert run(clone, "python", "-c", example).startswith("7 ")
+
+
+def test_an_undo_leaves_what_is_no_part_of_a_run(clone: Path) -> None:
+    notes = clone / "README.md"
+    notes.write_text(notes.read_text() + "My own notes.\n")
+    run(clone, *HERE, "undo")
+    assert notes.read_text().endswith("My own notes.\n")
+    run(clone, "git", "checkout", "README.md")
+    assert run(clone, "git", "status", "--porcelain", "--untracked-files=no") == ""
+
+
+def test_a_queued_experiment_runs_the_code_that_it_was_queued_with(clone: Path) -> None:
+    name = "src/mnist_pipeline/evaluate_model.py"
+    committed = (clone / name).read_text()
+    line = '    files.write_json(results_folder / "metrics.json", metrics)\n'
+    assert committed.count(line) == 1
+    edited = committed.replace(line, f'    metrics["edited"] = True\n{line}')
+    (clone / name).write_text(edited)
+    run(clone, "dvc", "exp", "run", "--queue", "--name", "queued", "--set-param", "evaluate.photographs=0")
+    (clone / name).write_text(committed)
+    run(clone, "dvc", "exp", "run", "--run-all")
+    assert run(clone, "git", "show", f"queued:{name}") == edited
+    assert json.loads(run(clone, "git", "show", "queued:results/evaluate/metrics.json"))["edited"] is True
+    assert yaml.safe_load(run(clone, "git", "show", "queued:params.yaml"))["evaluate"]["photographs"] == 0
+    assert "edited" not in json.loads((clone / "results/evaluate/metrics.json").read_text())
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    """The content of every file that the pipeline leaves, and of what an experiment changes."""
+    places = ["params.yaml", "dvc.lock", "saved_models", "model_store", "results"]
+    files = [path for place in places for path in [folder / place, *(folder / place).rglob("*")] if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def weights_sha(folder: Path) -> str:
+    return str(json.loads((folder / "saved_models/model_info.json").read_text())["sha256"])
+
+
 def test_each_page_that_the_documentation_links_to_is_there() -> None:
-    for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+    for document in DOCUMENTS:
         for target in re.findall(r"\]\((?!http)([^)#]+)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_no_line_of_prose_is_longer_than_120_characters(document: Path) -> None:
+    prose = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
+    lines = [re.sub(r"\]\(\S+\)", "]", line) for line in prose.splitlines() if not line.startswith("|")]
+    assert [line for line in lines if len(line) > 120] == []
 
 
 def test_its_figures_are_those_of_the_committed_results() -> None:
