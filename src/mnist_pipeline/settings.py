@@ -170,7 +170,6 @@ class Train(Section):
     elasticity: Real | None = Field(ge=0, le=8)
     flip: Real | None = Field(ge=0, le=1)
     seed: int = Field(ge=0)
-    processes: int = Field(ge=1, le=64)
     checkpoint_seconds: Real = Field(ge=0, le=86_400)
 
 
