@@ -14,6 +14,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from mnist_pipeline import model
+from mnist_pipeline.errors import PipelineError
 from mnist_pipeline.export import choose
 
 MODEL_NAME = "mnist"
@@ -22,7 +23,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip can hold
 MANIFEST = "MAR-INF/MANIFEST.json"
 
 
-class ArchiveError(ValueError):
+class ArchiveError(PipelineError):
     """torch-model-archiver refused; the message is its own."""
 
 

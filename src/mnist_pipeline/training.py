@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,12 +23,23 @@ from mnist_pipeline.augmentation import Augmentation
 from mnist_pipeline.checkpoint import Checkpoint
 from mnist_pipeline.compute import accuracy, autocast, keep_freed_memory, predict
 from mnist_pipeline.data import Examples
+from mnist_pipeline.errors import PipelineError
 from mnist_pipeline.network import DigitNetwork
 
 log = logging.getLogger(__name__)
 
+# The default weight decay of each optimizer, as the coefficient that PyTorch's class takes. AdamW and SGD shrink the
+# weights by learning rate times coefficient at every step, and SGD's learning rate is some 50 times AdamW's.
+WEIGHT_DECAY = {"adam": 0.05, "rmsprop": 0.001, "sgd": 0.001}
+# Purposes of a training's random streams.
+ORDER, AUGMENTATION = 0, 1
 
-class Diverged(ArithmeticError):
+
+class HyperparameterError(PipelineError):
+    """A hyperparameter that training cannot use; the message says its name, its value and what would be right."""
+
+
+class Diverged(PipelineError):
     """The loss is no longer a finite number; the message says at which step, learning rate and batch."""
 
 
@@ -41,7 +53,7 @@ class Hyperparameters:
     momentum: float = 0.9
     epochs: float = 1.0
     warmup: float = 0.25
-    weight_decay: float = 0.05
+    weight_decay: float | None = None  # None: WEIGHT_DECAY of the optimizer
     label_smoothing: float = 0.05
     crop: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -116,11 +128,11 @@ def fit(
 
     Raises:
         Diverged: the loss became NaN or infinite.
-        ValueError: a batch has more images than there are.
+        HyperparameterError: a batch has more images than there are, or the optimizer is unknown.
     """
     hp, device = hyperparameters, next(network.parameters()).device
     if hp.batch_size > len(train.images):
-        raise ValueError(f"batch_size = {hp.batch_size}, but there are {len(train.images)} training images")
+        raise HyperparameterError(f"batch_size = {hp.batch_size}, but there are {len(train.images)} training images")
     keep_freed_memory()
     train = Examples(train.images.to(device), train.labels.to(device))
     release(network.to(memory_format=torch.channels_last).train())
@@ -236,14 +248,29 @@ def batch_at(step: int, train: Examples, hp: Hyperparameters, seed: int) -> Exam
     epoch, position = divmod(step, a_pass)
     order = epoch_order(len(train.images), epoch, seed, train.images.device)
     index = order[position * hp.batch_size :][: hp.batch_size]
-    generator = torch.Generator(train.images.device).manual_seed((seed << 32) + step)
+    generator = torch.Generator(train.images.device).manual_seed(stream_seed(seed, AUGMENTATION, step))
     return Examples(hp.augmentation(train.images[index], generator), train.labels[index])
 
 
 @lru_cache(maxsize=1)
 def epoch_order(count: int, epoch: int, seed: int, device: torch.device) -> Tensor:
     """In which order a pass visits the images, the same on every device: int64 (count,)."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed((seed << 32) + epoch)).to(device)
+    generator = torch.Generator().manual_seed(stream_seed(seed, ORDER, epoch))
+    return torch.randperm(count, generator=generator).to(device)
+
+
+def stream_seed(seed: int, purpose: int, index: int) -> int:
+    """Derive the seed of one of a training's random streams, which are independent of each other.
+
+    Args:
+        seed: the training's, 0 to 2**32 - 1.
+        purpose: ORDER or AUGMENTATION.
+        index: the epoch or the step, 0 to 2**32 - 1.
+
+    Returns:
+        0 to 2**64 - 1, the range of torch.Generator.manual_seed.
+    """
+    return int(np.random.SeedSequence((seed, purpose, index)).generate_state(1, np.uint64)[0])
 
 
 def learn(
@@ -263,22 +290,15 @@ def learn(
 
 def make_optimizer(network: nn.Module, hp: Hyperparameters) -> torch.optim.Optimizer:
     """The optimizer by its name; fused where PyTorch has it, one pass over the weights instead of several."""
-    parameters, decay = list(network.parameters()), hp.weight_decay
+    if hp.optimizer not in WEIGHT_DECAY:
+        raise HyperparameterError(f"optimizer = {hp.optimizer!r}, but it is one of {', '.join(WEIGHT_DECAY)}")
+    parameters = list(network.parameters())
+    decay = WEIGHT_DECAY[hp.optimizer] if hp.weight_decay is None else hp.weight_decay
     if hp.optimizer == "adam":
         return torch.optim.AdamW(parameters, hp.lr, weight_decay=decay, fused=True)
     if hp.optimizer == "sgd":
-        # AdamW's decay is lr * weight_decay a step; SGD's learning rate is some 50 times Adam's.
-        return torch.optim.SGD(
-            parameters,
-            hp.lr,
-            hp.momentum,
-            weight_decay=decay / 50,
-            nesterov=hp.momentum > 0,
-            fused=True,
-        )
-    if hp.optimizer == "rmsprop":
-        return torch.optim.RMSprop(parameters, hp.lr, weight_decay=decay / 50, foreach=True)
-    raise ValueError(f"optimizer = {hp.optimizer!r}, but it is one of adam, rmsprop, sgd")
+        return torch.optim.SGD(parameters, hp.lr, hp.momentum, weight_decay=decay, nesterov=hp.momentum > 0, fused=True)
+    return torch.optim.RMSprop(parameters, hp.lr, weight_decay=decay, foreach=True)
 
 
 def capture(network: nn.Module, images: Tensor) -> None:

@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 from mnist_pipeline import compute, recipe, study_pictures, training
 from mnist_pipeline.data import Dataset, Examples
+from mnist_pipeline.errors import PipelineError
 from mnist_pipeline.files import write_csv, write_json, write_text
 from mnist_pipeline.network import DigitNetwork
 from mnist_pipeline.training import Hyperparameters
@@ -47,7 +48,7 @@ ALIKE = 3  # failures of one kind in a row that end a study
 HEARTBEAT = 20  # seconds between a trial's signs of life in a server's database; without three of them it is lost
 
 
-class TuningError(ValueError):
+class TuningError(PipelineError):
     """A study that cannot run or has no answer; the message says why."""
 
 
