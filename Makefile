@@ -42,9 +42,6 @@ test-extras: extras ## the tests of several machines, a shared bucket and Fashio
 bench-train: setup ## training speed: the plain PyTorch way and ours, in turn
 	$(ACTIVATE) && dvc repro --quiet download && python benchmarks/bench_train.py
 
-bench-processes: setup ## training speed of one process and of two, by batch
-	$(ACTIVATE) && dvc repro --quiet download && python benchmarks/bench_processes.py
-
 bench-accuracy: setup ## seconds of training to 99.28 % on the test images, three seeds
 	$(ACTIVATE) && dvc repro --quiet download && python benchmarks/bench_accuracy.py target
 
@@ -83,4 +80,5 @@ lint: setup ## ruff (lint and format) and mypy
 clean: ## remove the environment, results of tests and caches; models, data and studies stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup extras repro undo test test-fast test-extras bench-train bench-processes bench-accuracy bench-default bench-long bench-serve bench-pruning bench-tune rollout demo experiments report lint clean
+.PHONY: help setup extras repro undo test test-fast test-extras bench-train bench-accuracy bench-default bench-long \
+	bench-serve bench-pruning bench-tune rollout demo experiments report lint clean

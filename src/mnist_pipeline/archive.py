@@ -14,6 +14,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from mnist_pipeline import model
+from mnist_pipeline.errors import PipelineError
 from mnist_pipeline.export import choose
 
 MODEL_NAME = "mnist"
@@ -24,7 +25,7 @@ MANIFEST = "MAR-INF/MANIFEST.json"
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("network.py", "preprocessing.py"))
 
 
-class ArchiveError(ValueError):
+class ArchiveError(PipelineError):
     """torch-model-archiver refused; the message is its own."""
 
 

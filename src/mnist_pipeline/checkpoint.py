@@ -16,7 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mnist_pipeline.errors import PipelineError
+
 log = logging.getLogger(__name__)
+
+
+class CheckpointError(PipelineError):
+    """A checkpoint that was changed while it was being read."""
 
 
 class Checkpoint:
@@ -82,11 +88,13 @@ class Checkpoint:
         """Fill tensors, in the order they were saved in, from the slot that `load` found whole.
 
         Raises:
-            ValueError: the tensors take another number of bytes than the slot has.
+            CheckpointError: the tensors take another number of bytes than the slot has.
         """
         memory = np.memmap(self.folder / f"slot{self.slot}", np.uint8, "c")
         if memory.size != (size := sum(room_of(tensor) for tensor in tensors)):
-            raise ValueError(f"{self.folder} holds {memory.size} bytes of state where {size} are needed")
+            raise CheckpointError(
+                f"{self.folder} holds {memory.size} bytes of state where {size} are needed; remove it to start again"
+            )
         for tensor, room in zip(tensors, rooms(memory, tensors), strict=True):
             tensor.copy_(room)
 

@@ -6,11 +6,15 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from mnist_pipeline.errors import PipelineError
+
 
 def run(stage: Callable[[], None]) -> None:
-    """Run a stage; a mistake of the user's ends it with one line on stderr and exit status 1.
+    """Run a stage, and end the process with status 1 where it fails and 130 where Ctrl-C interrupts it.
 
-    Ctrl-C ends it at once with status 130. With MNIST_PIPELINE_DEBUG=1 the full stack trace is printed.
+    An error that the user can fix (a PipelineError) and one of the machine (an OSError, such as a full disk) are
+    printed as `Name: message` on stderr, with MNIST_PIPELINE_DEBUG=1 after the stack trace. Any other error is a
+    bug and always has its stack trace.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
@@ -20,7 +24,7 @@ def run(stage: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("\nInterrupted. `dvc repro` goes on where this stopped.", file=sys.stderr)
         status = 130
-    except (ValueError, ArithmeticError, OSError, ImportError) as error:
+    except (PipelineError, OSError) as error:
         if os.environ.get("MNIST_PIPELINE_DEBUG") == "1":
             traceback.print_exc()
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

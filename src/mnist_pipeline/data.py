@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
+from mnist_pipeline.errors import PipelineError
+
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 DESCRIPTION = "dataset.json"
 DIGITS = tuple("0123456789")
@@ -20,7 +22,7 @@ GARMENTS = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Sh
 KUZUSHIJI = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 
 
-class DataError(ValueError):
+class DataError(PipelineError):
     """A dataset that is missing, broken or unfit; the text says which, and what would be right."""
 
 

@@ -51,7 +51,7 @@ class PageServer(ThreadingHTTPServer):
         try:
             super().__init__(("127.0.0.1", port), lambda *given: Page(*given, directory=str(folder)))
         except OSError as error:
-            raise OSError(
+            raise serving.ServingError(
                 f"port {port} of 127.0.0.1 is not free ({error}); take another: make demo PORT=8001"
             ) from None
 
@@ -75,12 +75,10 @@ def demonstrate(archive: Path, page: Path, handlers: Path, port: int = 0) -> Ite
         port: of the page; 0 takes a free one.
 
     Raises:
-        FileNotFoundError: no archive.
-        OSError: the port is taken.
-        ServingError: TorchServe did not become ready.
+        ServingError: there is no archive, the port is taken, or TorchServe did not become ready.
     """
     if not archive.exists():
-        raise FileNotFoundError(f"{archive} is missing; `make repro` makes it")
+        raise serving.ServingError(f"{archive} is missing; `make repro` makes it")
     with PageServer(page, port) as server:
         cors = {"cors_allowed_origin": server.address, "cors_allowed_methods": "POST"}
         with serving.running(archive, handlers, settings=cors) as running:

@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from mnist_pipeline.errors import PipelineError
 from mnist_pipeline.network import DigitNetwork
 
 INFO = "model_info.json"
 
 
-class ModelError(ValueError):
+class ModelError(PipelineError):
     """A model folder that is missing, incomplete or damaged; the message says which file and why."""
 
 
@@ -62,19 +63,27 @@ def load(folder: Path) -> tuple[DigitNetwork, dict[str, Any]]:
     """The network of a model folder, in evaluation mode on the CPU, and its model_info.json.
 
     Raises:
-        ModelError: a file is missing, or the weights are not the ones that model_info.json names.
+        ModelError: a file is missing, the weights are not the ones that model_info.json names, or another version of
+            the code made them.
     """
     try:
         info = json.loads((folder / INFO).read_text())
         weights = (folder / info["weights"]).read_bytes()
-    except (OSError, ValueError, KeyError) as error:
+        expected, classes, normalisation = info["sha256"], len(info["class_names"]), info["normalisation"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{folder} holds no whole model ({error}); `dvc repro train` makes one") from error
-    if (found := hashlib.sha256(weights).hexdigest()) != info["sha256"]:
+    if (found := hashlib.sha256(weights).hexdigest()) != expected:
         raise ModelError(
-            f"{folder / info['weights']} is damaged: its SHA-256 is {found}, model_info.json says {info['sha256']}"
+            f"{folder / info['weights']} is damaged: its SHA-256 is {found}, model_info.json says {expected}"
         )
-    network = DigitNetwork(len(info["class_names"]), **info["normalisation"])
-    network.load_state_dict(torch.load(io.BytesIO(weights), weights_only=True))
+    try:
+        network = DigitNetwork(classes, **normalisation)
+        network.load_state_dict(torch.load(io.BytesIO(weights), weights_only=True))
+    except (RuntimeError, TypeError) as error:  # other layers, or other arguments
+        reason = str(error).splitlines()[0]
+        raise ModelError(
+            f"{folder} holds the model of another version ({reason}); run `dvc repro --force train`"
+        ) from error
     return network.eval(), info
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from mnist_pipeline.augmentation import Augmentation
 from mnist_pipeline.data import DATASETS
-from mnist_pipeline.training import Hyperparameters
+from mnist_pipeline.training import WEIGHT_DECAY, Hyperparameters
 
 CENTRED = ("MNIST", "QMNIST")  # digits within 20x20, laid with their centre of mass in the middle of 28x28
 
@@ -28,6 +28,8 @@ def choose(
 ) -> tuple[Hyperparameters, dict[str, dict[str, Any]]]:
     """Each hyperparameter: the one given, else what tune found, else what suits the dataset, else the default.
 
+    Where no weight decay is given or was found, it is the one that suits the optimizer.
+
     Args:
         given: values by name; None gives none.
         tuned: values by name.
@@ -46,7 +48,10 @@ def choose(
                 break
         else:
             sources[name] = {"value": default, "source": "default"}
-    return hyperparameters({name: chosen["value"] for name, chosen in sources.items()}), sources
+    chosen = hyperparameters({name: source["value"] for name, source in sources.items()})
+    if chosen.weight_decay is None:  # stays so in `chosen`: a study's trials differ in their optimizer
+        sources["weight_decay"] = {"value": WEIGHT_DECAY[chosen.optimizer], "source": "optimizer"}
+    return chosen, sources
 
 
 def hyperparameters(values: Mapping[str, Any]) -> Hyperparameters:

@@ -20,12 +20,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
 from mnist_pipeline import console, evaluation, files
+from mnist_pipeline.errors import PipelineError
 from mnist_pipeline.pictures import ACCENT
 
 log = logging.getLogger(__name__)
 
 
-class ReportError(ValueError):
+class ReportError(PipelineError):
     """Something that the report tells of is missing or out of date; the message names the command that makes it."""
 
 

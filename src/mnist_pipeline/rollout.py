@@ -17,6 +17,7 @@ from typing import Any
 import requests
 
 from mnist_pipeline import console
+from mnist_pipeline.errors import PipelineError
 from mnist_pipeline.serving import MODEL, Service, ServingError
 
 GRACE = 1.0  # seconds for a request that the server has accepted and not yet queued
@@ -24,7 +25,7 @@ SETTLE = 5.0  # seconds from a registration's answer until the worker counts as 
 logger = logging.getLogger(__name__)
 
 
-class RolloutError(ValueError):
+class RolloutError(PipelineError):
     """The new version does not serve; the old one still does."""
 
 
@@ -114,10 +115,13 @@ def pending(service: Service, version: str) -> int:
 
 
 def version_of(archive: Path) -> str:
-    """The version that an archive's manifest names."""
-    with zipfile.ZipFile(archive) as content:
-        manifest: dict[str, Any] = json.loads(content.read("MAR-INF/MANIFEST.json"))
-    return str(manifest["model"]["modelVersion"])
+    """The version that an archive's manifest names; RolloutError where the file is no archive."""
+    try:
+        with zipfile.ZipFile(archive) as content:
+            manifest: dict[str, Any] = json.loads(content.read("MAR-INF/MANIFEST.json"))
+        return str(manifest["model"]["modelVersion"])
+    except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError) as error:
+        raise RolloutError(f"{archive} is no archive of a model ({error}); `dvc repro archive` makes one") from error
 
 
 def known_digits(folder: Path) -> dict[str, bytes]:
@@ -126,6 +130,14 @@ def known_digits(folder: Path) -> dict[str, bytes]:
     if not digits:
         raise RolloutError(f"{folder} holds no <label>.png to check the new version on")
     return digits
+
+
+def read_tokens(keys: Path) -> dict[str, Any]:
+    """The content of TorchServe's key_file.json; RolloutError where it is not JSON."""
+    try:
+        return dict(json.loads(keys.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise RolloutError(f"{keys} is not TorchServe's key file ({error})") from error
 
 
 def main() -> None:
@@ -139,7 +151,7 @@ def main() -> None:
     parser.add_argument("--keys", type=Path, help="the server's key_file.json, where tokens are on")
     parser.add_argument("--certificate", type=Path, help="the server's certificate (PEM), where it speaks TLS")
     arguments = parser.parse_args()
-    tokens = json.loads(arguments.keys.read_text()) if arguments.keys else {}
+    tokens = read_tokens(arguments.keys) if arguments.keys else {}
     service = Service(arguments.inference, arguments.management, tokens=tokens, certificate=arguments.certificate)
     roll_out(service, arguments.archive, arguments.model_store, known_digits(arguments.digits))
 

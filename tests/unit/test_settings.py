@@ -43,14 +43,22 @@ def test_a_number_as_dvc_writes_it_is_a_number(tmp_path: Path) -> None:
         ("training", {}, "training is unknown; known here: data, tune, train, evaluate, archive"),
         ("data__dataset", "CIFAR10", "data.dataset = 'CIFAR10': Input should be 'MNIST'"),
         ("tune__trials", 0, "tune.trials = 0"),
-        ("tune__search_space__lr", {"type": "float", "low": 1.0, "high": 0.1}, "low = 1.0 lies above high = 0.1"),
+        (
+            "tune__search_space__lr",
+            {"type": "float", "low": 1.0, "high": 0.1},
+            "tune.search_space.lr: low = 1.0 lies above",
+        ),
         ("tune__search_space__lr", {"type": "float", "low": 0.0, "high": 0.1, "log": True}, "begins above 0"),
         ("tune__search_space__lr", {"type": "flaot", "low": 0.0, "high": 0.1}, "tune.search_space.lr"),
-        ("tune__search_space__speed", {"type": "int", "low": 1, "high": 2}, "search_space.speed cannot be tuned"),
+        (
+            "tune__search_space__speed",
+            {"type": "int", "low": 1, "high": 2},
+            "tune.search_space: speed cannot be tuned; what",
+        ),
         (
             "tune__search_space__lr",
             {"type": "float", "low": 0.0, "high": 0.1},
-            "search_space.lr: 0.0: Input should be gr",
+            "tune.search_space: lr.low: 0.0: Input should be greater",
         ),
         ("tune__search_space__lr", {"type": "float", "low": 1e-3}, "tune.search_space.lr.high is missing"),
         ("tune__search_space__lr", {"type": "float", "low": "a", "high": 0.1}, "tune.search_space.lr.low = 'a': Input"),
@@ -69,23 +77,40 @@ def test_a_number_as_dvc_writes_it_is_a_number(tmp_path: Path) -> None:
         (
             "tune__search_space__optimizer__choices",
             ["adamm"],
-            "search_space.optimizer: 'adamm': Input should be 'adam'",
+            "tune.search_space: optimizer.choices: 'adamm': Input should be 'adam'",
         ),
         ("tune__search_space__batch_size__choices", [], "tune.search_space.batch_size.choices = []: "),
         (
             "tune__search_space__momentum__when",
             {"optimiser": ["sgd"]},
-            "momentum.when: optimiser is not asked before mo",
+            "momentum.when: optimiser does not stand before mo",
         ),
         (
             "tune__search_space__momentum__when",
             {"optimizer": ["sdg"]},
-            "when.optimizer = 'sdg' is none of its choices, ",
+            "momentum.when.optimizer: 'sdg': Input should be 'adam'",
+        ),
+        (
+            "tune__search_space__momentum__when",
+            {"batch_size": [48]},
+            "momentum.when.batch_size = 48 is none of its choices, 64, 128, 256",
         ),
         ("tune__search_space__lr__step", 0.1, "log and step exclude each other"),
-        ("tune__first", [{"momentun": 0.9}], "first: momentun is not in search_space"),
-        ("tune__first", [{"lr": 0.9}], "first: lr = 0.9 is not within 0.0001 to 0.3"),
-        ("tune__first", [{"batch_size": 48}], "first: batch_size = 48 is none of its choices, 64, 128, 256"),
+        ("tune__first", [{"momentun": 0.9}], "tune.first: momentun is not in search_space"),
+        ("tune__first", [{"lr": 0.9}], "tune.first: lr = 0.9 is not within 0.0001 to 0.3"),
+        ("tune__first", [{"lr": "9e-1"}], "tune.first: lr = '9e-1' is not within 0.0001 to 0.3"),
+        ("tune__first", [{"lr": "fast"}], "tune.first: lr: 'fast': Input should be a valid number"),
+        ("tune__first", [{"lr": True}], "tune.first: lr: True: Input should be a valid number"),
+        ("tune__first", [{"batch_size": 48}], "tune.first: batch_size = 48 is none of its choices, 64, 128, 256"),
+        ("tune__search_space__lr", {"type": "categorical", "choices": ["fast"]}, "lr.choices: 'fast': Input should be"),
+        ("tune__search_space__lr", {"type": "categorical", "choices": ["1e-3", 0.001]}, "0.001 stands there twice"),
+        ("tune__search_space__lr", {"type": "float", "low": 0.1, "high": float("nan")}, "tune.search_space.lr.high"),
+        ("train__lr", float("nan"), "train.lr = nan: Input should be"),
+        ("data__seed", 2**32, "data.seed = 4294967296: Input should be less than or equal to 4294967295"),
+        ("tune__seed", 2**32, "tune.seed = 4294967296: Input should be less than or equal to 4294967295"),
+        ("train__seed", 2**32, "train.seed = 4294967296: Input should be less than or equal to 4294967295"),
+        ("evaluate__seed", 2**64, f"evaluate.seed = {2**64}: "),
+        ("train__seed", -1, "train.seed = -1: Input should be greater than or equal to 0"),
     ],
 )
 def test_a_mistake_is_said_with_its_key_and_what_is_allowed(tmp_path: Path, key: str, value: object, says: str) -> None:
@@ -93,6 +118,62 @@ def test_a_mistake_is_said_with_its_key_and_what_is_allowed(tmp_path: Path, key:
         settings.load(changed(tmp_path, **{key: value}))
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_every_seed_of_params_yaml_has_the_same_range(tmp_path: Path) -> None:
+    """So that a seed which is added later is not forgotten."""
+    sections = [name for name, section in yaml.safe_load(PARAMS.read_text()).items() if "seed" in section]
+    assert len(sections) == 4
+    for name in sections:
+        assert getattr(settings.load(changed(tmp_path, **{f"{name}__seed": 2**32 - 1})), name).seed == 2**32 - 1
+        with pytest.raises(settings.SettingsError, match=rf"{name}\.seed = 4294967296"):
+            settings.load(changed(tmp_path, **{f"{name}__seed": 2**32}))
+
+
+def test_numbers_of_the_search_space_may_be_written_as_yaml_1_1_reads_as_strings(tmp_path: Path) -> None:
+    space = """
+      optimizer: {type: categorical, choices: [adam, sgd]}
+      batch_size: {type: categorical, choices: [64, 128]}
+      lr: {type: categorical, choices: [1e-3, 1e-4, 0.5]}
+      warmup: {type: categorical, choices: [0, 2.5e-1]}
+      momentum: {type: float, low: 5e-1, high: 9e-1, step: 1e-1, when: {lr: [1e-4], batch_size: [64]}}
+      rotation: {type: int, low: 0, high: 10, step: 5}
+    """
+    first = "[{optimizer: sgd, batch_size: 64, lr: 1e-4, momentum: 7e-1, rotation: 5}]"
+    written = yaml.safe_load(space)
+    assert written["lr"]["choices"] == ["1e-3", "1e-4", 0.5]  # the trap that this test is about
+    path = changed(tmp_path, tune__search_space=written, tune__first=yaml.safe_load(first))
+    tune = settings.load(path).tune
+    found = {name: parameter.model_dump() for name, parameter in tune.search_space.items()}
+    expected = {
+        ("lr", "choices"): [0.001, 0.0001, 0.5],
+        ("warmup", "choices"): [0.0, 0.25],
+        ("batch_size", "choices"): [64, 128],
+        ("optimizer", "choices"): ["adam", "sgd"],
+        ("momentum", "low"): 0.5,
+        ("momentum", "step"): 0.1,
+        ("momentum", "when"): {"lr": [0.0001], "batch_size": [64]},
+        ("rotation", "high"): 10,
+    }
+    for (name, key), value in expected.items():
+        assert repr(found[name][key]) == repr(value), (name, key)  # the type too: 64, not 64.0
+    point = {"optimizer": "sgd", "batch_size": 64, "lr": 0.0001, "momentum": 0.7, "rotation": 5}
+    assert repr(tune.first) == repr([point])
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        ({"type": "int", "low": 0, "high": 10, "step": 5}, 4),
+        ({"type": "int", "low": 0, "high": 10}, 4.5),
+        ({"type": "float", "low": 0.0, "high": 10.0, "step": 2.5}, 4.0),
+    ],
+)
+def test_a_first_value_between_two_steps_is_refused(tmp_path: Path, parameter: object, value: float) -> None:
+    """Optuna would silently replace it."""
+    path = changed(tmp_path, tune__search_space={"rotation": parameter}, tune__first=[{"rotation": value}])
+    with pytest.raises(settings.SettingsError, match=rf"tune\.first: rotation = {value} is not 0.* plus a multiple of"):
+        settings.load(path)
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
