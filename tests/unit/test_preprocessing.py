@@ -122,7 +122,7 @@ def test_every_mode(mode: str, form: str) -> None:
         read_as(encoded(grey.convert(mode), form), least=0.95)
 
 
-@pytest.mark.parametrize("side", [28, 40, 64, 150, 640, 1281, 4000])
+@pytest.mark.parametrize("side", [28, 40, 64, 150, 640, 1281, pytest.param(4000, marks=pytest.mark.slow)])
 def test_every_size(side: int) -> None:
     for strokes in DIGITS.values():
         picture = drawn(strokes, (side, side), 0.75 * side, (0.17 * side, 0.12 * side), 0.08 * side)
@@ -205,7 +205,7 @@ def squares(light: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     "look", [gradient, vignette, hard_shadow, soft_shadow, camera_noise, dark_desk, notebook, squares]
 )
 @pytest.mark.parametrize("quality", [20, 90])
-@pytest.mark.parametrize("scale", [0.5, 1, 3])
+@pytest.mark.parametrize("scale", [0.5, 1, pytest.param(3, marks=pytest.mark.slow)])
 def test_light_and_paper_leave_no_trace(
     look: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], quality: int, scale: float
 ) -> None:
@@ -336,6 +336,7 @@ SEEDS = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=4000, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(
     seed=st.sampled_from(SEEDS),
