@@ -124,8 +124,9 @@ def confusion(path: Path, actual: np.ndarray, predicted: np.ndarray, class_names
     axis.imshow(wrong, cmap="Blues", vmax=max(1, wrong.max()) * 1.6)
     for row, column in zip(*matrix.nonzero(), strict=True):
         axis.text(column, row, matrix[row, column], ha="center", va="center", fontsize=8, color=INK)
-    slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, labels)) > 2 else {}
-    axis.set_xticks(range(count), labels, **slanted)
+    axis.set_xticks(range(count), labels)
+    if max(map(len, labels)) > 2:
+        plt.setp(axis.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
     axis.set_yticks(range(count), labels)
     axis.grid(False)
     axis.set(xlabel="predicted", ylabel="actual", title=title)

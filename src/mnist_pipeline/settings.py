@@ -46,6 +46,8 @@ class Data(Section):
         "folder",
     ]
     source: str | None
+    skip_damaged: bool
+    reader: Literal["handwriting", "picture"] | None
     mirrors: list[str]
     validation_images: int = Field(ge=1, le=30_000)
     seed: int = Field(ge=0)
