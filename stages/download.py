@@ -7,7 +7,14 @@ from mnist_pipeline import console, download, settings
 
 def main() -> None:
     params = settings.load().data
-    download.download(params.dataset, Path("data"), params.mirrors, params.source)
+    download.download(
+        params.dataset,
+        Path("data"),
+        params.mirrors,
+        params.source,
+        skip_damaged=params.skip_damaged,
+        reader=params.reader,
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ DIGITS = tuple("0123456789")
 LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")  # EMNIST merges capital and small ones
 GARMENTS = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 KUZUSHIJI = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
+ENOUGH = 20_000  # training images: where fewer would be left, at most a fifth is held out for validation
+
+log = logging.getLogger(__name__)
 
 
 class DataError(PipelineError):
@@ -57,7 +61,7 @@ DATASETS = {
     "QMNIST": Known(DIGITS, HANDWRITING),
     "EMNIST-digits": Known(DIGITS, HANDWRITING),
     "EMNIST-letters": Known(LETTERS, HANDWRITING),
-    "folder": Known((), UNKNOWN, "picture"),  # the classes are its sub-folders
+    "folder": Known((), UNKNOWN, "picture"),  # classes and reader follow from what it holds
 }
 
 
@@ -75,12 +79,14 @@ class Dataset:
     Attributes:
         name: one of DATASETS.
         class_names: the labels' meaning, by index.
+        reader: how a picture that is sent becomes 28x28: one of preprocessing.READERS.
         mean, std: of all training pixels, 0..1.
         checksums: file name -> SHA-256, of all FILES.
     """
 
     name: str
     class_names: tuple[str, ...]
+    reader: str
     mean: float
     std: float
     checksums: dict[str, str]
@@ -94,6 +100,7 @@ def load(folder: str | Path, validation_images: int, seed: int) -> Dataset:
     Args:
         folder: what `download` wrote.
         validation_images: how many to hold out, of each class in proportion; at least one a class is held out and left.
+            Where fewer than ENOUGH would be left, at most a fifth of all is held out.
         seed: the same seed holds out the same images.
 
     Raises:
@@ -102,24 +109,46 @@ def load(folder: str | Path, validation_images: int, seed: int) -> Dataset:
     about = describe(folder)
     images, labels = read_examples(folder, FILES[:2], about)
     classes, count = len(about["class_names"]), len(labels)
-    if not classes <= validation_images <= count - classes:
+    if validation_images < classes or count < 2 * classes:
         raise DataError(
-            f"validation_images is {validation_images}; of {count} training images of {classes} classes {classes} to "
-            f"{count - classes} can be held out, so that both sides have one of each"
+            f"data.validation_images = {validation_images}; of {count} training images of {classes} classes at least "
+            f"{classes} are held out and as many left, so that both sides have one of each"
+        )
+    held_out_images = limit_validation(validation_images, count, classes)
+    if held_out_images < validation_images:
+        log.info(
+            "data.validation_images = %d is more than a fifth of %d images: %d are held out.",
+            validation_images,
+            count,
+            held_out_images,
         )
     generator = torch.Generator().manual_seed(seed)
-    held_out = hold_out(labels, validation_images, generator)
+    held_out = hold_out(labels, held_out_images, generator)
     order = torch.randperm(count, generator=generator)  # so that any first few are a fair sample
     validation, train = order[held_out[order]], order[~held_out[order]]
     return Dataset(
         name=about["name"],
         class_names=tuple(about["class_names"]),
+        reader=about.get("reader") or DATASETS[about["name"]].reader,
         mean=about["mean"],
         std=about["std"],
         checksums=about["sha256"],
         train=Examples(images[train], labels[train]),
         validation=Examples(images[validation], labels[validation]),
     )
+
+
+def limit_validation(validation_images: int, images: int, classes: int) -> int:
+    """How many of the training images are held out: as many as asked for, but of few images a fifth.
+
+    Args:
+        validation_images: how many are asked for, at least `classes`.
+        images: the training images, at least twice `classes`.
+        classes: one of each is held out at least.
+    """
+    if images - validation_images >= ENOUGH:
+        return validation_images
+    return min(validation_images, max(classes, images // 5))
 
 
 def hold_out(labels: Int64[Tensor, " n"], count: int, generator: torch.Generator) -> Bool[Tensor, " n"]:
@@ -146,7 +175,10 @@ def load_test(folder: str | Path) -> Examples:
 
 
 def describe(folder: str | Path) -> dict[str, Any]:
-    """What dataset.json says: name, class_names, mean, std, sha256 (file name -> sum), origin."""
+    """What dataset.json says: name, class_names, mean, std, sha256 (file name -> sum), origin.
+
+    And reader, where it is not the one of DATASETS.
+    """
     path = Path(folder) / DESCRIPTION
     try:
         about = dict(json.loads(path.read_bytes()))

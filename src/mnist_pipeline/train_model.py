@@ -13,7 +13,7 @@ import torch
 
 from mnist_pipeline import compute, evaluation, files, model, recipe, training
 from mnist_pipeline.checkpoint import Checkpoint
-from mnist_pipeline.data import DATASETS, Dataset, Examples
+from mnist_pipeline.data import Dataset, Examples
 from mnist_pipeline.network import DigitNetwork
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ def train_model(
     info: dict[str, Any] = {
         "created": started.isoformat(timespec="seconds"),
         "class_names": list(dataset.class_names),
-        "reader": DATASETS[dataset.name].reader,
+        "reader": dataset.reader,
         "normalisation": {"mean": dataset.mean, "std": dataset.std},
         "temperature": evaluation.fit_temperature(logits, dataset.validation.labels),
         "validation_accuracy": compute.accuracy(logits, dataset.validation.labels),

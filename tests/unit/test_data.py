@@ -1,12 +1,26 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_pipeline.data import DATASETS, DESCRIPTION, FILES, DataError, hold_out, load, load_test
+from mnist_pipeline.data import (
+    DATASETS,
+    DESCRIPTION,
+    FILES,
+    DataError,
+    describe,
+    hold_out,
+    limit_validation,
+    load,
+    load_test,
+    read_examples,
+)
+from mnist_pipeline.download import store
+from mnist_pipeline.own_data import Arrays
 
 MNIST_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 
@@ -40,19 +54,52 @@ def test_hold_out_is_a_partition_that_the_seed_decides(mnist: Path) -> None:
     assert torch.equal(one.validation.images, same.validation.images)
     assert torch.equal(one.train.labels, same.train.labels)
     assert not torch.equal(one.validation.labels, other.validation.labels)
-    whole, parts = load(mnist, 59_990, seed=9).validation, (one.train, one.validation)
+    whole, parts = read_examples(mnist, FILES[:2], describe(mnist)), (one.train, one.validation)
     ink = torch.cat([part.images.float().mean((1, 2, 3)) for part in parts])
-    assert len(whole.labels) + 10 == len(ink) == 60_000
     assert len(set(ink.tolist())) > 20_000  # the amount of ink tells images well apart
-    assert not set(whole.images.float().mean((1, 2, 3)).tolist()) - set(ink.tolist())
+    assert torch.equal(whole.images.float().mean((1, 2, 3)).sort().values, ink.sort().values)
     assert sum(part.labels.bincount() for part in parts).tolist() == MNIST_COUNTS
     assert one.validation.labels[:500].bincount().min() > 25  # the first few are a fair sample
 
 
-@pytest.mark.parametrize("validation_images", [-1, 0, 9, 59_991, 70_000])
-def test_impossible_hold_out_names_the_range(mnist: Path, validation_images: int) -> None:
-    with pytest.raises(DataError, match=rf"validation_images is {validation_images}; .* 10 to 59990 can be"):
+@pytest.mark.parametrize("validation_images", [-1, 0, 9])
+def test_impossible_hold_out_names_the_least(mnist: Path, validation_images: int) -> None:
+    with pytest.raises(
+        DataError, match=rf"data\.validation_images = {validation_images}; .* 10 classes at least 10 are"
+    ):
         load(mnist, validation_images, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "images", "classes", "held_out"),
+    [
+        (5_000, 60_000, 10, 5_000),  # MNIST
+        (30_000, 60_000, 10, 30_000),
+        (5_000, 25_000, 10, 5_000),
+        (5_000, 24_999, 10, 4_999),  # fewer than 20,000 would be left
+        (5_000, 171, 10, 34),
+        (10, 51, 2, 10),
+        (11, 51, 2, 10),
+        (10, 171, 10, 10),
+        (5_000, 20, 10, 10),  # one a class is held out, one is left
+        (5_000, 400, 200, 200),
+    ],
+)
+def test_of_few_images_a_fifth_is_held_out(asked: int, images: int, classes: int, held_out: int) -> None:
+    assert limit_validation(asked, images, classes) == held_out
+
+
+def test_what_is_held_out_of_few_images_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    labels = np.arange(171) % 10
+    images = np.random.default_rng(0).integers(0, 256, (171, 28, 28), np.uint8)
+    store(
+        Arrays(images, labels, images[:10], labels[:10]), "folder", DATASETS["MNIST"].class_names, "picture", tmp_path
+    )
+    with caplog.at_level("INFO"):
+        dataset = load(tmp_path, 5_000, seed=0)
+        assert (len(dataset.validation.labels), len(dataset.train.labels)) == (34, 137)
+        load(tmp_path, 34, seed=0)
+    assert caplog.messages == ["data.validation_images = 5000 is more than a fifth of 171 images: 34 are held out."]
 
 
 @given(

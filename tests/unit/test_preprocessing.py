@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFilter
 
 from mnist_pipeline import data
-from mnist_pipeline.preprocessing import NotAnImage, NothingToRead, read_digit, read_picture
+from mnist_pipeline.preprocessing import FORMATS, NotAnImage, NothingToRead, read_digit, read_picture
 
 IMAGES = ROOT / "tests/images"
 
@@ -94,8 +94,8 @@ def test_the_answer_is_as_lecun_normalised() -> None:
 
 
 @pytest.mark.parametrize("strokes", DIGITS.values(), ids=DIGITS)
-@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "GIF"])
-def test_five_formats(form: str, strokes: list[list[tuple[float, float]]]) -> None:
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format(form: str, strokes: list[list[tuple[float, float]]]) -> None:
     read_as(encoded(drawn(strokes), form), strokes, 0.95)
 
 
@@ -103,20 +103,26 @@ def test_five_formats(form: str, strokes: list[list[tuple[float, float]]]) -> No
     ("mode", "form"),
     [
         ("1", "PNG"), ("L", "PNG"), ("LA", "PNG"), ("P", "PNG"), ("RGB", "PNG"), ("RGBA", "PNG"), ("CMYK", "JPEG"),
-        ("I;16", "PNG"), ("P", "GIF"), ("1", "BMP"), ("RGBA", "WEBP"),
+        ("I;16", "PNG"), ("P", "GIF"), ("1", "BMP"), ("RGBA", "WEBP"), ("1", "TIFF"), ("LA", "TIFF"), ("CMYK", "TIFF"),
+        ("YCbCr", "TIFF"), ("I;16", "TIFF"), ("I", "TIFF"), ("F", "TIFF"),
     ],
 )  # fmt: skip
 def test_every_mode(mode: str, form: str) -> None:
     grey = drawn()
     if mode == "I;16":
-        read_as(encoded(np.asarray(grey).astype(np.uint16) * 257), least=0.95)
+        read_as(encoded(np.asarray(grey).astype(np.uint16) * 257, form), least=0.95)
+    elif mode == "I":
+        read_as(encoded(np.asarray(grey).astype(np.int32) << 23, form), least=0.95)
+    elif mode == "F":
+        for most in (1, 255):
+            read_as(encoded((np.asarray(grey) / 255 * most).astype(np.float32), form), least=0.95)
     elif mode == "P":
         read_as(encoded(grey.convert("RGB").quantize(16), form), least=0.95)
     else:
         read_as(encoded(grey.convert(mode), form), least=0.95)
 
 
-@pytest.mark.parametrize("side", [28, 40, 64, 150, 640, 1281, 4000])
+@pytest.mark.parametrize("side", [28, 40, 64, 150, 640, 1281, pytest.param(4000, marks=pytest.mark.slow)])
 def test_every_size(side: int) -> None:
     for strokes in DIGITS.values():
         picture = drawn(strokes, (side, side), 0.75 * side, (0.17 * side, 0.12 * side), 0.08 * side)
@@ -131,6 +137,7 @@ def test_exif_turns_the_picture(orientation: int, undo: Image.Transpose) -> None
     exif = Image.Exif()
     exif[0x0112] = orientation
     read_as(encoded(drawn().transpose(undo), "JPEG", exif=exif), least=0.95)
+    read_as(encoded(drawn().transpose(undo), "TIFF", tiffinfo={0x0112: orientation}), least=0.95)
 
 
 def test_transparency_lies_on_white_unless_the_ink_is_white() -> None:
@@ -198,7 +205,7 @@ def squares(light: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     "look", [gradient, vignette, hard_shadow, soft_shadow, camera_noise, dark_desk, notebook, squares]
 )
 @pytest.mark.parametrize("quality", [20, 90])
-@pytest.mark.parametrize("scale", [0.5, 1, 3])
+@pytest.mark.parametrize("scale", [0.5, 1, pytest.param(3, marks=pytest.mark.slow)])
 def test_light_and_paper_leave_no_trace(
     look: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], quality: int, scale: float
 ) -> None:
@@ -288,7 +295,8 @@ def bomb(side: int) -> bytes:
         (bytes(5_000_000), "no PNG"),
         (encoded(drawn(), "JPEG")[:-600], "decoded"),
         (encoded(drawn())[:200], "decoded"),
-        (encoded(drawn(), "TIFF"), "no PNG"),
+        (encoded(drawn(), "TIFF")[:2000], "decoded"),
+        (encoded(drawn(), "PCX"), "no PNG, JPEG, WebP, BMP, GIF or TIFF"),
         (encoded(drawn(), "PPM"), "no PNG"),
         (b"\x89PNG\r\n\x1a\n", "no PNG|decoded"),
         (bomb(7_500), "7500x7500 is 56250000 pixels"),
@@ -309,7 +317,7 @@ def test_the_limit_of_pixels_is_the_callers() -> None:
 
 def test_the_first_frame_of_an_animation_is_read() -> None:
     frames = [drawn(SEVEN), drawn(TWO), drawn(FOUR)]
-    for form in ("GIF", "WEBP", "PNG"):
+    for form in ("GIF", "WEBP", "PNG", "TIFF"):
         read_as(encoded(frames[0], form, save_all=True, append_images=frames[1:]), least=0.95)
 
 
@@ -322,9 +330,13 @@ SEEDS = [
     encoded(drawn(FOUR, (40, 30), 22, (12, 4), 3).convert("RGBA"), "WEBP", lossless=True),
     encoded(drawn(SEVEN, (40, 30), 22, (12, 4), 3), "BMP"),
     encoded(drawn(SEVEN, (40, 30), 22, (12, 4), 3), "GIF", save_all=True, append_images=[drawn(TWO, (40, 30), 22)]),
+    encoded(drawn(TWO, (40, 30), 22, (12, 4), 3), "TIFF"),
+    encoded(drawn(FOUR, (40, 30), 22, (12, 4), 3).convert("RGB"), "TIFF", compression="tiff_lzw"),
+    encoded(drawn(SEVEN, (40, 30), 22, (12, 4), 3), "TIFF", compression="jpeg"),
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=4000, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(
     seed=st.sampled_from(SEEDS),

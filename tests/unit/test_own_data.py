@@ -1,0 +1,354 @@
+"""Your own images in every form that data.source takes, and what is said of them, fit or not."""
+
+import gzip
+import re
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.small_model import encoded
+from PIL import Image, ImageDraw
+
+from mnist_pipeline.data import FILES, DataError, load, load_test
+from mnist_pipeline.download import download
+from mnist_pipeline.own_data import JUNK, read_own, visible
+from mnist_pipeline.preprocessing import read_digit, read_picture
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (30, 28, 28), np.uint8)
+LABELS = np.arange(30) % 3  # ten of each of 0, 1, 2
+
+
+def pen_stroke(slant: int, side: int = 60) -> bytes:
+    """A line in pencil on paper, as a PNG: something that can be read as handwriting."""
+    picture = Image.new("L", (side, side + 10), 240)
+    ImageDraw.Draw(picture).line([(side / 2 - slant, 12), (side / 2 + slant, side - 8)], 20, 5)
+    return encoded(picture)
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def folder_of(root: Path, classes: tuple[str, ...], count: int = 4) -> Path:
+    """A folder with so many readable pictures of each class."""
+    for k, name in enumerate(classes):
+        for number in range(count):
+            write(root / name / f"{number}.png", pen_stroke(3 * k + number))
+    return root
+
+
+# Folders
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        (("0", "7"), "handwriting"),
+        (tuple("0123456789"), "handwriting"),
+        (("0", "10"), "picture"),
+        (("cat", "7"), "picture"),
+        (("$1", "$7"), "picture"),
+    ],
+)
+def test_digits_are_read_as_handwriting_and_all_else_as_pictures(
+    tmp_path: Path, classes: tuple[str, ...], expected: str
+) -> None:
+    source = folder_of(tmp_path / "source", classes)
+    read = {"handwriting": read_digit, "picture": read_picture}
+    for reader in (None, "handwriting", "picture"):
+        download("folder", tmp_path / "data", source_folder=source, reader=reader)
+        dataset, test = load(tmp_path / "data", len(classes), seed=0), load_test(tmp_path / "data")
+        assert dataset.reader == (reader or expected)
+        found = {image.tobytes() for part in (dataset.train, dataset.validation, test) for image in part.images.numpy()}
+        as_served = {read[reader or expected](path.read_bytes()).tobytes() for path in source.rglob("*.png")}
+        assert found == as_served
+
+
+@pytest.mark.slow
+def test_the_reader_of_a_published_dataset_can_be_set(mnist: Path, tmp_path: Path) -> None:
+    for reader, expected in ((None, "handwriting"), ("picture", "picture")):
+        download("MNIST", tmp_path / "data", [str(mnist)], reader=reader)
+        assert load(tmp_path / "data", 10, seed=0).reader == expected
+
+
+def test_what_was_understood_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = folder_of(tmp_path / "pictures", ("cat", "dog", "fox", "owl"), 7)
+    write(source / "cat" / "large.png", pen_stroke(1, 300))
+    write(source / "README.txt", b"about these")
+    with caplog.at_level("INFO"):
+        download("folder", tmp_path / "data", source_folder=source)
+    assert caplog.messages == [
+        f"{source}: 1 files beside the class folders are not used, 'README.txt' first.",
+        f"{source}: 4 classes (cat, dog, fox, …), 29 images of 60x70 to 300x310 pixels: 25 to train, 4 to test, "
+        "read as a picture.",
+    ]
+
+
+JUNK_FILES = ["Thumbs.db", "thumbs.DB", "desktop.ini", ".DS_Store", ".hidden.png", "__MACOSX/._1.png", "__macosx/x"]
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_what_file_managers_leave_is_ignored_at_every_level(tmp_path: Path, split: bool) -> None:
+    parts = ("train", "test") if split else ("",)
+    for part in parts:
+        folder_of(tmp_path / part, ("a", "b"))
+    clean = read_own(tmp_path)
+    levels = [
+        tmp_path,
+        *(tmp_path / part for part in parts),
+        *(tmp_path / part / name for part in parts for name in "ab"),
+    ]
+    for level in levels:
+        for junk in JUNK_FILES:
+            write(level / junk, b"junk")
+    found = read_own(tmp_path)
+    assert found.class_names == clean.class_names == ("a", "b")
+    for one, other in zip(found.arrays, clean.arrays, strict=True):
+        assert np.array_equal(one, other)
+    assert {name.casefold() for name in JUNK_FILES if not name.startswith(".")} - set(JUNK) == {
+        "__macosx/._1.png",
+        "__macosx/x",
+    }
+
+
+def test_names_are_in_natural_order(tmp_path: Path) -> None:
+    names = ["1", "2", "10", "a", "a2", "a10", "b"]
+    for name in reversed(names):
+        (tmp_path / name).touch()
+    assert [path.name for path in visible(tmp_path)] == names
+
+
+def damage(source: Path) -> dict[str, str]:
+    """Put one file of each kind that cannot be read into a folder; what is said of each."""
+    write(source / "a" / "notes.txt", b"not an image")
+    write(source / "a" / "empty.png", b"")
+    write(source / "b" / "half.png", pen_stroke(1)[:90])
+    (source / "b" / "folder").mkdir()
+    return {"a/empty.png": "is empty", "a/notes.txt": "these 12 bytes are no PNG, JPEG, WebP, BMP, GIF or TIFF",
+            "b/folder": "Is a directory", "b/half.png": "cannot be decoded"}  # fmt: skip
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_damaged_files_are_all_listed_or_left_out(
+    tmp_path: Path, split: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, parts = tmp_path / "source", ("train", "test") if split else ("",)
+    for part in parts:
+        folder_of(source / part, ("a", "b"))
+    clean = read_own(source)
+    reasons = {f"{part}/{name}".lstrip("/"): why for part in parts for name, why in damage(source / part).items()}
+    with pytest.raises(DataError) as error:
+        read_own(source)
+    first, *lines = str(error.value).splitlines()
+    assert first.startswith(f"{source}: {len(reasons)} files cannot be read; ")
+    assert "data.skip_damaged to true" in first
+    assert [line.split(": ")[0].strip() for line in lines] == [str(source / name) for name in reasons]
+    for line, reason in zip(lines, reasons.values(), strict=True):
+        assert reason in line
+    caplog.clear()
+    found = read_own(source, skip_damaged=True)
+    for one, other in zip(found.arrays, clean.arrays, strict=True):
+        assert np.array_equal(one, other)
+    (message,) = caplog.messages
+    assert message.startswith(f"{source}: {len(reasons)} files cannot be read and will be left out")
+    assert message.splitlines()[1:] == lines
+
+
+def test_of_many_damaged_files_twenty_are_named(tmp_path: Path) -> None:
+    folder_of(tmp_path, ("a", "b"))
+    for k in range(27):
+        write(tmp_path / "b" / f"x{k}.png", b"x")
+    with pytest.raises(DataError, match=r": 27 files cannot be read") as error:
+        read_own(tmp_path)
+    lines = str(error.value).splitlines()[1:]
+    assert len(lines) == 21
+    assert lines[-1].strip() == "and 7 more"
+
+
+def test_a_picture_without_a_digit_is_damaged_where_digits_are_read(tmp_path: Path) -> None:
+    folder_of(tmp_path, ("0", "1"))
+    write(tmp_path / "1" / "blank.png", encoded(Image.new("L", (60, 60), 255)))
+    with pytest.raises(DataError, match=r"1 file cannot be read; (.|\n)*blank\.png: the picture is blank"):
+        read_own(tmp_path)
+    assert len(read_own(tmp_path, skip_damaged=True).arrays.train_labels) == 6
+    assert len(read_own(tmp_path, "picture").arrays.train_labels) == 7
+
+
+def test_a_class_of_which_too_few_are_left_is_named(tmp_path: Path) -> None:
+    folder_of(tmp_path, ("a", "b"), 3)
+    write(tmp_path / "b" / "0.png", b"x")
+    with pytest.raises(DataError, match=r"class 'b' has 2 images; it takes at least 3"):
+        read_own(tmp_path, skip_damaged=True)
+
+
+# Files of images that are 28x28 already
+
+HEADER = ["label", *(f"pixel{k}" for k in range(784))]
+
+
+def csv_of(path: Path, rows: list[list[object]]) -> Path:
+    return write(path, "".join(",".join(map(str, row)) + "\n" for row in rows).encode())
+
+
+def csv_rows(labels: list[object]) -> list[list[object]]:
+    return [[label, *image.ravel()] for label, image in zip(labels, IMAGES, strict=True)]
+
+
+def as_idx(array: np.ndarray) -> bytes:
+    return bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape) + array.astype("u1").tobytes()
+
+
+def idx_folder(folder: Path, packed: bool = False) -> Path:
+    for name, array in zip(FILES, (IMAGES[:21], LABELS[:21] + 4, IMAGES[21:], LABELS[21:] + 4), strict=True):
+        content = as_idx(array)
+        write(folder / (f"{name}.gz" if packed else name), gzip.compress(content) if packed else content)
+    return folder
+
+
+def npz(path: Path, **changes: np.ndarray | None) -> Path:
+    arrays = {"x_train": IMAGES[:21], "y_train": LABELS[:21], "x_test": IMAGES[21:], "y_test": LABELS[21:]} | changes
+    np.savez(path, **{key: array for key, array in arrays.items() if array is not None})
+    return path
+
+
+def pairs(images: np.ndarray, labels: np.ndarray) -> set[tuple[bytes, int]]:
+    return {(image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"), [(LABELS.tolist(), ("0", "1", "2")), ([f"{k}é" for k in LABELS], ("0é", "1é", "2é"))]
+)
+def test_kaggles_csv(tmp_path: Path, labels: list[object], names: tuple[str, ...]) -> None:
+    path = csv_of(tmp_path / "train.csv", [HEADER, *csv_rows(labels)])
+    csv_of(tmp_path / "test.csv", [HEADER[1:]])
+    for source in (path, tmp_path):  # the file, or the folder as Kaggle packs it
+        found = read_own(source)
+        train, test = pairs(*found.arrays[:2]), pairs(*found.arrays[2:])
+        assert found.class_names == names
+        assert found.reader == ("handwriting" if names == ("0", "1", "2") else "picture")
+        assert not train & test
+        assert train | test == pairs(IMAGES, LABELS)
+        assert len(test) == 4
+
+
+@pytest.mark.parametrize("one_channel", [False, True])
+def test_keras_npz(tmp_path: Path, one_channel: bool) -> None:
+    more = {"x_train": IMAGES[:21, ..., None], "y_train": LABELS[:21, None].astype("f4").astype("i8")}
+    path = npz(tmp_path / "mnist.npz", **(more if one_channel else {}))
+    for source in (path, tmp_path):
+        found = read_own(source)
+        assert pairs(*found.arrays[:2]) == pairs(IMAGES[:21], LABELS[:21])
+        assert pairs(*found.arrays[2:]) == pairs(IMAGES[21:], LABELS[21:])
+        assert (found.class_names, found.reader) == (("0", "1", "2"), "handwriting")
+    without_test = read_own(npz(tmp_path / "train.npz", x_test=None, y_test=None)).arrays
+    assert pairs(*without_test[:2]) | pairs(*without_test[2:]) == pairs(IMAGES[:21], LABELS[:21])
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_own_idx_files(tmp_path: Path, packed: bool) -> None:
+    source = idx_folder(tmp_path / "source", packed)
+    download("folder", tmp_path / "data", source_folder=source)
+    dataset, test = load(tmp_path / "data", 3, seed=0), load_test(tmp_path / "data")
+    assert (dataset.class_names, dataset.reader) == (("4", "5", "6"), "handwriting")
+    assert pairs(test.images.numpy(), test.labels.numpy()) == pairs(IMAGES[21:], LABELS[21:])
+    parts = (dataset.train, dataset.validation)
+    assert set().union(*(pairs(p.images.numpy(), p.labels.numpy()) for p in parts)) == pairs(IMAGES[:21], LABELS[:21])
+
+
+def test_real_mnist_as_idx_files_is_the_same_as_mnist(mnist: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in FILES:
+        (source / name).symlink_to(mnist / name)
+    download("folder", tmp_path / "data", source_folder=source)
+    assert {name: (tmp_path / "data" / name).read_bytes() for name in FILES} == {
+        name: (mnist / name).read_bytes() for name in FILES
+    }
+
+
+def changed_row(line: int, column: int, value: object) -> list[list[object]]:
+    rows = [HEADER, *csv_rows(LABELS.tolist())]
+    rows[line - 1][column] = value
+    return rows
+
+
+def side_20(rows: int = 3) -> list[list[object]]:
+    return [["label", *(f"pixel{k}" for k in range(400))], *([[0, *[0] * 400]] * rows)]
+
+
+def with_idx(name: str, content: Callable[[bytes], bytes | None]) -> Callable[[Path], Path]:
+    """A folder of IDX files of which one is changed, or is missing."""
+
+    def make(folder: Path) -> Path:
+        path = idx_folder(folder) / name
+        new = content(path.read_bytes())
+        if new is None:
+            path.unlink()
+        else:
+            path.write_bytes(new)
+        return folder
+
+    return make
+
+
+def in_csv(rows: list[list[object]]) -> Callable[[Path], Path]:
+    return lambda folder: csv_of(folder / "train.csv", rows)
+
+
+def in_npz(**changes: np.ndarray | None) -> Callable[[Path], Path]:
+    return lambda folder: npz(folder / "mnist.npz", **changes)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda folder: folder / "none", "none does not exist"),
+        (lambda folder: write(folder / "x.parquet", b""), "x.parquet is a file of another kind; it is"),
+        # CSV
+        (in_csv([HEADER[1:], [0] * 784]), "train.csv has no column `label`; .*test.csv"),
+        (in_csv(csv_rows(LABELS.tolist())), r"train.csv, line 1: '0,\d+,.*'; the header must be label,pixel0,…"),
+        (in_csv(side_20()), "line 1: 400 pixels, images of 20x20; they must be 28x28"),
+        (in_csv([HEADER]), "train.csv holds no images, only a header"),
+        (in_csv([]), "train.csv, line 1: ''; the header must be"),
+        (in_csv(changed_row(5, 3, 256)), "train.csv, line 5, column pixel2: '256' is no whole number from 0 to 255"),
+        (in_csv(changed_row(31, 784, -1)), "train.csv, line 31, column pixel783: '-1' is no"),
+        (in_csv(changed_row(2, 1, "0.5")), "train.csv, line 2, column pixel0: '0.5' is no"),
+        (in_csv(changed_row(9, 0, "")), "train.csv, line 9: the label is missing"),
+        (in_csv([*changed_row(2, 0, 0), [1, 2]]), "train.csv, line 32: 2 values; the header has 785"),
+        (in_csv(changed_row(2, 0, 7)), "class '7' has 1 images; it takes at least 3"),
+        (lambda folder: write(folder / "train.csv", b"\xff\xfe\x00"), "train.csv cannot be read: "),
+        # npz
+        (in_npz(x_train=None), "mnist.npz has no array x_train, only y_train, x_test, y_test"),
+        (in_npz(y_test=None), "mnist.npz has no array y_test, only"),
+        (in_npz(x_train=IMAGES[:21, :20, :20]), "mnist.npz, x_train holds images of 20x20 pixels; they must be 28x28"),
+        (in_npz(x_test=np.zeros((9, 32, 32, 3), "u1")), r"x_test has the shape \(9, 32, 32, 3\); grey images are"),
+        (in_npz(x_train=IMAGES[:21] / 255), "x_train holds 0.[0-9]+; pixels are whole numbers from 0 to 255"),
+        (in_npz(x_train=IMAGES[:21].astype("i4") - 300), "x_train holds -[0-9]+; pixels are whole"),
+        (in_npz(y_train=LABELS[:20]), r"y_train has the shape \(20,\), but there are 21 images"),
+        (in_npz(y_train=np.eye(3)[LABELS[:21]]), r"y_train has the shape \(21, 3\), but"),
+        (in_npz(y_train=LABELS[:21] / 2), "y_train holds float64; labels are whole numbers or texts"),
+        (in_npz(y_test=LABELS[21:] + 1), "class '3' has test images, but no training images"),
+        (in_npz(y_train=np.zeros(21, int)), r"mnist.npz has 1 classes \['0'\]; it takes 2 to 256"),
+        (in_npz(x_train=np.array([None] * 21)), "mnist.npz cannot be read as an .npz file of plain arrays"),
+        (lambda folder: write(folder / "mnist.npz", b"PK\x03\x04 cut"), "mnist.npz cannot be read as an .npz"),
+        (lambda folder: write(folder / "mnist.npz", b"text"), "mnist.npz cannot be read as an .npz"),
+        # IDX
+        (with_idx(FILES[1], lambda _: None), f"has no {FILES[1]} and no {FILES[1]}.gz; it takes all of "),
+        (with_idx(FILES[0], lambda content: content[:-1]), f"{FILES[0]} has 16479 bytes; .* promises 16480"),
+        (with_idx(FILES[0], lambda content: content[:7]), f"{FILES[0]} has 7 bytes"),
+        (with_idx(FILES[0], lambda _: b""), f"{FILES[0]} begins with ; an IDX file of bytes in 3 dimensions"),
+        (with_idx(FILES[3], lambda _: as_idx(IMAGES)), f"{FILES[3]} begins with 00 00 08 03; .* with 00 00 08 01"),
+        (with_idx(FILES[2], lambda _: as_idx(IMAGES[:9, :, :20])), f"{FILES[2]} holds images of 20x28 pixels"),
+        (with_idx(FILES[2], lambda _: as_idx(IMAGES)), rf"{FILES[3]} has the shape \(9,\), but there are 30 images"),
+        (with_idx(FILES[2], lambda _: b"\x1f\x8bcut"), f"{FILES[2]} cannot be read: a gzip file is corrupt"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_named(tmp_path: Path, make: Callable[[Path], Path], says: str) -> None:
+    with pytest.raises(DataError, match=re.compile(says, re.DOTALL)):
+        download("folder", tmp_path / "data", source_folder=make(tmp_path))
+    assert not (tmp_path / "data").exists()
