@@ -70,8 +70,8 @@ experiments: setup ## train.lr in turn as experiments of DVC, then their table (
 report: setup ## results/report.html: one file about the model in saved_models/
 	$(ACTIVATE) && python -m mnist_pipeline.report
 
-lint: setup ## ruff (lint and format) and mypy
-	$(ACTIVATE) && ruff check . && ruff format --check . && mypy
+lint: setup ## ruff (lint and format), mypy, deptry
+	$(ACTIVATE) && ruff check . && ruff format --check . && mypy && deptry src stages handlers
 
 clean: ## remove the environment, results of tests and caches; models, data and studies stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
