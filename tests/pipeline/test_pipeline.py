@@ -87,19 +87,19 @@ def test_a_rewording_of_an_early_stage_and_of_a_late_one(repository: Path) -> No
         assert again == stages, module
 
 
-def test_a_new_image_in_the_folder_of_images_is_noticed(repository: Path) -> None:
-    image = repository / "pictures/cat/1.png"
-    image.parent.mkdir()
-    image.write_bytes(b"an image")
+def test_a_change_of_the_source_is_noticed(repository: Path) -> None:
+    source = Path(yaml.safe_load((repository / "params.yaml").read_text())["data"]["source"])
+    before = source.read_bytes()
+    source.write_bytes(before + b"more")
     again = would_run(repository)
-    shutil.rmtree(image.parent)
+    source.write_bytes(before)
     assert again == ["download"]
 
 
 def test_more_epochs_run_train_onward(repository: Path) -> None:
     path = repository / "params.yaml"
     before = path.read_text()
-    path.write_text(before.replace("epochs: 0.04", "epochs: 0.05"))
+    path.write_text(before.replace("epochs: 0.4", "epochs: 0.5"))
     stages = would_run(repository)
     path.write_text(before)
     assert stages[0] == "train"

@@ -82,7 +82,7 @@ def test_every_command_of_the_readme_works(clone: Path, server: dict[str, str], 
         elif command.startswith("optuna-dashboard "):
             assert "Optuna Dashboard" in page_of(command, clone)
         elif not command.startswith("source "):
-            short = command.replace("train.epochs=1", "train.epochs=0.03")  # of the small pipeline's 0.04
+            short = command.replace("train.epochs=1", "train.epochs=0.3")  # of the small pipeline's 0.4
             patient = short.replace("curl ", "curl --silent --retry 60 --retry-delay 1 --retry-all-errors ")
             printed = tmp_path / str(len(said))  # a file: the server that stays would hold a pipe open
             run(clone, "bash", "-c", f"{on(ports, patient)} >{printed} 2>&1", **environment)
