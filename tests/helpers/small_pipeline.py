@@ -63,7 +63,7 @@ def copy(mnist: Path, folder: Path) -> Path:
 
 def few_digits(mnist: Path, folder: Path) -> Path:
     """A file of 6,000 training and 1,000 test images of MNIST, as Keras distributes the whole of it."""
-    images, labels = data.load(mnist, 1, 0).train
+    images, labels = data.load(mnist, 10, 0).train
     test = data.load_test(mnist)
     file = folder / "mnist.npz"
     arrays = {"x_train": images[:6000, 0], "y_train": labels[:6000], "x_test": test.images[:1000, 0]}
