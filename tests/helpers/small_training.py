@@ -14,9 +14,10 @@ def main() -> None:
     source, out = Path(sys.argv[1]), Path(sys.argv[2])
     whole = data.load(source, 200, 0)
     few = replace(whole, train=data.Examples(whole.train.images[:640], whole.train.labels[:640]))
+    # An epoch of few images counts as one of 5,000: 0.128 of it are the 640 images.
     train_model.train_model(
         few,
-        {"lr": float(sys.argv[3]) if len(sys.argv) > 3 else 1e-3, "batch_size": 32, "rotation": 10.0, "epochs": 1.0},
+        {"lr": float(sys.argv[3]) if len(sys.argv) > 3 else 1e-3, "batch_size": 32, "rotation": 10.0, "epochs": 0.128},
         {},
         seed=0,
         checkpoint_folder=out / "checkpoints",
