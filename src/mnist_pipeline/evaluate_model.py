@@ -52,9 +52,12 @@ def evaluate_model(
         metrics["without_wrong_labels"] = evaluation.without_wrong_labels(logits, test.labels)
     if info["reader"] == "handwriting":
         metrics["as_files"] = robustness.as_files(network, test, logits)
-        if photographs:
+        drawable = robustness.keep_strokes(test)
+        if photographs > len(drawable.labels):
+            log.info("evaluate.photographs = %d, but %d test images can be drawn.", photographs, len(drawable.labels))
+        if photographs and len(drawable.labels):
             sheet = results_folder / "plots" / "photographs.png"
-            taken = robustness.as_photographs(network, test, temperature, photographs, seed, sheet)
+            taken = robustness.as_photographs(network, drawable, temperature, photographs, seed, sheet)
             metrics["as_photographs"] = taken
             log.info("As photographs: accuracy %.2f %%, on %d.", 100 * taken["accuracy"], taken["photographs"])
     files.write_json(results_folder / "metrics.json", metrics)

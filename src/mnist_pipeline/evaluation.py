@@ -19,10 +19,16 @@ WRONG_LABELS = (947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651,
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """The temperature that makes softmax(logits / temperature) likeliest (Guo et al., 2017), 0.05..20.
 
+    Where every answer is right, as on a few validation images, the likelihood grows without end as the temperature
+    falls, and every answer would be called certain; the temperature is 1 then, which changes nothing.
+
     Args:
         logits: float (N, classes), of validation images.
         labels: int64 (N,).
     """
+
+    if bool((logits.argmax(1) == labels).all()):
+        return 1.0
 
     def loss(log_temperature: float) -> float:
         return F.cross_entropy(logits.double() / math.exp(log_temperature), labels).item()
@@ -69,7 +75,7 @@ def reliability(probabilities: Tensor, labels: Tensor) -> list[dict[str, float]]
 def calibration_error(probabilities: Tensor, labels: Tensor) -> float:
     """Expected calibration error, 0..1: the mean gap between confidence and accuracy over the images."""
     rows = reliability(probabilities, labels)
-    return sum(row["images"] * abs(row["confidence"] - row["accuracy"]) for row in rows) / len(labels)
+    return sum(row["images"] * abs(row["confidence"] - row["accuracy"]) for row in rows) / max(1, len(labels))
 
 
 def measure(logits: Tensor, labels: Tensor, temperature: float, class_names: list[str]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Which hyperparameters a training has, and where each came from."""
 
+import logging
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from mnist_pipeline.augmentation import Augmentation
@@ -9,6 +10,10 @@ from mnist_pipeline.data import DATASETS
 from mnist_pipeline.training import WEIGHT_DECAY, Hyperparameters
 
 CENTRED = ("MNIST", "QMNIST")  # digits within 20x20, laid with their centre of mass in the middle of 28x28
+SHORTEST_EPOCH = 5_000  # images: fewer are seen several times in an epoch
+SMALLEST_BATCH = 8  # images: BatchNorm's averages over fewer are too noisy
+
+log = logging.getLogger(__name__)
 
 
 def by_dataset(name: str) -> dict[str, float]:
@@ -60,3 +65,50 @@ def hyperparameters(values: Mapping[str, Any]) -> Hyperparameters:
     augmentation = Augmentation(**{name: value for name, value in values.items() if name in inner})
     outer = {name: value for name, value in values.items() if name not in inner}
     return Hyperparameters(**outer, augmentation=augmentation)
+
+
+def adapt_to_size(hp: Hyperparameters, images: int) -> Hyperparameters:
+    """Hyperparameters that suit a number of training images; from SHORTEST_EPOCH images on they stay as they are.
+
+    Fewer images are repeated until an epoch has seen SHORTEST_EPOCH: an epoch of 40 images would be a single step. A
+    batch is then at most an eighth of the images, but not below SMALLEST_BATCH, so that batches differ from each
+    other. No batch is ever larger than all images.
+
+    Args:
+        hp: with the batch size and the epochs that were asked for.
+        images: how many there are to train with, 1 or more.
+    """
+    if images >= SHORTEST_EPOCH:
+        return replace(hp, batch_size=min(hp.batch_size, images))
+    batch_size = min(hp.batch_size, max(SMALLEST_BATCH, images // 8), images)
+    return replace(hp, batch_size=batch_size, epochs=hp.epochs * SHORTEST_EPOCH / images)
+
+
+def record_adaptation(
+    sources: Mapping[str, dict[str, Any]], adapted: Hyperparameters, images: int
+) -> dict[str, dict[str, Any]]:
+    """Where each value came from, for model_info.json, with those that `adapt_to_size` changed; each is logged too.
+
+    Args:
+        sources: what `choose` returned.
+        adapted: what `adapt_to_size` returned.
+        images: how many there are to train with.
+    """
+    recorded = dict(sources)
+    for name in ("batch_size", "epochs"):
+        value, asked = getattr(adapted, name), sources[name]
+        if value != asked["value"]:
+            recorded[name] = {"value": value, "source": "number of training images", "instead_of": asked}
+    if "instead_of" in recorded["batch_size"]:
+        asked, value = sources["batch_size"]["value"], adapted.batch_size
+        log.info("batch_size = %d is too large for %d training images: %d is used.", asked, images, value)
+    if "instead_of" in recorded["epochs"]:
+        asked, seen = sources["epochs"]["value"], adapted.epochs * images
+        log.info(
+            "epochs = %g is too short for %d training images: %.4g epochs, which see %.0f images, are trained.",
+            asked,
+            images,
+            adapted.epochs,
+            seen,
+        )
+    return recorded

@@ -20,21 +20,41 @@ from mnist_pipeline.photographs import Photograph, photograph, sheet
 from mnist_pipeline.preprocessing import NothingToRead, read_digit
 
 SHEET = 36  # photographs to show
+BLANK = np.zeros((28, 28), np.uint8)
 
 
 def as_files(network: nn.Module, test: Examples, logits: Tensor) -> dict[str, float]:
     """Accuracy, with its interval, on the plain test images when each is sent as a PNG.
+
+    An image in which no digit is found counts as a mistake.
 
     Args:
         network: on its device.
         test: the test images.
         logits: what the network makes of them as they are, (N, classes): most images come back unchanged.
     """
-    seen = torch.from_numpy(np.stack([read_digit(png(image)) for image in test.images[:, 0].numpy()]))[:, None]
+    read = [read_or_none(png(image)) for image in test.images[:, 0].numpy()]
+    found = torch.tensor([digit is not None for digit in read])
+    seen = torch.from_numpy(np.stack([BLANK if digit is None else digit for digit in read]))[:, None]
     answers, changed = logits.argmax(1), (seen != test.images).flatten(1).any(1)
     if changed.any():
         answers[changed] = compute.predict(network, seen[changed], exact=True).argmax(1)
-    return evaluation.shares(answers == test.labels)
+    return evaluation.shares((answers == test.labels) & found)
+
+
+def read_or_none(image: bytes) -> np.ndarray | None:
+    """The digit in a picture, uint8 (28, 28); None where there is none."""
+    try:
+        return read_digit(image)
+    except NothingToRead:
+        return None
+
+
+def keep_strokes(test: Examples) -> Examples:
+    """The images that can be drawn again with another pen: those with ink and paper in them, as all of MNIST have."""
+    pixels = test.images.flatten(1)
+    drawable = (pixels.amax(1) > 200) & (pixels.amin(1) < 50)
+    return Examples(test.images[drawable], test.labels[drawable])
 
 
 def png(image: np.ndarray) -> bytes:
@@ -53,7 +73,8 @@ def as_photographs(
 
     Args:
         network: on its device.
-        test: the test images; the first `count` of them in an order drawn by the seed are rendered.
+        test: test images that `keep_strokes` keeps, at least one; the first `count` of them in an order drawn by the
+            seed are rendered.
         temperature: of the model.
         count: of photographs, 1 or more.
         seed: the same seed gives the same photographs.
@@ -68,10 +89,7 @@ def as_photographs(
 
     def look(k: int) -> tuple[Photograph, np.ndarray | None]:
         taken = photograph(digits[k], np.random.default_rng((seed, k)))
-        try:
-            return taken, read_digit(taken.image)
-        except NothingToRead:
-            return taken, None
+        return taken, read_or_none(taken.image)
 
     kinds: list[str] = []
     seen: list[np.ndarray | None] = []
@@ -86,8 +104,7 @@ def as_photographs(
 
     labels = test.labels[torch.from_numpy(chosen)]
     found = torch.tensor([digit is not None for digit in seen])
-    blank = np.zeros((28, 28), np.uint8)
-    images = torch.from_numpy(np.stack([blank if digit is None else digit for digit in seen]))[:, None]
+    images = torch.from_numpy(np.stack([BLANK if digit is None else digit for digit in seen]))[:, None]
     logits = compute.predict(network, images)
     correct = (logits.argmax(1) == labels) & found
     return {

@@ -40,7 +40,7 @@ def draw(folder: Path, study: optuna.Study, trials: Sequence[FrozenTrial], best:
 
 def nines(accuracy: Any) -> Any:
     """A number or an array on a scale on which 90 and 99 % lie as far apart as 99 and 99.9 %."""
-    return -np.log10(1.0001 - accuracy)
+    return -np.log10(np.maximum(1.0001 - accuracy, 1e-6))  # axes ask for a little more than 1 too
 
 
 def from_nines(scaled: Any) -> Any:
@@ -107,7 +107,7 @@ def parallel_coordinates(path: Path, trials: Sequence[FrozenTrial], best: Frozen
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
     figure, axis = plt.subplots(figsize=(1.7 * len(names) + 2.2, 3.8))
     complete = [trial.value or 0.0 for trial in trials if trial.state == TrialState.COMPLETE]
-    colours = ScalarMappable(FuncNorm(SCALE, min(complete), max(max(complete), min(complete) + 1e-3)), "viridis_r")
+    colours = ScalarMappable(FuncNorm(SCALE, min(*complete, max(complete) - 1e-3), max(complete)), "viridis_r")
     places = {name: positions(name, trials) for name in names}
     for trial in sorted(trials, key=lambda trial: (trial.state == TrialState.COMPLETE, trial.value or 0)):
         heights = [places[name].get(trial.number, np.nan) for name in names]

@@ -46,10 +46,12 @@ def train_model(
         training.Diverged: the loss became NaN or infinite; model_folder is left as it was.
     """
     started = datetime.now(UTC)
-    hp, sources = recipe.choose(given, tuned, dataset.name)
+    chosen, sources = recipe.choose(given, tuned, dataset.name)
+    hp = recipe.adapt_to_size(chosen, len(dataset.train.labels))
     device = compute.best_device()
     torch.manual_seed(seed)
     network = DigitNetwork(len(dataset.class_names), dataset.mean, dataset.std).to(device)
+    sources = recipe.record_adaptation(sources, hp, len(dataset.train.labels))
     log.info(
         "Training on %d images of %s (%s, %s): %d steps of %d, %s, learning rate %.3g.",
         len(dataset.train.labels),

@@ -112,6 +112,7 @@ def tune(
             f"tune.workers = {workers}, but {storage} is a file, which one worker can write to. Set tune.workers to 1, "
             "or name a PostgreSQL database: export MNIST_PIPELINE_STORAGE=postgresql://user:password@host/database"
         )
+    log_adaptation(dataset, report_images)
     question = Question(dataset, space, fixed, images_per_trial, reports, report_images, pruner, patience, seed)
     with opened_study(question.name, storage, make_pruner(pruner, patience)) as study, readable_storage_errors(storage):
         if is_local(storage):
@@ -172,8 +173,9 @@ class Question:
             training.Diverged: the loss became NaN or infinite.
         """
         train, validation = self.dataset.train, self.dataset.validation
-        epochs = self.images_per_trial / len(train.labels)
-        hyperparameters = with_values(self.fixed, suggest(trial, self.space) | {"epochs": epochs})
+        epochs = self.images_per_trial / max(len(train.labels), recipe.SHORTEST_EPOCH)
+        values = suggest(trial, self.space) | {"epochs": epochs}
+        hyperparameters = recipe.adapt_to_size(with_values(self.fixed, values), len(train.labels))
         torch.manual_seed(self.seed)
         digits = DigitNetwork(len(self.dataset.class_names), self.dataset.mean, self.dataset.std)
 
@@ -194,6 +196,18 @@ class Question:
             on_report=on_report,
         )
         return round(history[-1].validation_accuracy, 6)  # it was a float32
+
+
+def log_adaptation(dataset: Dataset, report_images: int) -> None:
+    """Say what the trials on few images cannot do as they are told."""
+    images, validation = len(dataset.train.labels), len(dataset.validation.labels)
+    largest = recipe.adapt_to_size(Hyperparameters(batch_size=images), images).batch_size
+    if largest < images:
+        log.info("Of %d training images a trial's batch is %d at most, whatever batch_size says.", images, largest)
+    if report_images > validation:
+        log.info(
+            "tune.report_images = %d is more than the %d validation images: all are used.", report_images, validation
+        )
 
 
 def suggest(trial: BaseTrial, space: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -64,3 +64,13 @@ def test_the_worst_mistakes_come_first_and_right_answers_never() -> None:
     logits = torch.tensor([[5.0, 0.0], [1.0, 0.0], [9.0, 0.0], [2.0, 0.0]])
     worst = evaluation.worst_mistakes(logits, torch.tensor([1, 1, 0, 1]), 2)
     assert np.array_equal(worst, [0, 3])
+
+
+def test_without_a_mistake_there_is_no_temperature_to_fit() -> None:
+    logits = torch.tensor([[3.0, 0.0], [0.0, 2.0]])
+    assert evaluation.fit_temperature(logits, torch.tensor([0, 1])) == 1.0
+    assert 0.05 < evaluation.fit_temperature(logits.repeat(10, 1), torch.tensor([0] + [0, 1] * 9 + [1])) != 1.0
+
+
+def test_no_answers_are_calibrated() -> None:
+    assert evaluation.calibration_error(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)) == 0

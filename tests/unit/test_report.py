@@ -25,7 +25,7 @@ def made(mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     whole, test = data.load(mnist, 100, 0), data.load_test(mnist)
     train_model(
         replace(whole, train=data.Examples(whole.train.images[:64], whole.train.labels[:64])),
-        {"batch_size": 32},
+        {"batch_size": 8, "epochs": 0.0064},
         {"lr": 0.00125},
         seed=0,
         checkpoint_folder=folder / "checkpoints",
@@ -130,7 +130,7 @@ def test_tells_all_of_the_model_in_one_file(made: Path) -> None:
         "20 in 200 test images",
         f"90.00 % ({100 * low:.2f} to {100 * high:.2f} %)",
         "lr 0.00125 the study",
-        "batch_size 32 params.yaml",
+        "batch_size 8 params.yaml",
         "weight_decay 0.05 suits adam",
         f"rotation {recipe.by_dataset('MNIST')['rotation']} suits MNIST",
         "conv3_2 convolution 512 × 7 × 7",  # noqa: RUF001
