@@ -74,11 +74,15 @@ check_git() {
         'or type: git init && git add --all && git commit --message "As downloaded"'
 }
 
+# Where pip itself gives up (no network), what it has installed is whole, and the next set-up continues with it.
 install() {
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@" && return
+    echo "$PWD" >"$READY"
+    fail "pip failed; the lines above say why"
 }
 
 cd "$(pwd -P)"
+trap 'exit 130' INT TERM
 check_git
 python=''
 if [[ -n ${PYTHON:-} ]]; then

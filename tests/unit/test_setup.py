@@ -118,11 +118,12 @@ def test_takes_the_first_python_that_works(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_notices_what_became_of_the_environment(tmp_path: Path) -> None:
     project = make_project(tmp_path / "project")
-    process = subprocess.Popen(["bash", "scripts/setup.sh"], cwd=project, start_new_session=True)
-    while not (project / ".venv/bin/python").exists():
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    for sign in (signal.SIGKILL, signal.SIGINT):
+        process = subprocess.Popen(["bash", "scripts/setup.sh"], cwd=project, start_new_session=True)
+        while not (project / ".venv/bin/python").exists():
+            time.sleep(0.01)
+        os.killpg(process.pid, sign)
+        process.wait()
     assert "an earlier set-up was stopped before its end" in setup(project)
     made = (project / ".venv/bin/python").lstat().st_mtime_ns
 
@@ -134,6 +135,8 @@ def test_notices_what_became_of_the_environment(tmp_path: Path) -> None:
     assert setup(project) == ""
     assert setup(project, PYTHON=sys.executable) == ""  # the same Python, by another path
     assert setup(project, PYTHON=str(project / ".venv/bin/python")) == ""
+    (project / "requirements.lock").write_text("unreachable==1 --hash=sha256:" + 64 * "0")
+    assert "setup: pip failed" in setup(project, fails=True, PIP_NO_INDEX="1")
     (project / "requirements.lock").write_text("# another lock\n")
     (project / ".venv/bin/torchserve").unlink()
     setup(project)
