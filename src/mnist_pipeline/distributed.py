@@ -7,6 +7,7 @@ prunes it, and, when it gives no sign of life, queues it once more.
 import logging
 import os
 import time
+import traceback
 import uuid
 import warnings
 from functools import lru_cache
@@ -15,9 +16,11 @@ from typing import Any
 
 import optuna
 import torch
+from optuna.exceptions import StorageInternalError
 from optuna.pruners import BasePruner
 from optuna.storages import fail_stale_trials
 from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from mnist_pipeline.tuning import (
     HEARTBEAT,
@@ -27,6 +30,7 @@ from mnist_pipeline.tuning import (
     TuningError,
     make_sampler,
     open_study,
+    readable_storage_errors,
     retry_interrupted,
     run_one,
 )
@@ -61,7 +65,8 @@ def run(
         heartbeat: seconds between two signs of life.
 
     Raises:
-        TuningError: workers fail and no trial comes to an end.
+        TuningError: workers fail and no trial comes to an end; or an error ended a trial that is not the fault of its
+            values (see `tuning.is_fault_of_values`).
     """
     connect(workers)
     begun: list[str] = []
@@ -75,7 +80,7 @@ def run(
         while True:
             seen = len(progress.seen)
             fail_stale(study)
-            progress.look()
+            progress.update()
             failures = failures if len(progress.seen) == seen else 0
             lost = count_lost(study, set(under_way.values()))
             while len(under_way) < workers and progress.more(len(under_way) + lost):
@@ -93,8 +98,16 @@ def run(
 
 def one_trial(
     job: tuple[str, str, BasePruner, int, Objective, int, int], task: str, ordinal: int
-) -> None:  # pragma: no cover
-    """What a Ray worker does: one trial, marked with its task."""
+) -> tuple[str, str] | None:  # pragma: no cover
+    """What a Ray worker does: one trial, marked with its task.
+
+    Returns:
+        None; or, where the trial was ended by an error that is not the fault of its values, the error and its stack
+        trace, as text, because not every exception can be pickled.
+
+    Raises:
+        TuningError: the database does not serve this worker.
+    """
     name, storage, pruner, heartbeat, objective, seed, cpus = job
     torch.set_num_threads(cpus)
     study = study_of_worker(name, storage, pruner, heartbeat)
@@ -104,7 +117,14 @@ def one_trial(
         trial.set_user_attr("task", task)
         return objective(trial)
 
-    run_one(study, marked)
+    with readable_storage_errors(storage):
+        try:
+            run_one(study, marked)
+        except (SQLAlchemyError, StorageInternalError):
+            raise
+        except Exception as error:
+            return f"{type(error).__name__}: {error}", traceback.format_exc()
+    return None
 
 
 @lru_cache(maxsize=1)
@@ -165,11 +185,11 @@ def succeeded(task: Any, failures: int, most: int) -> bool:
     """Whether a task ended well; one that did not is a dead worker, whose trial is begun again.
 
     Raises:
-        TuningError: it is one failure too many since a trial last came to an end.
+        TuningError: an error ended its trial that is not the fault of the values; or it is one failure too many since
+            a trial last came to an end.
     """
     try:
-        ray.get(task)
-        return True
+        fault = ray.get(task)
     except ray.exceptions.RayError as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         reason = lines[-1 if isinstance(error, ray.exceptions.RayTaskError) else 0]  # below its traceback; above a log
@@ -177,3 +197,8 @@ def succeeded(task: Any, failures: int, most: int) -> bool:
         if failures >= most:
             raise TuningError(f"{failures + 1} workers were lost and no trial came to an end: {reason}") from None
         return False
+    if fault:
+        reason, trace = fault
+        log.error("%s", trace)
+        raise TuningError(f"a trial was ended by {reason}")
+    return True

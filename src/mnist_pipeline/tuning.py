@@ -4,6 +4,7 @@ A study in SQLite runs in this process; one in a server's database runs on Ray (
 trial that was cut short is begun again, and a study ends with exactly the trials asked for.
 """
 
+import errno
 import hashlib
 import itertools
 import json
@@ -13,7 +14,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import BaseTrial, FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 from tqdm import tqdm
 
 from mnist_pipeline import compute, recipe, study_pictures, training
@@ -44,12 +46,15 @@ Objective = Callable[[optuna.Trial], float]
 RANDOM = 5  # trials that draw at random before TPE has something to learn from
 UNPRUNED = 4  # complete trials that the pruner wants before it compares
 RETRIES = 3  # times that a trial whose process died is begun again
-ALIKE = 3  # failures of one kind in a row that end a study
 HEARTBEAT = 20  # seconds between a trial's signs of life in a server's database; without three of them it is lost
 
 
 class TuningError(PipelineError):
     """A study that cannot run or has no answer; the message says why."""
+
+
+class FailedTrial(PipelineError):
+    """A trial whose values do not work, which the study goes on without; see `is_fault_of_values`."""
 
 
 def tune(
@@ -75,6 +80,9 @@ def tune(
     The same arguments on the same machine give the same best values, interrupted or not, unless `seconds` cut
     the study short or several workers share it.
 
+    A trial that diverges or lacks memory has failed, and counts as finished. Any other error in a trial (of the
+    database, the disk, the data, or a bug) ends the study and is raised; the next run repeats that trial.
+
     Args:
         dataset: trials learn from its training images and are measured on its validation images.
         space: for each hyperparameter its `type` (categorical, int, float) with `choices`, or `low`, `high`,
@@ -94,11 +102,10 @@ def tune(
         folder: gets best_params.yaml, trials.csv, study.json and the pictures.
 
     Returns:
-        The study.
+        The study. Its connections to the database are closed; reading it opens new ones.
 
     Raises:
-        TuningError: the storage does not serve or does not suit `workers`, no trial was completed, or ALIKE
-            trials in a row failed with one kind of error.
+        TuningError: the storage does not serve or does not suit `workers`, or no trial was completed.
     """
     if workers > 1 and is_local(storage):
         raise TuningError(
@@ -106,8 +113,7 @@ def tune(
             "or name a PostgreSQL database: export MNIST_PIPELINE_STORAGE=postgresql://user:password@host/database"
         )
     question = Question(dataset, space, fixed, images_per_trial, reports, report_images, pruner, patience, seed)
-    study = open_study(question.name, storage, make_pruner(pruner, patience))
-    with explained(storage):
+    with opened_study(question.name, storage, make_pruner(pruner, patience)) as study, readable_storage_errors(storage):
         if is_local(storage):
             retry_interrupted(study)
         progress = Progress(study, trials, seconds)
@@ -121,8 +127,8 @@ def tune(
                 from mnist_pipeline import distributed  # wants Ray, an extra
 
                 distributed.run(study, question, progress, seed, storage, workers)
-    write_results(study, folder)
-    print(statistics(study))
+        write_results(study, folder)
+        print(statistics(study))
     if len(progress.seen) < trials:
         log.info("Stopped after %g s with %d of %d trials.", seconds, len(progress.seen), trials)
     return study
@@ -236,40 +242,92 @@ def is_local(storage: str) -> bool:
 
 
 def open_study(name: str, storage: str, pruner: BasePruner, heartbeat: int = HEARTBEAT) -> optuna.Study:
-    """The study of that name, created where it is new.
+    """The study of that name, created where it is new, with connections that live as long as the process.
 
     Raises:
         TuningError: the database does not serve; a password in its URL is left out of the message.
     """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # `Progress` says what Optuna would, in one line a trial
-    with explained(storage):
-        return optuna.create_study(
-            study_name=name,
-            storage=open_storage(storage, heartbeat),
-            pruner=pruner,
-            direction="maximize",
-            load_if_exists=True,
-        )
+    return study_in(open_storage(storage, heartbeat), name, storage, pruner)
 
 
 @contextmanager
-def explained(storage: str) -> Iterator[None]:
-    """Errors of the study's database as TuningErrors without the password."""
+def opened_study(name: str, storage: str, pruner: BasePruner, heartbeat: int = HEARTBEAT) -> Iterator[optuna.Study]:
+    """The study that `open_study` gives; its connections are closed at the end, whatever happens."""
+    database = open_storage(storage, heartbeat)
+    try:
+        yield study_in(database, name, storage, pruner)
+    finally:
+        with suppress(SQLAlchemyError):  # a connection that is broken already
+            database.remove_session()
+        database.engine.dispose()
+
+
+def study_in(database: RDBStorage, name: str, storage: str, pruner: BasePruner) -> optuna.Study:
+    """The study of that name in an open database, whose URL is `storage`; created where it is new."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # `Progress` says what Optuna would, in one line a trial
+    with readable_storage_errors(storage):
+        return optuna.create_study(
+            study_name=name, storage=database, pruner=pruner, direction="maximize", load_if_exists=True
+        )
+
+
+def without_password(storage: str) -> tuple[str, str]:
+    """The address in a storage's URL, without user and password; and the password, empty where there is none."""
+    credentials, _, address = storage.rpartition("@")
+    return address, credentials.partition("://")[2].partition(":")[2]
+
+
+@contextmanager
+def readable_storage_errors(storage: str) -> Iterator[None]:
+    """Turn errors of the study's database into TuningErrors of one line, without the password."""
     try:
         yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise TuningError(storage_message(storage, error)) from None
+
+
+def storage_message(storage: str, error: Exception) -> str:
+    """Why the study's database does not serve, in one line without the password, and what to do."""
+    address, password = without_password(storage)
+    reason = str(error.__cause__ or error).strip().splitlines()[0]
+    reason = reason.replace(password, "***") if password else reason
+    message = f"the study's database {address} does not serve: {reason}"
+    if isinstance(error, ImportError) and storage.startswith("postgres"):
+        return f"{message}; pip install '.[distributed]' installs PostgreSQL's client"
+    if is_local(storage) and ("not a database" in reason or "malformed" in reason):
+        return f"{message}; move the file away, or set another tune.storage"
+    return message
+
+
+def open_storage(storage: str, heartbeat: int) -> RDBStorage:
+    """Connect to the database; on a server, trials give signs of life, and those that stop are begun again.
+
+    Raises:
+        TuningError: the database does not serve, or has the tables of another version of Optuna.
+    """
+    address, password = without_password(storage)
+    try:
+        return connect(storage, heartbeat)
     except (SQLAlchemyError, StorageInternalError, ImportError) as error:
-        credentials, _, address = storage.rpartition("@")
-        secret = credentials.partition("://")[2].partition(":")[2]
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
-        reason = reason.replace(secret, "***") if secret else reason
-        raise TuningError(f"the study's database {address} does not serve: {reason}") from None
+        raise TuningError(storage_message(storage, error)) from None
+    except RuntimeError as error:  # Optuna's, and its words are many
+        url = '"$MNIST_PIPELINE_STORAGE"' if password else storage
+        upgrade = "storage upgrade" in str(error)  # else a newer Optuna made it
+        what = f"run `optuna storage upgrade --storage {url}`" if upgrade else "install the version that made it"
+        raise TuningError(
+            f"the study's database {address} has the tables of another version of Optuna: {what}, "
+            f"or {'move the file away, or ' if is_local(storage) else ''}set another tune.storage"
+        ) from None
 
 
-def open_storage(url: str, heartbeat: int) -> RDBStorage:
-    """A connection to the database; on a server, trials give signs of life, and those that stop are begun again."""
-    if is_local(url):
-        return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
-    address = make_url(url)
+def connect(storage: str, heartbeat: int) -> RDBStorage:
+    """Optuna's storage for a URL."""
+    if is_local(storage):
+        if make_url(storage).database in (None, "", ":memory:"):
+            raise TuningError(f"tune.storage = {storage} keeps nothing; name a file, such as sqlite:///db.sqlite3")
+        # Without a pool every connection is closed after its use: a study leaves none open, whoever reads it later.
+        return RDBStorage(storage, engine_kwargs={"poolclass": NullPool, "connect_args": {"timeout": 60}})
+    address = make_url(storage)
     if address.get_backend_name() in ("postgresql", "postgres"):
         address = address.set(drivername="postgresql+psycopg")
     with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
@@ -292,11 +350,16 @@ def retry_interrupted(study: optuna.Study, tasks: Sequence[str] | None = None) -
     for trial in study.get_trials(states=[TrialState.RUNNING]):
         if tasks is None or trial.user_attrs.get("task") in tasks:
             study.tell(trial.number, state=TrialState.FAIL)
-    again = {number for trial in study.trials for number in retries(trial)}
+    again = {number for trial in study.trials for number in (*retries(trial), trial.user_attrs.get("repeats"))}
     with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
         retry = RetryHeartbeatStaleTrialCallback(RETRIES)
     for trial in study.get_trials(states=[TrialState.FAIL]):
-        if not is_finished(trial) and trial.number not in again:
+        if is_finished(trial) or trial.number in again:
+            continue
+        if "fault" in trial.user_attrs:  # its process lives, so this is none of the RETRIES
+            values = trial.system_attrs.get("fixed_params", {}) | trial.params
+            study.enqueue_trial(values, user_attrs={"repeats": trial.number})
+        else:
             retry(study, trial)
 
 
@@ -306,8 +369,8 @@ def retries(trial: FrozenTrial) -> list[int]:
 
 
 def error_of(trial: FrozenTrial) -> str | None:
-    """Why a trial failed, beginning with the error's kind; None where it did not, or was cut short."""
-    if trial.state != TrialState.FAIL:
+    """Why a trial failed, beginning with the error's kind; None where it did not, or where it has to be repeated."""
+    if trial.state != TrialState.FAIL or "fault" in trial.user_attrs:
         return None
     if len(retries(trial)) >= RETRIES:
         return f"Died: its process ended {RETRIES + 1} times without a word; too little memory?"
@@ -325,11 +388,11 @@ def run_here(study: optuna.Study, objective: Objective, progress: "Progress", se
     while progress.more():
         study.sampler = make_sampler(seed, len(progress.seen))
         run_one(study, objective)
-        progress.look()
+        progress.update()
 
 
 def run_one(study: optuna.Study, objective: Objective) -> None:
-    """Run one trial; one that fails keeps its error."""
+    """Run one trial. One whose values do not work keeps its error; any other error is raised, and noted as a fault."""
 
     def recorded(trial: optuna.Trial) -> float:
         try:
@@ -337,10 +400,25 @@ def run_one(study: optuna.Study, objective: Objective) -> None:
         except optuna.TrialPruned:
             raise
         except Exception as error:
-            trial.set_user_attr("error", f"{type(error).__name__}: {error}"[:500])
+            reason = f"{type(error).__name__}: {error}"[:500]
+            if is_fault_of_values(error):
+                trial.set_user_attr("error", reason)
+                raise FailedTrial(reason) from error
+            with suppress(SQLAlchemyError, StorageInternalError):  # where the database is at fault, it cannot note it
+                trial.set_user_attr("fault", reason)
             raise
 
-    study.optimize(recorded, n_trials=1, catch=(Exception,))
+    study.optimize(recorded, n_trials=1, catch=(FailedTrial,))
+
+
+def is_fault_of_values(error: Exception) -> bool:
+    """Whether an error says that a trial's values do not work: they diverge, or need more memory than there is."""
+    if isinstance(error, training.Diverged | MemoryError | torch.OutOfMemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    words = ("can't allocate memory", "not enough memory", "out of memory")  # the CPU's allocators, CUDA's libraries
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
 
 
 class Progress:
@@ -370,24 +448,15 @@ class Progress:
             return False
         return time.monotonic() < self.deadline or (not under_way and best_of(self.study) is None)
 
-    def look(self) -> None:
-        """Take note of trials that finished since the last look.
-
-        Raises:
-            TuningError: the last ALIKE trials failed with one kind of error.
-        """
-        finished = self.finished()
+    def update(self) -> None:
+        """Take note of trials that finished since the last update."""
         best = best_of(self.study)
-        for trial in finished:
+        for trial in self.finished():
             if trial.number not in self.seen:
                 self.seen.add(trial.number)
                 tqdm.write(describe(trial), file=sys.stderr)
                 self.bar.set_postfix(best=f"{best.value:.2%}" if best else "-", refresh=False)
                 self.bar.update()
-        errors = [error_of(trial) or "" for trial in finished[-ALIKE:]]
-        kinds = {error.partition(":")[0] for error in errors}
-        if len(errors) == ALIKE and len(kinds) == 1 and kinds != {""}:
-            raise TuningError(f"{ALIKE} trials in a row failed alike, the last one with {errors[-1]}")
 
 
 def describe(trial: FrozenTrial) -> str:
