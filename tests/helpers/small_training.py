@@ -1,29 +1,36 @@
-"""Train on a few hundred real digits, in a process of its own that a test can kill.
-
-small_training.py DATA OUT [learning rate [seconds between two checkpoints; without them none is kept]]
-"""
+"""Train on a few hundred real digits, in a process of its own that a test can kill: small_training.py DATA OUT"""
 
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mnist_pipeline import console, data, train_model
 
 
-def main() -> None:
-    source, out = Path(sys.argv[1]), Path(sys.argv[2])
+def dataset(source: Path) -> data.Dataset:
+    """640 images to learn from, 200 to measure with."""
     whole = data.load(source, 200, 0)
-    few = replace(whole, train=data.Examples(whole.train.images[:640], whole.train.labels[:640]))
+    return replace(whole, train=data.Examples(whole.train.images[:640], whole.train.labels[:640]))
+
+
+def train(digits: data.Dataset, out: Path, *, seed: int = 0, checkpoint_seconds: float = 0.0, **changes: Any) -> None:
+    """Train for 20 steps, or resume; `changes` are hyperparameters."""
     train_model.train_model(
-        few,
-        {"lr": float(sys.argv[3]) if len(sys.argv) > 3 else 1e-3, "batch_size": 32, "rotation": 10.0, "epochs": 1.0},
+        digits,
+        {"lr": 1e-3, "batch_size": 32, "rotation": 10.0, "epochs": 1.0} | changes,
         {},
-        seed=0,
+        seed=seed,
         checkpoint_folder=out / "checkpoints",
-        checkpoint_seconds=float(sys.argv[4]) if len(sys.argv) > 4 else 0.0,
+        checkpoint_seconds=checkpoint_seconds,
         model_folder=out / "saved_models",
         results_folder=out / "results",
     )
+
+
+def main() -> None:
+    """Train with a checkpoint after every step."""
+    train(dataset(Path(sys.argv[1])), Path(sys.argv[2]), checkpoint_seconds=1e-9)
 
 
 if __name__ == "__main__":

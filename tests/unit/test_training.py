@@ -1,43 +1,33 @@
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+import timeit
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from helpers import ROOT
+from helpers import ROOT, small_training
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.nn import functional as F
 
 from mnist_pipeline import data, model, recipe, training, winograd
 from mnist_pipeline.augmentation import Augmentation
+from mnist_pipeline.checkpoint import Checkpoint
 from mnist_pipeline.network import DigitNetwork
 
 SCRIPT = ROOT / "tests/helpers/small_training.py"
-OFTEN = ("1e-3", "0.01")  # the usual learning rate, and a checkpoint after every step
+EACH_STEP = 1e-9  # seconds between two checkpoints
 
 
 @pytest.fixture(scope="module")
 def digits(mnist: Path) -> data.Dataset:
     """A few hundred real digits."""
-    whole = data.load(mnist, 200, 0)
-    return replace(whole, train=data.Examples(whole.train.images[:640], whole.train.labels[:640]))
-
-
-def begin(mnist: Path, out: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(SCRIPT), str(mnist), str(out), *arguments]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-
-
-def finish(process: subprocess.Popen[str]) -> str:
-    """What the process said on stderr; it must succeed."""
-    said = process.communicate(timeout=200)[1]
-    assert process.returncode == 0, said
-    return said
+    return small_training.dataset(mnist)
 
 
 def weights_sha(out: Path) -> str:
@@ -45,12 +35,14 @@ def weights_sha(out: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted(digits: data.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a training of 20 steps left its model; at step 16 the network grows out of its crop."""
     out = tmp_path_factory.mktemp("uninterrupted")
-    finish(begin(mnist, out))
+    small_training.train(digits, out)
     return out
 
 
+@pytest.mark.slow
 def test_a_fit_learns(digits: data.Dataset) -> None:
     torch.manual_seed(0)
     network = DigitNetwork()
@@ -61,6 +53,7 @@ def test_a_fit_learns(digits: data.Dataset) -> None:
     assert history[-1].validation_accuracy > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["rmsprop", "sgd"])
 def test_the_other_optimizers_learn_too(digits: data.Dataset, optimizer: str) -> None:
     torch.manual_seed(0)
@@ -87,6 +80,7 @@ def test_every_pass_visits_every_image_once(digits: data.Dataset) -> None:
     assert not torch.equal(first, second)
 
 
+@pytest.mark.slow
 def test_bfloat16_follows_fp32(digits: data.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fast path against the plain one; where the hardware has no bfloat16 the two are the same."""
     from mnist_pipeline import compute
@@ -143,7 +137,7 @@ def test_a_plain_step_is_the_textbooks(digits: data.Dataset, monkeypatch: pytest
 
 def test_a_batch_larger_than_the_data_is_refused(digits: data.Dataset) -> None:
     hp = training.Hyperparameters(batch_size=1000)
-    with pytest.raises(ValueError, match="batch_size = 1000, but there are 640 training images"):
+    with pytest.raises(training.HyperparameterError, match="batch_size = 1000, but there are 640 training images"):
         training.fit(DigitNetwork(), digits.train, digits.validation, hp)
 
 
@@ -157,69 +151,180 @@ def test_the_model_says_where_each_hyperparameter_came_from() -> None:
     assert recipe.choose({}, {}, "FashionMNIST")[0].augmentation.flip == 0.5
 
 
-def test_the_same_seed_gives_the_same_weights(uninterrupted: Path, mnist: Path, tmp_path: Path) -> None:
-    finish(begin(mnist, tmp_path))
-    assert weights_sha(tmp_path) == weights_sha(uninterrupted)
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop"])
+def test_weight_decay_is_pytorchs_coefficient(optimizer: str) -> None:
+    def decay(hp: training.Hyperparameters) -> float:
+        return float(training.make_optimizer(torch.nn.Linear(1, 1), hp).param_groups[0]["weight_decay"])
+
+    assert decay(training.Hyperparameters(optimizer=optimizer, weight_decay=0.02)) == 0.02
+    assert decay(training.Hyperparameters(optimizer=optimizer, weight_decay=0.0)) == 0.0
+    usual = decay(training.Hyperparameters(optimizer=optimizer))
+    assert usual == (0.05 if optimizer == "adam" else 0.001)
+    _, sources = recipe.choose({"optimizer": optimizer, "weight_decay": None}, {}, "MNIST")
+    assert sources["weight_decay"] == {"value": usual, "source": "optimizer"}
+    _, sources = recipe.choose({"optimizer": optimizer, "weight_decay": None}, {"weight_decay": 0.3}, "MNIST")
+    assert sources["weight_decay"] == {"value": 0.3, "source": "tune"}
+    hp, sources = recipe.choose({"optimizer": optimizer, "weight_decay": 0.0}, {"weight_decay": 0.3}, "MNIST")
+    assert sources["weight_decay"] == {"value": 0.0, "source": "params.yaml"}
+    assert decay(hp) == 0.0
 
 
-def test_killed_at_several_moments_it_ends_with_the_weights_of_an_uninterrupted_run(
-    uninterrupted: Path, mnist: Path, tmp_path: Path
+def test_an_unknown_optimizer_is_refused() -> None:
+    with pytest.raises(training.HyperparameterError, match="optimizer = 'adamw', but it is one of adam, rmsprop, sgd"):
+        training.make_optimizer(torch.nn.Linear(1, 1), training.Hyperparameters(optimizer="adamw"))
+
+
+# Random streams.
+
+
+def test_no_two_random_streams_of_a_training_share_a_seed(
+    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    index, kills, seen = tmp_path / "checkpoints" / "checkpoint.json", 0, -1
-    for moment in (1, 7, 14, 17):  # at 16 of 20 the network grows out of its crop
-        process = begin(mnist, tmp_path, *OFTEN)
-        while process.poll() is None and seen < moment:
-            if index.exists():
-                seen = json.loads(index.read_text())["progress"]["step"]
-            time.sleep(0.002)
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-        kills += process.returncode == -signal.SIGKILL
-        assert not (tmp_path / "saved_models").exists()
-    assert kills == 4
-    assert "going on at step" in finish(begin(mnist, tmp_path, *OFTEN))
+    """Those of ten epochs of two steps, for the first and the last seeds that params.yaml allows."""
+    seeds: list[int] = []
+    shuffle = torch.randperm
+
+    def shuffle_and_note(count: int, generator: torch.Generator) -> torch.Tensor:
+        seeds.append(generator.initial_seed())
+        return shuffle(count, generator=generator)
+
+    class Noting(Augmentation):
+        def __call__(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+            seeds.append(generator.initial_seed())
+            return images
+
+    monkeypatch.setattr(torch, "randperm", shuffle_and_note)
+    hp = training.Hyperparameters(batch_size=320, augmentation=Noting())
+    for seed in (0, 1, 2**31, 2**32 - 2, 2**32 - 1):
+        training.epoch_order.cache_clear()
+        for step in range(20):
+            training.batch_at(step, digits.train, hp, seed)
+    assert len(seeds) == 5 * (10 + 20)
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_stream_seeds_span_the_whole_range_of_a_generator() -> None:
+    numbers = (0, 1, 2, 2**16, 2**32 - 1)
+    streams = {
+        training.stream_seed(seed, purpose, index)
+        for seed in numbers
+        for purpose in (training.ORDER, training.AUGMENTATION)
+        for index in numbers
+    }
+    assert len(streams) == 50
+    assert max(streams) > 2**63
+    for stream in (*streams, 2**64 - 1):
+        assert torch.Generator().manual_seed(stream).initial_seed() == stream
+
+
+def test_a_stream_seed_takes_no_time_worth_mentioning() -> None:
+    """One is derived at every step."""
+    assert min(timeit.repeat(lambda: training.stream_seed(2**32 - 1, 1, 10**6), number=100, repeat=20)) / 100 < 50e-6
+
+
+# Trainings that are interrupted and resumed.
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_weights(uninterrupted: Path, digits: data.Dataset, tmp_path: Path) -> None:
+    small_training.train(digits, tmp_path)
+    assert weights_sha(tmp_path) == weights_sha(uninterrupted)
+    small_training.train(digits, tmp_path / "another", seed=2**32 - 1)
+    assert weights_sha(tmp_path / "another") != weights_sha(uninterrupted)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def train_until(step: int, digits: data.Dataset, out: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    """Train, or resume, until the checkpoint of a step is written."""
+    save = Checkpoint.save
+
+    def save_and_interrupt(self: Checkpoint, tensors: list[torch.Tensor], progress: dict[str, Any]) -> None:
+        save(self, tensors, progress)
+        if progress["step"] == step:
+            raise Interrupted
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoint, "save", save_and_interrupt)
+        with pytest.raises(Interrupted):
+            small_training.train(digits, out, checkpoint_seconds=EACH_STEP, **changes)
+    assert not (out / "saved_models").exists()
+
+
+@pytest.mark.slow
+def test_interrupted_at_several_moments_it_ends_with_the_weights_of_an_uninterrupted_run(
+    uninterrupted: Path,
+    digits: data.Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    moments = (1, 7, 15, 16, 19)
+    for step in moments:
+        train_until(step, digits, tmp_path, monkeypatch)
+    small_training.train(digits, tmp_path, checkpoint_seconds=EACH_STEP)
+    resumed = [record.getMessage() for record in caplog.records if "going on at step" in record.getMessage()]
+    assert resumed == [f"going on at step {step} of 20" for step in moments]
     assert weights_sha(tmp_path) == weights_sha(uninterrupted)
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_truncated_or_foreign_checkpoint_is_said_and_not_used(
-    uninterrupted: Path, mnist: Path, tmp_path: Path
+    uninterrupted: Path,
+    digits: data.Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def kill_after_a_checkpoint() -> None:
-        process = begin(mnist, tmp_path, *OFTEN)
-        while not (tmp_path / "checkpoints" / "checkpoint.json").exists():
-            assert process.poll() is None
-            time.sleep(0.002)
-        process.kill()
-        process.communicate()
-
-    kill_after_a_checkpoint()
+    train_until(2, digits, tmp_path, monkeypatch)
     for slot in (tmp_path / "checkpoints").glob("slot*"):
         os.truncate(slot, slot.stat().st_size // 2)
-    said = finish(begin(mnist, tmp_path, *OFTEN))
-    assert "bytes, not" in said
-    assert "starting anew" in said
-    assert weights_sha(tmp_path) == weights_sha(uninterrupted)
-    kill_after_a_checkpoint()
-    assert "belongs to another training: starting anew" in finish(begin(mnist, tmp_path, "2e-3", "0.01"))
+    train_until(1, digits, tmp_path, monkeypatch)  # which it would not come to if it resumed
+    assert "bytes, not" in caplog.text
+    caplog.clear()
+    train_until(1, digits, tmp_path, monkeypatch, lr=2e-3)
+    assert "belongs to another training: starting anew" in caplog.text
 
 
-def test_a_loss_that_is_no_number_stops_at_once_and_leaves_no_model(mnist: Path, tmp_path: Path) -> None:
-    process = begin(mnist, tmp_path, "1e30")
-    said = process.communicate(timeout=200)[1]
-    assert process.returncode == 1
-    assert "Diverged: the loss became" in said
-    assert "learning rate" in said
-    assert "batch of 32" in said
-    assert "Traceback" not in said
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_stops_at_once_and_leaves_no_model(digits: data.Dataset, tmp_path: Path) -> None:
+    with pytest.raises(training.Diverged, match=r"the loss became .* \(learning rate .*, batch of 32, adam\)"):
+        small_training.train(digits, tmp_path, lr=1e30)
     assert not (tmp_path / "saved_models").exists()
 
 
-def test_ctrl_c_says_how_to_go_on(mnist: Path, tmp_path: Path) -> None:
-    process = begin(mnist, tmp_path, *OFTEN)
-    while not (tmp_path / "checkpoints" / "checkpoint.json").exists():
+def begin(mnist: Path, out: Path) -> "subprocess.Popen[str]":
+    """Train in a process of its own; returns when its first checkpoints are written."""
+    process = subprocess.Popen([sys.executable, str(SCRIPT), str(mnist), str(out)], stderr=subprocess.PIPE, text=True)
+    index = out / "checkpoints" / "checkpoint.json"
+    while not index.exists() or json.loads(index.read_text())["progress"]["step"] < 3:
         assert process.poll() is None
-        time.sleep(0.01)
+        time.sleep(0.002)
+    return process
+
+
+@pytest.mark.slow
+def test_a_killed_process_resumes_and_ends_with_the_weights_of_an_uninterrupted_one(
+    uninterrupted: Path, mnist: Path, digits: data.Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    process = begin(mnist, tmp_path)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "saved_models").exists()
+    small_training.train(digits, tmp_path, checkpoint_seconds=EACH_STEP)
+    assert "going on at step" in caplog.text
+    assert weights_sha(tmp_path) == weights_sha(uninterrupted)
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_how_to_go_on(mnist: Path, tmp_path: Path) -> None:
+    process = begin(mnist, tmp_path)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=30)[1]
     assert process.returncode == 130
@@ -227,20 +332,35 @@ def test_ctrl_c_says_how_to_go_on(mnist: Path, tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
+# The model that a training leaves.
+
+
+@pytest.mark.slow
 def test_a_model_comes_back_as_it_was_saved(uninterrupted: Path) -> None:
     network, info = model.load(uninterrupted / "saved_models")
     assert not network.training
     assert info["hyperparameters"]["lr"] == {"value": 1e-3, "source": "params.yaml"}
+    assert info["hyperparameters"]["weight_decay"] == {"value": 0.05, "source": "optimizer"}
     assert {"temperature", "layers", "dataset", "versions", "git_revision", "started", "ended"} <= info.keys()
     state = torch.load(uninterrupted / "saved_models" / info["weights"], weights_only=True)
     assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in state.items())
 
 
-def test_a_truncated_model_is_not_loaded(uninterrupted: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_model_that_cannot_be_loaded_is_named(uninterrupted: Path, tmp_path: Path) -> None:
     info = json.loads((uninterrupted / "saved_models" / "model_info.json").read_text())
-    (tmp_path / "model_info.json").write_text(json.dumps(info))
+    index = tmp_path / "model_info.json"
+    index.write_text(json.dumps(info))
     (tmp_path / info["weights"]).write_bytes(b"half")
     with pytest.raises(model.ModelError, match="is damaged"):
         model.load(tmp_path)
+    for content in ("{}", "[]", "{", json.dumps({"weights": info["weights"]})):
+        index.write_text(content)
+        with pytest.raises(model.ModelError, match="holds no whole model"):
+            model.load(tmp_path)
     with pytest.raises(model.ModelError, match="holds no whole model"):
         model.load(tmp_path / "none")
+    (tmp_path / info["weights"]).write_bytes((uninterrupted / "saved_models" / info["weights"]).read_bytes())
+    index.write_text(json.dumps(info | {"class_names": ["a", "b"]}))
+    with pytest.raises(model.ModelError, match="holds the model of another version"):
+        model.load(tmp_path)
