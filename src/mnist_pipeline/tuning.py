@@ -406,6 +406,8 @@ def run_one(study: optuna.Study, objective: Objective) -> None:
                 raise FailedTrial(reason) from error
             with suppress(SQLAlchemyError, StorageInternalError):  # where the database is at fault, it cannot note it
                 trial.set_user_attr("fault", reason)
+                values = as_words(trial.params)
+                log.error("Trial %d (%s) was ended by an error; the next run repeats it.", trial.number, values)
             raise
 
     study.optimize(recorded, n_trials=1, catch=(FailedTrial,))

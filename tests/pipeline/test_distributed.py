@@ -25,6 +25,7 @@ from optuna.trial import TrialState  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
 from mnist_pipeline import distributed, tuning  # noqa: E402
+from mnist_pipeline.training import Diverged  # noqa: E402
 
 pytestmark = [
     pytest.mark.extras,
@@ -122,6 +123,36 @@ def test_workers_that_cannot_work_end_the_study_with_their_reason(
     ):
         distributed.run(result, lambda trial: 0.0, progress, 0, elsewhere, workers=1)
     assert PASSWORD not in str(error.value)
+
+
+def test_an_error_in_a_trial_ends_the_study_and_the_next_run_repeats_the_trial(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But not a trial that diverges: it has failed, and the study goes on."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+    def run(objective: tuning.Objective, trials: int) -> Counter[str]:
+        result = tuning.open_study("faulty", database, tuning.make_pruner("none", 0))
+        with tuning.Progress(result, trials, 1000.0) as progress:
+            distributed.run(result, objective, progress, 0, database, workers=1)
+        return Counter(trial.state.name for trial in result.trials)
+
+    def diverge(trial: optuna.Trial) -> float:
+        if trial.number < 4:
+            raise Diverged("the loss became nan")
+        return trial.suggest_float("x", 0, 1)
+
+    def misuse(trial: optuna.Trial) -> float:
+        return trial.suggest_float("x", 0, 1) + len(3)  # type: ignore[arg-type]
+
+    def work(trial: optuna.Trial) -> float:
+        return trial.suggest_float("x", 0, 1)
+
+    assert run(diverge, 5) == {"FAIL": 4, "COMPLETE": 1}
+    for _ in range(2):
+        with pytest.raises(tuning.TuningError, match="a trial was ended by TypeError: object of type 'int'"):
+            run(misuse, 6)
+    assert run(work, 6) == {"FAIL": 6, "COMPLETE": 2}
 
 
 @pytest.mark.parametrize(
