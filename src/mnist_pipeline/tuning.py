@@ -202,7 +202,7 @@ def log_adaptation(dataset: Dataset, report_images: int) -> None:
     """Say what the trials on few images cannot do as they are told."""
     images, validation = len(dataset.train.labels), len(dataset.validation.labels)
     largest = recipe.adapt_to_size(Hyperparameters(batch_size=images), images).batch_size
-    if largest < images:
+    if images < recipe.SHORTEST_EPOCH:
         log.info("Of %d training images a trial's batch is %d at most, whatever batch_size says.", images, largest)
     if report_images > validation:
         log.info(

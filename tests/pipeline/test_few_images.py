@@ -37,12 +37,12 @@ def set_parameters(repository: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("class_names", "images", "training_images", "reader"),
-    [(["$1", "猫"], 20, 28, "picture"), (list("0123456789"), 3, 10, "handwriting")],
+    ("class_names", "images", "training_images", "batch", "reader"),
+    [(["$1", "猫"], 20, 28, 16, "picture"), (list("0123456789"), 3, 10, 10, "handwriting")],
     ids=["two classes", "ten digits"],
 )
 def test_every_stage_works_with_few_images(
-    class_names: list[str], images: int, training_images: int, reader: str, mnist: Path, tmp_path: Path
+    class_names: list[str], images: int, training_images: int, batch: int, reader: str, mnist: Path, tmp_path: Path
 ) -> None:
     repository = small_pipeline.copy(mnist, tmp_path / "repository")
     write_pictures(repository / "own", class_names, images, mnist)
@@ -53,10 +53,10 @@ def test_every_stage_works_with_few_images(
     }
     assert f"{len(class_names)} classes (" in said["download"]
     assert "data.validation_images = 5000 is more than a fifth of" in said["train"]
-    assert "a trial's batch is 8 at most" in said["tune"]
+    assert f"a trial's batch is {batch} at most" in said["tune"]
     assert "tune.report_images = 2500 is more than the" in said["tune"]
     assert "failed" not in said["tune"]
-    assert f"is too large for {training_images} training images: 8 is used" in said["train"]
+    assert f"is too large for {training_images} training images: {batch} is used" in said["train"]
     assert f"epochs = 0.04 is too short for {training_images} training images" in said["train"]
     assert ("evaluate.photographs = 2000, but" in said["evaluate"]) == (reader == "handwriting")
 
@@ -64,7 +64,7 @@ def test_every_stage_works_with_few_images(
     assert (info["class_names"], info["reader"]) == (class_names, reader)
     assert info["dataset"]["training_images"] == training_images
     batch_size, epochs = info["hyperparameters"]["batch_size"], info["hyperparameters"]["epochs"]
-    assert (batch_size["value"], batch_size["instead_of"]["source"]) == (8, "tune")
+    assert (batch_size["value"], batch_size["instead_of"]["source"]) == (batch, "tune")
     assert epochs == {
         "value": pytest.approx(200 / training_images),
         "source": "number of training images",

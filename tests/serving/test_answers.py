@@ -88,7 +88,7 @@ def test_body_and_form_field_answer_alike(server: serving.Running, images: torch
     assert body == form == put
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "WEBP"])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "WEBP", "TIFF"])
 def test_lossless_formats_answer_alike(server: serving.Running, images: torch.Tensor, kind: str) -> None:
     options = {"lossless": True} if kind == "WEBP" else {}
     first, second = ask(server, [encoded(images[1, 0]), encoded(images[1, 0], kind, **options)])
