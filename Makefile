@@ -23,8 +23,8 @@ undo: setup ## after an experiment: params.yaml, results and the model as the la
 test: setup ## every test but those of the extras
 	$(ACTIVATE) && pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder -m "not extras"
 
-test-fast: setup ## the tests that start no process and take under a second each: less than a minute in all
-	$(ACTIVATE) && pytest -m "not slow and not extras" tests/unit
+test-fast: setup ## the quick tests, less than a minute in all: no pipeline, no server, no browser
+	$(ACTIVATE) && pytest -m "not slow and not extras"
 
 test-extras: extras ## the tests of several machines, a shared bucket and Fashion-MNIST
 	$(ACTIVATE) && pytest -m extras

@@ -22,15 +22,23 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 install_import_hook("mnist_pipeline", "beartype.beartype")
 
 
+# Whatever needs one of these is slow: a pipeline that has run, a network trained for the tests, a server, a browser.
+SLOW_FIXTURES = {"repository", "trained", "server", "browser"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two processes share the tests, a file at a time; the longest begin: all that stand on the small pipeline."""
-    items.sort(key=lambda item: not stands_on_the_pipeline(item))
+    """Mark what is slow, and let two processes share the tests, a file at a time: those on the pipeline begin."""
+    items.sort(key=lambda item: "repository" not in fixtures_of(item))
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("pipeline" if stands_on_the_pipeline(item) else item.path.name))
+        if fixtures_of(item) & SLOW_FIXTURES:
+            item.add_marker(pytest.mark.slow)
+        group = "pipeline" if "repository" in fixtures_of(item) else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
-def stands_on_the_pipeline(item: pytest.Item) -> bool:
-    return "repository" in getattr(item, "fixturenames", ())
+def fixtures_of(item: pytest.Item) -> set[str]:
+    """The names of the fixtures that a test needs, itself or through others."""
+    return set(getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")
