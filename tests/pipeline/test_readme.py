@@ -27,10 +27,12 @@ COMMANDS = [
 @pytest.fixture
 def server() -> Iterator[dict[str, str]]:
     """What the README's plain `torchserve` needs to take free ports; one that is left running is stopped."""
-    ports = dict(zip(("8080", "8081", "8082"), map(str, free_ports(3)), strict=True))
+    *http, inference, management = map(str, free_ports(5))
+    ports = dict(zip(("8080", "8081", "8082"), http, strict=True))
     with tempfile.TemporaryDirectory(prefix="readme-") as folder:  # a short path: sockets allow 108 characters
         config = Path(folder) / "config.properties"
-        config.write_text(on(ports, (ROOT / "handlers/config.properties").read_text()))
+        settings = on(ports, (ROOT / "handlers/config.properties").read_text())
+        config.write_text(f"{settings}grpc_inference_port={inference}\ngrpc_management_port={management}\n")
         environment = {"TS_CONFIG_FILE": str(config), "TEMP": folder}
         yield ports | environment
         run(ROOT, "torchserve", "--stop", **environment)
@@ -49,7 +51,9 @@ def test_every_command_of_the_readme_works(repository: Path, server: dict[str, s
         elif not command.startswith("source "):
             patient = command.replace("curl ", "curl --silent --retry 60 --retry-delay 1 --retry-all-errors ")
             printed = tmp_path / str(len(said))  # a file: the server that stays would hold a pipe open
-            run(repository, "bash", "-c", f"{on(ports, patient)} >{printed} 2>&1", **environment)
+            # What went wrong is printed as well.
+            typed = f"{on(ports, patient)} >{printed} 2>&1 || {{ cat {printed}; exit 1; }}"
+            run(repository, "bash", "-c", typed, **environment)
             said[command] = printed.read_text()
     info = json.loads((repository / "saved_models/model_info.json").read_text())
     restore(repository)
