@@ -40,10 +40,12 @@ def clone(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def server() -> Iterator[dict[str, str]]:
     """What the README's plain `torchserve` needs to take free ports; one that is left running is stopped."""
-    ports = dict(zip(("8080", "8081", "8082"), map(str, free_ports(3)), strict=True))
+    *http, inference, management = map(str, free_ports(5))
+    ports = dict(zip(("8080", "8081", "8082"), http, strict=True))
     with tempfile.TemporaryDirectory(prefix="readme-") as folder:  # a short path: sockets allow 108 characters
         config = Path(folder) / "config.properties"
-        config.write_text(on(ports, (ROOT / "handlers/config.properties").read_text()))
+        settings = on(ports, (ROOT / "handlers/config.properties").read_text())
+        config.write_text(f"{settings}grpc_inference_port={inference}\ngrpc_management_port={management}\n")
         environment = {"TS_CONFIG_FILE": str(config), "TEMP": folder}
         yield ports | environment
         run(ROOT, "torchserve", "--stop", **environment)
@@ -83,9 +85,10 @@ def test_every_command_of_the_readme_works(clone: Path, server: dict[str, str], 
             assert "Optuna Dashboard" in page_of(command, clone)
         elif not command.startswith("source "):
             short = command.replace("train.epochs=1", "train.epochs=0.3")  # of the small pipeline's 0.4
-            patient = short.replace("curl ", "curl --silent --retry 60 --retry-delay 1 --retry-all-errors ")
             printed = tmp_path / str(len(said))  # a file: the server that stays would hold a pipe open
-            run(clone, "bash", "-c", f"{on(ports, patient)} >{printed} 2>&1", **environment)
+            # What went wrong is printed as well.
+            typed = f"{on(ports, short)} >{printed} 2>&1 || {{ cat {printed}; exit 1; }}"
+            run(clone, "bash", "-c", typed, **environment)
             said[command] = printed.read_text()
         models[command] = weights_sha(clone)
 
@@ -102,7 +105,8 @@ def test_every_command_of_the_readme_works(clone: Path, server: dict[str, str], 
     assert "accuracy" in said["dvc metrics diff"]
     page = (clone / "dvc_plots/index.html").read_text()
     assert all(title in page for title in ("Training loss", "Validation accuracy", "Confusion", "Reliability"))
-    answer = json.loads(said["curl http://127.0.0.1:8080/predictions/mnist -T tests/images/seven.png"])
+    curl = said["curl http://127.0.0.1:8080/predictions/mnist -T tests/images/seven.png"]
+    answer = json.loads(curl[curl.index("{") :])  # below curl's progress
     assert answer["digit"] == 7
     assert answer["probabilities"][7] == answer["probability"]
 
