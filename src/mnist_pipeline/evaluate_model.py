@@ -129,5 +129,5 @@ def draw(
             f"{labels[answers[k]]} at {calibrated[k].max():.0%}\nis {labels[test.labels[k]]} (image {k})" for k in worst
         ]
         wrong = int((answers != test.labels).sum())
-        heading = f"The {len(worst)} most confident of {wrong} mistakes"
+        heading = f"The {len(worst)} most confident of {wrong} mistakes" if wrong > 1 else "The only mistake"
         pictures.mistakes(folder / "mistakes.png", test.images[torch.from_numpy(worst), 0].numpy(), titles, heading)

@@ -59,6 +59,11 @@ def class_labels(class_names: Sequence[str]) -> list[str]:
     return [label if label and short.count(label) == 1 else f"#{k}" for k, label in enumerate(short)]
 
 
+def count_of(count: int, what: str) -> str:
+    """A number of things in words: 1 mistake, 2 mistakes."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def is_drawable(text: str) -> bool:
     """Whether matplotlib can draw a text legibly: one glyph a character, from left to right."""
     return bool(text.strip()) and all(
@@ -110,7 +115,10 @@ def confusion(path: Path, actual: np.ndarray, predicted: np.ndarray, class_names
     count = len(class_names)
     matrix = np.zeros((count, count), dtype=int)
     np.add.at(matrix, (actual, predicted), 1)
-    labels, title = class_labels(class_names), f"{(actual != predicted).sum()} mistakes in {len(actual):,} test images"
+    labels, title = (
+        class_labels(class_names),
+        f"{count_of(int((actual != predicted).sum()), 'mistake')} in {len(actual):,} test images",
+    )
     if count > MOST_CLASSES:
         shown = most_confused(matrix, MOST_CLASSES - 1)
         matrix, labels = merge_others(matrix, shown), [*(labels[k] for k in shown), "all others"]
