@@ -23,12 +23,12 @@ install_import_hook("mnist_pipeline", "beartype.beartype")
 
 
 # Whatever needs one of these is slow: a pipeline that has run, a network trained for the tests, a server, a browser.
-SLOW_FIXTURES = {"repository", "trained", "server", "browser"}
+SLOW_FIXTURES = {"repository", "clone", "trained", "server", "browser"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is slow, and let two processes share the tests, a file at a time: those on the pipeline begin."""
-    items.sort(key=lambda item: "repository" not in fixtures_of(item))
+    """Mark what is slow, and let two processes share the tests, a file at a time; those with pipelines begin."""
+    items.sort(key=lambda item: not fixtures_of(item) & {"repository", "clone"})
     for item in items:
         if fixtures_of(item) & SLOW_FIXTURES:
             item.add_marker(pytest.mark.slow)

@@ -99,7 +99,7 @@ def test_a_change_of_the_source_is_noticed(repository: Path) -> None:
 def test_more_epochs_run_train_onward(repository: Path) -> None:
     path = repository / "params.yaml"
     before = path.read_text()
-    path.write_text(before.replace("epochs: 0.4", "epochs: 0.5"))
+    path.write_text(before.replace("epochs: 0.25", "epochs: 0.3"))
     stages = would_run(repository)
     path.write_text(before)
     assert stages[0] == "train"

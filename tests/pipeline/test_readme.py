@@ -13,7 +13,7 @@ import pytest
 import requests
 import yaml
 from helpers import ROOT
-from helpers.small_pipeline import ENVIRONMENT, run
+from helpers.small_pipeline import ENVIRONMENT, copy, run
 
 from mnist_pipeline.serving import free_ports
 
@@ -30,10 +30,11 @@ NO_IDENTITY = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1", "HO
 
 
 @pytest.fixture(scope="module")
-def clone(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone of the small pipeline's repository, whose dvc.lock names a run that its own cache does not hold."""
-    folder = tmp_path_factory.mktemp("newcomer") / "clone"
-    run(repository, "git", "clone", "--quiet", str(repository), str(folder))
+def clone(mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository as a newcomer has it, but for few images and a small budget."""
+    folder = copy(mnist, tmp_path_factory.mktemp("newcomer") / "clone")
+    for key in ("user.name", "user.email"):
+        run(folder, "git", "config", "--unset", key)
     return folder
 
 
@@ -84,7 +85,7 @@ def test_every_command_of_the_readme_works(clone: Path, server: dict[str, str], 
         elif command.startswith("optuna-dashboard "):
             assert "Optuna Dashboard" in page_of(command, clone)
         elif not command.startswith("source "):
-            short = command.replace("train.epochs=1", "train.epochs=0.3")  # of the small pipeline's 0.4
+            short = command.replace("train.epochs=1", "train.epochs=0.2")  # of the small pipeline's 0.25
             printed = tmp_path / str(len(said))  # a file: the server that stays would hold a pipe open
             # What went wrong is printed as well.
             typed = f"{on(ports, short)} >{printed} 2>&1 || {{ cat {printed}; exit 1; }}"
@@ -135,9 +136,10 @@ def test_a_queued_experiment_runs_the_code_that_it_was_queued_with(clone: Path) 
     run(clone, "dvc", "exp", "run", "--queue", "--name", "queued", "--set-param", "evaluate.photographs=0")
     (clone / name).write_text(committed)
     run(clone, "dvc", "exp", "run", "--run-all")
-    assert run(clone, "git", "show", f"queued:{name}") == edited
-    assert json.loads(run(clone, "git", "show", "queued:results/evaluate/metrics.json"))["edited"] is True
-    assert yaml.safe_load(run(clone, "git", "show", "queued:params.yaml"))["evaluate"]["photographs"] == 0
+    (experiment,) = re.findall(r"refs/exps/\S+/queued$", run(clone, "git", "show-ref"), re.MULTILINE)
+    assert run(clone, "git", "show", f"{experiment}:{name}") == edited
+    assert json.loads(run(clone, "git", "show", f"{experiment}:results/evaluate/metrics.json"))["edited"] is True
+    assert yaml.safe_load(run(clone, "git", "show", f"{experiment}:params.yaml"))["evaluate"]["photographs"] == 0
     assert "edited" not in json.loads((clone / "results/evaluate/metrics.json").read_text())
 
 
