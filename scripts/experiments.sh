@@ -20,5 +20,5 @@ undo
 trap - EXIT
 
 keep="accuracy|calibration_error|as_photographs.accuracy|$parameter" # of some sixty columns
-dvc exp show --no-pager --md --hide-workspace --drop '.*' --keep "^($keep)$"
+dvc exp show --no-pager --md --hide-workspace --drop '.*' --keep "^(Experiment|$keep)$"
 echo "Compare two: dvc metrics diff NAME NAME, dvc plots diff NAME NAME. Keep one: dvc exp apply NAME."

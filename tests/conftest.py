@@ -26,6 +26,7 @@ install_import_hook("mnist_pipeline", "beartype.beartype")
 SLOW_FIXTURES = {"repository", "clone", "trained", "server", "browser"}
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what is slow, and let two processes share the tests, a file at a time; those with pipelines begin."""
     items.sort(key=lambda item: not fixtures_of(item) & {"repository", "clone"})

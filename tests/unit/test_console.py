@@ -58,6 +58,7 @@ def test_a_bug_is_not_caught(error: type[Exception]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # TorchServe's own, where it reads its version
 def test_every_error_that_the_package_defines_is_one_that_the_user_can_fix() -> None:
     """Two are not: preprocessing.py travels in the archive and imports nothing of the package."""
     found = set()
