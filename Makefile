@@ -21,10 +21,10 @@ undo: setup ## after an experiment: params.yaml, results and the model as the la
 	$(ACTIVATE) && python scripts/undo.py
 
 test: setup ## every test but those of the extras
-	$(ACTIVATE) && pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder -m "not extras"
+	$(ACTIVATE) && pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not extras"
 
 test-fast: setup ## the quick tests, less than a minute in all: no pipeline, no server, no browser
-	$(ACTIVATE) && pytest --numprocesses 2 -m "not slow and not extras"
+	$(ACTIVATE) && pytest --numprocesses 2 --dist loadfile -m "not slow and not extras"
 
 test-extras: extras ## the tests of several machines, a shared bucket and Fashion-MNIST
 	$(ACTIVATE) && pytest -m extras

@@ -26,15 +26,12 @@ install_import_hook("mnist_pipeline", "beartype.beartype")
 SLOW_FIXTURES = {"repository", "clone", "trained", "server", "browser"}
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is slow, and let two processes share the tests, a file at a time; those with pipelines begin."""
+    """Mark what is slow; the files with pipelines, which take longest, come first."""
     items.sort(key=lambda item: not fixtures_of(item) & {"repository", "clone"})
     for item in items:
         if fixtures_of(item) & SLOW_FIXTURES:
             item.add_marker(pytest.mark.slow)
-        group = "pipeline" if "repository" in fixtures_of(item) else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def fixtures_of(item: pytest.Item) -> set[str]:

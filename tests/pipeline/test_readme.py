@@ -117,6 +117,15 @@ def test_its_lines_of_python_read_a_picture(clone: Path) -> None:
     assert run(clone, "python", "-c", example).startswith("7 ")
 
 
+def test_an_undo_leaves_what_is_no_part_of_a_run(clone: Path) -> None:
+    notes = clone / "README.md"
+    notes.write_text(notes.read_text() + "My own notes.\n")
+    run(clone, *HERE, "undo")
+    assert notes.read_text().endswith("My own notes.\n")
+    run(clone, "git", "checkout", "README.md")
+    assert run(clone, "git", "status", "--porcelain", "--untracked-files=no") == ""
+
+
 def test_a_queued_experiment_runs_the_code_that_it_was_queued_with(clone: Path) -> None:
     name = "src/mnist_pipeline/evaluate_model.py"
     committed = (clone / name).read_text()
