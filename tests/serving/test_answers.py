@@ -5,6 +5,7 @@ import io
 import json
 import random
 import struct
+import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -224,7 +225,7 @@ def worker(server: serving.Running) -> int:
 
 
 def test_metrics_count_requests_errors_latency_and_batches(server: serving.Running) -> None:
-    before = metrics(server)
+    before = settled_metrics(server)
     for body, count in ((SEVEN, 5), (b"no image", 2), (encoded(np.full((28, 28), 255, np.uint8)), 1)):
         for _ in range(count):
             server.service.predict(body)
@@ -246,6 +247,17 @@ def test_metrics_count_requests_errors_latency_and_batches(server: serving.Runni
     assert grown("mnist_latency_seconds_count") == 8
     assert 0 < grown("mnist_latency_seconds_sum") < 8
     assert grown("mnist_latency_seconds_bucket", le="10.0") == 8
+
+
+def settled_metrics(server: serving.Running) -> dict[str, float]:
+    """The metrics once those of earlier requests are all there: the worker prints them in a thread of its own."""
+    reading = metrics(server)
+    for _ in range(60):
+        time.sleep(0.5)
+        previous, reading = reading, metrics(server)
+        if all(previous.get(key) == value for key, value in reading.items() if key.startswith("mnist_")):
+            return reading
+    raise TimeoutError("the metrics of earlier requests were still changing after 30 s")
 
 
 def metrics(server: serving.Running) -> dict[str, float]:
