@@ -13,7 +13,7 @@ setup: ## the environment alone, in .venv (PYTHON=python3.12 chooses another Pyt
 extras: ## what few need: Ray and PostgreSQL's client, S3, and the servers that benchmarks compare with
 	@PYTHON="$(PYTHON)" scripts/setup.sh extras
 
-repro: setup ## the whole pipeline: download, tune, train, evaluate, archive
+repro: setup ## the whole pipeline: download, tune, train, archive, evaluate
 	$(ACTIVATE) && dvc repro
 	@scripts/suggest_commit.sh
 
@@ -26,10 +26,10 @@ test: setup ## every test but those of the extras
 test-fast: setup ## the quick tests, less than a minute in all: no pipeline, no server, no browser
 	$(ACTIVATE) && pytest --numprocesses 2 --dist loadfile -m "not slow and not extras"
 
-test-extras: extras ## the tests of several machines, a shared bucket and Fashion-MNIST
+test-extras: extras ## the tests of several machines, a shared bucket, Fashion-MNIST, and roll-outs under load
 	$(ACTIVATE) && pytest -m extras
 
-bench-train: setup ## training speed: the plain PyTorch way and ours, in turn
+bench-train: setup ## training speed: the usual PyTorch loop and this project, in turn
 	$(ACTIVATE) && dvc repro --quiet download && python benchmarks/bench_train.py
 
 bench-accuracy: setup ## seconds of training to 99.28 % on the test images, three seeds
@@ -44,25 +44,22 @@ bench-long: setup ## accuracy of the recipe for those with more time, two seeds
 bench-serve: extras ## serving speed against a FastAPI app and a stock TorchServe (wants wrk)
 	$(ACTIVATE) && python benchmarks/bench_serve.py
 
-bench-pruning: setup ## what pruning does for a study, at equal seconds
-	$(ACTIVATE) && python benchmarks/bench_pruning.py
-
 bench-tune: extras ## what coordinating 1 to 16 workers costs
 	$(ACTIVATE) && python benchmarks/bench_tune.py
 
 rollout: setup ## replace the model that a running TorchServe serves, without downtime
-	$(ACTIVATE) && python -m mnist_pipeline.rollout
+	$(ACTIVATE) && python -m mnist_pipeline.serving.rollout
 
 PORT ?= 8000
 demo: setup ## a page to draw digits on, and the server behind it (PORT=8001 takes another port)
-	$(ACTIVATE) && python -m mnist_pipeline.demo --port $(PORT)
+	$(ACTIVATE) && python -m mnist_pipeline.serving.demo --port $(PORT)
 
 LR ?= 0.0005 0.001 0.002
 experiments: setup ## train.lr in turn as experiments of DVC, then their table (LR="0.001 0.003" takes others)
 	$(ACTIVATE) && scripts/experiments.sh train.lr $(LR)
 
 report: setup ## results/report.html: one file about the model in saved_models/
-	$(ACTIVATE) && python -m mnist_pipeline.report
+	$(ACTIVATE) && python -m mnist_pipeline.evaluation.report
 
 lint: setup ## ruff (lint and format), mypy, deptry
 	$(ACTIVATE) && ruff check . && ruff format --check . && mypy && deptry src stages handlers
@@ -71,4 +68,4 @@ clean: ## remove the environment, results of tests and caches; models, data and 
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: help setup extras repro undo test test-fast test-extras bench-train bench-accuracy bench-default bench-long \
-	bench-serve bench-pruning bench-tune rollout demo experiments report lint clean
+	bench-serve bench-tune rollout demo experiments report lint clean

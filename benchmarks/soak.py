@@ -11,9 +11,9 @@ from pathlib import Path
 
 import psutil
 from bench_serve import CONNECTIONS, HERE, check_tools, write_requests
-from common import ROOT, machine, write
+from common import ROOT, describe_machine, write
 
-from mnist_pipeline import serving
+from mnist_pipeline.serving import torchserve
 
 WARM_UP = 60  # seconds until heaps and caches have their size
 
@@ -24,8 +24,8 @@ def main() -> None:
     seconds = int(60 * float(sys.argv[1] if len(sys.argv) > 1 else 10))
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
         pictures, _ = write_requests(Path(name))
-        with serving.running(ROOT / "model_store" / "mnist.mar", ROOT / "handlers") as server:
-            url = f"{server.service.inference}/predictions/{serving.MODEL}"
+        with torchserve.running(ROOT / "model_store" / "mnist.mar", ROOT / "handlers") as server:
+            url = f"{server.service.inference}/predictions/{torchserve.MODEL}"
             load(url, WARM_UP, pictures)
             before = memory(server)
             figures = load(url, seconds, pictures)
@@ -33,7 +33,7 @@ def main() -> None:
     growth = {part: round(after[part] / before[part] - 1, 4) for part in before}
     content = {"minutes": seconds / 60, "growth": growth, "mebibytes": {"before": before, "after": after}} | figures
     print(json.dumps(content, indent=2))
-    write("soak", content | {"machine": machine()})
+    write("soak", content | {"machine": describe_machine()})
     if figures["errors"] or max(growth.values()) >= 0.05:
         sys.exit("the soak failed: errors, or memory that grew by 5 % or more")
 
@@ -46,7 +46,7 @@ def load(url: str, seconds: int, pictures: list[Path]) -> dict[str, float]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def memory(server: serving.Running) -> dict[str, float]:
+def memory(server: torchserve.Running) -> dict[str, float]:
     """Mebibytes resident of Java and of its worker."""
     (java,) = psutil.Process(server.process.pid).children()
     (worker,) = java.children()

@@ -1,46 +1,47 @@
-// A drawing or a photo goes to TorchServe twice: /predictions answers at once, /explanations says a little later what
-// the network saw and what spoke for its answer.
+// A drawing or a photo is sent to TorchServe twice: /predictions answers at once; /explanations returns a little later
+// what the network saw, and which pixels support its answer.
 
 const $ = (id) => document.getElementById(id);
 const pad = $("pad");
 const pen = pad.getContext("2d", { willReadFrequently: true });
-const WIDTH = 44; // of the pen, in the pad's 560 pixels: what MNIST's strokes have of their 28
-const STEP = 14; // of the pen that the arrow keys move
-const PAUSE = 350; // ms after a stroke before it is read: a 5 has two strokes
-const LARGEST = 1600; // pixels a side, and
-const HEAVIEST = 2_000_000; // bytes, above which a photo is made smaller: a digit of it needs no more
-const MOST_BARS = 10;
+const PEN_WIDTH = 44; // of the pad's 560 pixels, the same share as MNIST's strokes have of 28
+const KEY_STEP = 14; // pixels that an arrow key moves the pen
+const PAUSE = 350; // ms between the last stroke and the request: a 5 has two strokes
+// A photo is made smaller above either of these; to read its digit, no more is needed.
+const MAX_SIDE = 1600; // pixels
+const MAX_BYTES = 2_000_000;
+const MAX_BARS = 10;
 const BLANK = "The pad is blank: draw a digit, or choose a photo.";
 const STOPPED = "The server does not answer. Start it with “make demo”, then reload this page.";
 
 let settings; // {server, class_names}
 let blank = true;
-let request = new AbortController(); // the one whose answer is waited for
+let request = new AbortController(); // of the request whose answer is expected
 let timer;
-let explanation; // the last one, to be drawn again when the theme changes
+let explanation; // the last one, drawn again when the theme changes
 
-// ---- What is said
+// ---- Messages
 
-// `unseen` is for those who hear the page: the others see the digit.
-function say(text, { unseen = "", trouble = false } = {}) {
+// `unseen` is only for screen readers: others see the digit.
+function showMessage(text, { unseen = "", trouble = false } = {}) {
   const spoken = Object.assign(document.createElement("span"), { className: "unseen", textContent: unseen });
   $("status").replaceChildren(spoken, text);
   $("status").classList.toggle("trouble", trouble);
 }
 
-function complain(text) {
+function showError(text) {
   showNothing();
-  say(text, { trouble: true });
+  showMessage(text, { trouble: true });
 }
 
 const percent = (share) => (share > 0.9995 && share < 1 ? "> 99.9 %" : `${(100 * share).toFixed(1)} %`);
 
-function show({ label, probability, probabilities, model }, milliseconds, note) {
-  say(`${percent(probability)} sure. ${note}`, { unseen: `It reads ${label}, ` });
+function showAnswer({ label, probability, probabilities, model }, milliseconds, note) {
+  showMessage(`${percent(probability)} sure. ${note}`, { unseen: `It reads ${label}, ` });
   $("label").textContent = label;
   $("label").classList.toggle("word", label.length > 2);
   const ranked = probabilities.map((share, k) => ({ share, name: settings.class_names[k] }));
-  if (ranked.length > MOST_BARS) ranked.sort((a, b) => b.share - a.share).splice(MOST_BARS);
+  if (ranked.length > MAX_BARS) ranked.sort((a, b) => b.share - a.share).splice(MAX_BARS);
   drawBars(ranked, label);
   $("details").textContent = `Answered in ${Math.round(milliseconds)} ms by ${model}`;
   document.body.classList.remove("stale");
@@ -50,7 +51,7 @@ function showNothing() {
   $("label").textContent = "–";
   $("details").textContent = "";
   const names = settings?.class_names ?? [..."0123456789"];
-  drawBars(names.slice(0, MOST_BARS).map((name) => ({ name })));
+  drawBars(names.slice(0, MAX_BARS).map((name) => ({ name })));
   explanation = undefined;
   drawViews();
   document.body.classList.remove("stale");
@@ -74,7 +75,7 @@ function drawBars(rows, best) {
   });
 }
 
-// ---- What it saw
+// ---- What the network saw
 
 const colour = (text) => text.match(/[\d.]+/g).slice(0, 3).map(Number);
 const mix = (a, b, share) => a.map((value, k) => value + (b[k] - value) * share);
@@ -93,37 +94,37 @@ function drawViews() {
   const tint = (ground, share) => mix(ground, share < 0 ? contra : pro, Math.abs(share));
   paint($("scale"), (k) => tint(paper, k / 64 - 1));
   const grey = explanation ? explanation.image.flat() : Array(28 * 28).fill(0);
-  const heat = explanation ? explanation.heat.flat() : grey;
-  // The scale ends where 98 % of the ink lies within, or a single pixel would pale all others.
-  const strengths = heat.map(Math.abs).filter(Boolean).sort((a, b) => a - b);
+  const attribution = explanation ? explanation.attribution.flat() : grey;
+  // The scale ends at the 98th percentile: otherwise a single strong pixel would make all others pale.
+  const strengths = attribution.map(Math.abs).filter(Boolean).sort((a, b) => a - b);
   const most = strengths[Math.floor(0.98 * strengths.length)] ?? 1;
   paint($("seen"), (k) => mix(paper, ink, grey[k] / 255));
-  paint($("heat"), (k) => tint(mix(paper, ink, (0.35 * grey[k]) / 255), Math.max(-1, Math.min(1, heat[k] / most))));
+  paint($("attribution"), (k) => tint(mix(paper, ink, (0.35 * grey[k]) / 255), Math.max(-1, Math.min(1, attribution[k] / most))));
   const end = explanation ? most.toPrecision(2) : "";
   $("low").textContent = end && `−${end}`;
   $("high").textContent = end && `+${end}`;
 }
 
-// ---- Asking
+// ---- Requests
 
 async function read(blob, note = "") {
   clearTimeout(timer);
   request.abort();
   const { signal } = (request = new AbortController());
   document.body.classList.add("stale");
-  say(note);
+  showMessage(note);
   try {
-    const begun = performance.now();
-    const answer = await ask("predictions", blob, signal);
-    show(answer, performance.now() - begun, note);
-    explanation = await ask("explanations", blob, signal);
+    const start = performance.now();
+    const answer = await send("predictions", blob, signal);
+    showAnswer(answer, performance.now() - start, note);
+    explanation = await send("explanations", blob, signal);
     drawViews();
   } catch (error) {
-    if (!signal.aborted) complain(error.message);
+    if (!signal.aborted) showError(error.message);
   }
 }
 
-async function ask(verb, blob, signal) {
+async function send(verb, blob, signal) {
   const body = new FormData();
   body.append("data", blob, "picture");
   let response;
@@ -154,8 +155,8 @@ function clear() {
 }
 
 function line(from, to) {
-  if ($("drop").dataset.shows !== "drawing") clear(); // a photo lay there
-  Object.assign(pen, { lineWidth: WIDTH, lineCap: "round", lineJoin: "round", strokeStyle: "#000" });
+  if ($("drop").dataset.shows !== "drawing") clear(); // a photo is shown
+  Object.assign(pen, { lineWidth: PEN_WIDTH, lineCap: "round", lineJoin: "round", strokeStyle: "#000" });
   pen.beginPath();
   pen.moveTo(...from);
   pen.lineTo(...to);
@@ -165,27 +166,27 @@ function line(from, to) {
 }
 
 function readDrawing() {
-  if (blank) return complain(BLANK);
+  if (blank) return showError(BLANK);
   pad.toBlob((blob) => read(blob));
 }
 
-const place = ({ clientX, clientY }) => {
+const padPosition = ({ clientX, clientY }) => {
   const box = pad.getBoundingClientRect();
   return [((clientX - box.left) / box.width) * pad.width, ((clientY - box.top) / box.height) * pad.height];
 };
 
-let last; // where the pointer drew to; undefined while it is up
+let last; // the end of the line drawn so far; undefined while the pointer is up
 pad.addEventListener("pointerdown", (event) => {
   if (!event.isPrimary || event.button) return;
   clearTimeout(timer);
   pad.setPointerCapture(event.pointerId);
-  last = place(event);
+  last = padPosition(event);
   line(last, last);
 });
 pad.addEventListener("pointermove", (event) => {
   if (!last || !event.isPrimary) return;
   for (const moved of [...(event.getCoalescedEvents?.() ?? []), event]) {
-    const next = place(moved);
+    const next = padPosition(moved);
     line(last, next);
     last = next;
   }
@@ -204,30 +205,30 @@ function drawKeyPen() {
   $("ring").style.top = `${(100 * key.at[1]) / pad.height}%`;
   $("ring").classList.toggle("down", key.down);
 }
-const MOVES = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STEP], ArrowDown: [0, STEP] };
+const MOVES = { ArrowLeft: [-KEY_STEP, 0], ArrowRight: [KEY_STEP, 0], ArrowUp: [0, -KEY_STEP], ArrowDown: [0, KEY_STEP] };
 pad.addEventListener("keydown", (event) => {
   const move = MOVES[event.key];
   if (move) {
-    const next = key.at.map((value, k) => Math.min(pad.width - WIDTH / 2, Math.max(WIDTH / 2, value + move[k])));
+    const next = key.at.map((value, k) => Math.min(pad.width - PEN_WIDTH / 2, Math.max(PEN_WIDTH / 2, value + move[k])));
     if (key.down) line(key.at, next);
     key.at = next;
   } else if (event.key === " ") {
     key.down = !key.down;
     if (key.down) {
       line(key.at, key.at);
-      say("The pen is down.");
+      showMessage("The pen is down.");
     } else readDrawing();
   } else if (event.key === "Enter") readDrawing();
-  else if (event.key === "Delete" || event.key === "Backspace") startAfresh();
+  else if (event.key === "Delete" || event.key === "Backspace") startOver();
   else return;
   drawKeyPen();
   event.preventDefault();
 });
 
-function startAfresh() {
+function startOver() {
   key.down = false;
   clear();
-  say(BLANK);
+  showMessage(BLANK);
 }
 
 // ---- Photos
@@ -237,7 +238,7 @@ async function readPhoto(file) {
   try {
     picture = await createImageBitmap(file);
   } catch {
-    return complain(`“${file.name}” is no picture that can be read here: choose a PNG, JPEG, WebP, BMP or GIF.`);
+    return showError(`“${file.name}” is no picture that can be read here: choose a PNG, JPEG, WebP, BMP or GIF.`);
   }
   clear();
   const scale = Math.min(pad.width / picture.width, pad.height / picture.height);
@@ -246,8 +247,8 @@ async function readPhoto(file) {
   pen.drawImage(picture, (pad.width - width) / 2, (pad.height - height) / 2, width, height);
   $("drop").dataset.shows = "photo";
   $("invitation").hidden = true;
-  const reduction = Math.min(1, LARGEST / Math.max(picture.width, picture.height));
-  if (reduction === 1 && file.size <= HEAVIEST) return read(file);
+  const reduction = Math.min(1, MAX_SIDE / Math.max(picture.width, picture.height));
+  if (reduction === 1 && file.size <= MAX_BYTES) return read(file);
   const small = new OffscreenCanvas(Math.round(picture.width * reduction), Math.round(picture.height * reduction));
   small.getContext("2d").drawImage(picture, 0, 0, small.width, small.height);
   const sizes = `${picture.width} × ${picture.height} to ${small.width} × ${small.height}`;
@@ -262,7 +263,7 @@ drop.addEventListener("dragover", (event) => {
 drop.addEventListener("dragleave", () => drop.classList.remove("over"));
 document.addEventListener("dragover", (event) => event.preventDefault());
 document.addEventListener("drop", (event) => {
-  event.preventDefault(); // anywhere: a photo dropped beside the pad must not replace the page
+  event.preventDefault(); // anywhere: a photo dropped next to the pad must not replace the page
   drop.classList.remove("over");
   if (event.dataTransfer.files.length) readPhoto(event.dataTransfer.files[0]);
 });
@@ -274,7 +275,7 @@ $("file").addEventListener("change", ({ target }) => {
   if (target.files.length) readPhoto(target.files[0]);
   target.value = ""; // the same file can be chosen again
 });
-$("clear").addEventListener("click", startAfresh);
+$("clear").addEventListener("click", startOver);
 
 // ---- Light and dark
 
@@ -282,7 +283,7 @@ const system = matchMedia("(prefers-color-scheme: dark)");
 const theme = () => localStorage.getItem("theme") ?? (system.matches ? "dark" : "light");
 const otherTheme = () => (theme() === "dark" ? "light" : "dark");
 
-function dress() {
+function applyTheme() {
   document.documentElement.dataset.theme = theme();
   $("theme").textContent = otherTheme() === "dark" ? "Dark" : "Light";
   $("theme").setAttribute("aria-label", `Change to ${otherTheme()} colours`);
@@ -290,17 +291,17 @@ function dress() {
 }
 $("theme").addEventListener("click", () => {
   localStorage.setItem("theme", otherTheme());
-  dress();
+  applyTheme();
 });
-system.addEventListener("change", dress);
+system.addEventListener("change", applyTheme);
 
-dress();
+applyTheme();
 drawKeyPen();
 clear();
 fetch("server.json")
   .then(async (response) => {
     settings = await response.json();
     clear();
-    say("Draw a digit, or choose a photo.");
+    showMessage("Draw a digit, or choose a photo.");
   })
-  .catch(() => complain(STOPPED));
+  .catch(() => showError(STOPPED));

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A small grid, one experiment after the other:  scripts/experiments.sh train.lr 0.0005 0.001 0.002
-# `tune` does not run. DVC keeps each experiment under its name; at the end the workspace is what it was.
+# Run a small grid, one experiment after the other:  scripts/experiments.sh train.lr 0.0005 0.001 0.002
+# `tune` does not run. DVC keeps each experiment under its name; at the end the workspace is restored.
 set -euo pipefail
 parameter=${1:?which parameter of params.yaml? scripts/experiments.sh train.lr 0.0005 0.001 0.002}
 shift

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Make .venv what requirements.lock says:  scripts/setup.sh [extras]     (`make setup`, `make extras`)
+# Install what requirements.lock lists into .venv:  scripts/setup.sh [extras]     (`make setup`, `make extras`)
 # PYTHON=python3.12 chooses the Python; otherwise it is the one of .venv, or the first of PYTHONS that works.
-# .venv/ready is written last and says what .venv was made for, so that a half-made or moved one is noticed.
+# .venv/ready is written last and says what .venv was made for, so that an incomplete or moved one is noticed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PYTHONS=(python3.11 python3.12 python3.13 python3)
@@ -13,7 +13,7 @@ fail() {
     exit 1
 }
 
-# The executable behind a command, for a Python from 3.11 to 3.13 that can make environments; nothing for others.
+# Print the executable behind a command, for a Python from 3.11 to 3.13 that can make environments; nothing for others.
 # It is run, because a shim of pyenv is there for versions that are not; a virtual environment's leads to its base.
 base_of() {
     "$1" -c 'import ensurepip, sys, venv
@@ -38,12 +38,12 @@ choose_python() {
         "(Debian: python3-venv); install one, or name it: make setup PYTHON=/path/to/python3.12"
 }
 
-# Version and place of a Python: equal for a virtual environment and for what it was made from.
+# Print version and place of a Python: equal for a virtual environment and for what it was made from.
 identity() {
     "$1" -c 'import sys; print(sys.version.split()[0], sys.base_prefix)'
 }
 
-# Why .venv has to be made again; nothing where it can stay.
+# Print why .venv has to be made again; nothing where it can stay.
 reason_to_rebuild() {
     if [[ ! -e .venv ]]; then
         echo "there is none"
@@ -58,7 +58,7 @@ reason_to_rebuild() {
     fi
 }
 
-# What a finished .venv was made for: this folder, and these files.
+# Print what a complete .venv was made for: this folder, and these files.
 stamp() {
     echo "$PWD"
     cksum requirements.lock pyproject.toml scripts/setup.sh
@@ -74,7 +74,7 @@ check_git() {
         'or type: git init && git add --all && git commit --message "As downloaded"'
 }
 
-# Where pip itself gives up (no network), what it has installed is whole, and the next set-up continues with it.
+# Where pip itself gives up (no network), what it has installed is complete, and the next set-up continues with it.
 install() {
     .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@" && return
     echo "$PWD" >"$READY"

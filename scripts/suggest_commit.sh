@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# After a run: how to keep it, so that `make undo` can return to it. Silent where nothing is to be committed.
+# After a run, print how to keep it, so that `make undo` can return to it; print nothing where nothing has changed.
 set -euo pipefail
 
 if [[ -z $(git status --porcelain --untracked-files=no) ]]; then

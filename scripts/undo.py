@@ -1,7 +1,7 @@
-"""Put params.yaml, dvc.lock, the results and the pipeline's outputs back to the last commit: `make undo`.
+"""Restore params.yaml, dvc.lock, the results and the pipeline's outputs from the last commit: `make undo`.
 
-Nothing is touched unless DVC's cache holds every output that the commit's dvc.lock names. With --check, only that
-question is answered: exit status 0 means that an undo would work.
+Nothing is changed unless DVC's cache holds every output that the commit's dvc.lock names. --check only checks this:
+exit status 0 means that an undo would work.
 """
 
 import argparse
@@ -16,11 +16,11 @@ import yaml
 
 FILES = ("params.yaml", "dvc.lock", "results")  # what an experiment changes, of what git tracks
 
-# The outputs of a run that was never committed can still be in DVC's run cache, which answers for the stages.
+# The outputs of a run that was never committed can still be in DVC's run cache, which restores the stages' outputs.
 WAY_OUT = """\
 To go back to your own last run, if it was made with the committed params.yaml:
     git checkout HEAD -- params.yaml && rm -f dvc.lock && dvc repro
-DVC's run cache gives back what it has in seconds; other stages run again. Commit each run that you want to keep:
+DVC's run cache restores what it has in seconds; other stages run again. Commit each run that you want to keep:
     git commit -am "My run\""""
 
 
@@ -28,7 +28,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="only say whether an undo would work")
     only_check = parser.parse_args().check
-    if (reason := reason_against()) is not None:
+    if (reason := find_obstacle()) is not None:
         print(reason, file=sys.stderr)
         return 1
     if not only_check:
@@ -36,11 +36,11 @@ def main() -> int:
     return 0
 
 
-def reason_against() -> str | None:
-    """Why an undo would lose outputs; None where the cache holds everything that it needs."""
+def find_obstacle() -> str | None:
+    """Explain why an undo would lose outputs; None where the cache holds everything that it needs."""
     if not is_committed("dvc.lock"):
         return "Nothing was undone: the last commit has no dvc.lock, so it has no run to return to.\n" + WAY_OUT
-    missing = list(missing_outputs(yaml.safe_load(git("show", "HEAD:dvc.lock"))))
+    missing = list(find_missing_outputs(yaml.safe_load(git("show", "HEAD:dvc.lock"))))
     if not missing:
         return None
     return (
@@ -50,8 +50,8 @@ def reason_against() -> str | None:
     )
 
 
-def missing_outputs(lock: dict[str, Any]) -> Iterator[str]:
-    """The outputs of a dvc.lock that neither DVC's cache nor the commit itself holds."""
+def find_missing_outputs(lock: dict[str, Any]) -> Iterator[str]:
+    """Find the outputs of a dvc.lock that neither DVC's cache nor the commit itself holds."""
     cache = Path(run("dvc", "cache", "dir").strip()) / "files" / "md5"
     for stage in lock["stages"].values():
         for output in stage.get("outs", []):
@@ -60,7 +60,7 @@ def missing_outputs(lock: dict[str, Any]) -> Iterator[str]:
 
 
 def is_cached(cache: Path, md5: str) -> bool:
-    """Whether DVC's cache holds a file, or a folder with every file in it."""
+    """Tell whether DVC's cache holds a file, or a folder with every file in it."""
     path = cache / md5[:2] / md5[2:]
     if not path.exists():
         return False
@@ -68,7 +68,7 @@ def is_cached(cache: Path, md5: str) -> bool:
 
 
 def is_committed(path: str) -> bool:
-    """Whether the last commit holds a file or folder."""
+    """Tell whether the last commit holds a file or folder."""
     return bool(git("ls-tree", "HEAD", path).strip())
 
 
@@ -83,12 +83,12 @@ def undo() -> None:
 
 
 def git(*arguments: str) -> str:
-    """What a git command prints."""
+    """Run a git command and return what it prints."""
     return run("git", *arguments)
 
 
 def run(*command: str) -> str:
-    """What a command prints; one that fails ends this script with its own message."""
+    """Run a command and return what it prints; if it fails, end this script with its message."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")

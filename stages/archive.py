@@ -3,14 +3,20 @@
 import logging
 from pathlib import Path
 
-from mnist_pipeline import archive, console, data, settings
+from mnist_pipeline import console, settings
+from mnist_pipeline.data.dataset import load
+from mnist_pipeline.serving.archive import archive
+from mnist_pipeline.training.runtime import configure
+
+log = logging.getLogger(__name__)
 
 
 def main() -> None:
+    configure()
     params = settings.load()
-    dataset = data.load(Path("data"), params.data.validation_images, params.data.seed)
+    dataset = load(Path("data"), params.data.validation_images, params.data.seed)
     destination = Path("model_store/mnist.mar")
-    serving = archive.archive(
+    serving = archive(
         Path("saved_models"),
         Path("handlers/mnist_handler.py"),
         Path("handlers/model-config.yaml"),
@@ -20,7 +26,7 @@ def main() -> None:
         validation_labels=dataset.validation.labels,
         maximal_drop=params.archive.max_drop,
     )
-    logging.getLogger(__name__).info("%s: %s", destination, serving)
+    log.info("%s: served in %s; %s.", destination, serving["format"], serving["reason"])
 
 
 if __name__ == "__main__":

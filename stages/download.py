@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from mnist_pipeline import console, download, settings
+from mnist_pipeline import console, settings
+from mnist_pipeline.data import download
 
 
 def main() -> None:

@@ -1,21 +1,23 @@
-"""results/evaluate/: what the model does on the test images, in figures and pictures."""
+"""results/evaluate/: what the archived model answers to the test images, in figures and pictures."""
 
 from pathlib import Path
 
-from mnist_pipeline import console, data, evaluate_model, settings
+from mnist_pipeline import console, settings
+from mnist_pipeline.data.dataset import load_test
+from mnist_pipeline.evaluation.evaluate import evaluate
+from mnist_pipeline.training.runtime import configure
 
 
 def main() -> None:
-    params = settings.load()
-    evaluate_model.evaluate_model(
-        data.load(Path("data"), params.data.validation_images, params.data.seed),
-        data.load_test(Path("data")),
-        Path("saved_models"),
+    configure()
+    params = settings.load().evaluate
+    evaluate(
+        Path("model_store/mnist.mar"),
+        load_test(Path("data")),
         Path("results/evaluate"),
-        maximal_drop=params.archive.max_drop,
-        mistakes=params.evaluate.mistakes,
-        photographs=params.evaluate.photographs,
-        seed=params.evaluate.seed,
+        mistakes=params.mistakes,
+        photographs=params.photographs,
+        seed=params.seed,
     )
 
 

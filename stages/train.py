@@ -4,14 +4,18 @@ from pathlib import Path
 
 import yaml
 
-from mnist_pipeline import console, data, settings, train_model
+from mnist_pipeline import console, settings
+from mnist_pipeline.data.dataset import load
+from mnist_pipeline.training.runtime import configure
+from mnist_pipeline.training.train import train
 
 
 def main() -> None:
+    configure()
     params = settings.load()
     tuned = yaml.safe_load(Path("results/tune/best_params.yaml").read_text())
-    train_model.train_model(
-        data.load(Path("data"), params.data.validation_images, params.data.seed),
+    train(
+        load(Path("data"), params.data.validation_images, params.data.seed),
         params.train.model_dump(),
         tuned,
         seed=params.train.seed,

@@ -2,6 +2,8 @@
 
 import os
 import signal
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +13,8 @@ from helpers import ROOT
 from jaxtyping import install_import_hook
 
 if TYPE_CHECKING:
-    from mnist_pipeline import data
-    from mnist_pipeline.network import DigitNetwork
+    from mnist_pipeline.data.dataset import Dataset
+    from mnist_pipeline.training.network import DigitNetwork
 
 # A suite that runs in the background (nohup, some CI) inherits Ctrl-C ignored, and would hand that on to the processes
 # that tests start and interrupt.
@@ -21,6 +23,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 install_import_hook("mnist_pipeline", "beartype.beartype")
 
+from mnist_pipeline.files import replacing  # noqa: E402  after the hook, as the next
+from mnist_pipeline.training.runtime import configure  # noqa: E402
+
+configure()
 
 # Whatever needs one of these is slow: a pipeline that has run, a network trained for the tests, a server, a browser.
 SLOW_FIXTURES = {"repository", "clone", "trained", "server", "browser"}
@@ -42,55 +48,71 @@ def fixtures_of(item: pytest.Item) -> set[str]:
 @pytest.fixture(scope="session")
 def mnist(request: pytest.FixtureRequest) -> Path:
     """The folder of the real MNIST: the pipeline's own data/ where it is there, else downloaded once."""
-    from mnist_pipeline import data, download
+    from mnist_pipeline.data import download
+    from mnist_pipeline.data.dataset import DataError, load_test
 
     folder = request.config.cache.mkdir("datasets") / "MNIST"
     with FileLock(folder.with_suffix(".lock")):
         try:
-            data.load_test(folder)
-        except data.DataError:
+            load_test(folder)
+        except DataError:
             download.download("MNIST", folder, [str(ROOT / "data")])
     return folder
 
 
 @pytest.fixture(scope="session")
-def digits(mnist: Path) -> "data.Dataset":
+def digits(mnist: Path) -> "Dataset":
     """Real digits, the last 1,000 of the training images held out."""
-    from mnist_pipeline import data
+    from mnist_pipeline.data.dataset import load
 
-    return data.load(mnist, 1000, 0)
-
-
-@pytest.fixture(scope="session")
-def trained(digits: "data.Dataset") -> "DigitNetwork":
-    """A network that reads most digits."""
-    from helpers import small_model
-
-    return small_model.train(digits)
+    return load(mnist, 1000, 0)
 
 
-@pytest.fixture(scope="session")
-def saved(trained: "DigitNetwork", tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its model folder."""
-    from helpers import small_model
-
-    return small_model.save(tmp_path_factory.mktemp("model"), trained)
+def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Fill a folder once for all processes of pytest-xdist, which share the parent of their base folders."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.exists():
+            with replacing(folder) as unfinished:
+                unfinished.mkdir()
+                make(unfinished)
+    return folder
 
 
 @pytest.fixture(scope="session")
-def int8_archive(saved: Path, digits: "data.Dataset", tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its archive, with the int8 form at any price."""
+def saved(digits: "Dataset", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model folder of a network that reads most digits."""
     from helpers import small_model
 
-    return small_model.pack(tmp_path_factory.mktemp("int8"), saved, digits, maximal_drop=1.0)
+    make = partial(small_model.train_and_save, digits=digits)
+    return make_once(tmp_path_factory, "model", make) / "saved_models"
 
 
 @pytest.fixture(scope="session")
-def plain_archive(saved: Path, digits: "data.Dataset", tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its archive, without the int8 form."""
+def trained(saved: Path) -> "DigitNetwork":
+    """That network."""
+    from mnist_pipeline.training.model import load_model
+
+    return load_model(saved)[0]
+
+
+@pytest.fixture(scope="session")
+def int8_archive(saved: Path, digits: "Dataset", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its archive, in int8 at any price."""
     from helpers import small_model
 
-    return small_model.pack(tmp_path_factory.mktemp("plain"), saved, digits, maximal_drop=-1.0)
+    make = partial(small_model.pack, saved=saved, digits=digits, maximal_drop=1.0)
+    return make_once(tmp_path_factory, "int8", make) / "mnist.mar"
+
+
+@pytest.fixture(scope="session")
+def plain_archive(saved: Path, digits: "Dataset", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its archive, in fp32."""
+    from helpers import small_model
+
+    make = partial(small_model.pack, saved=saved, digits=digits, maximal_drop=-1.0)
+    return make_once(tmp_path_factory, "fp32", make) / "mnist.mar"
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What the user had: a FastAPI app that runs the network in fp32, one image a request. MODEL names the model folder."""
+"""The baseline: a FastAPI app that runs the network in fp32, one image per request. MODEL names the model folder."""
 
 import io
 import os
@@ -10,10 +10,10 @@ import torch
 from fastapi import FastAPI, Request
 from PIL import Image
 
-from mnist_pipeline import model
+from mnist_pipeline.training import model
 
 app = FastAPI()
-network, info = model.load(Path(os.environ["MODEL"]))
+network, info = model.load_model(Path(os.environ["MODEL"]))
 
 
 @app.post("/predict")

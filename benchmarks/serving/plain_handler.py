@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from network import DigitNetwork
+from mnist_model.training.network import DigitNetwork
 from PIL import Image
 
 

@@ -1,7 +1,24 @@
-"""From handwritten-digit data to a tuned, measured, served model."""
+"""From handwritten-digit data to a tuned, measured, served model.
 
-import os
+What Python users need stands here; each name is imported from its module when it is first used, so that
+`import mnist_pipeline` takes no time.
+"""
 
-# Large tensors on huge pages, which take one fault where 512 small pages take 512 (PyTorch reads this once, at its
-# first tensor): a training step on whole images is some 15 % faster.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+from importlib import import_module
+from typing import Any
+
+MODULES = {
+    "DigitNetwork": "training.network",
+    "Hyperparameters": "training.hyperparameters",
+    "fit": "training.loop",
+    "load_model": "training.model",
+    "predict": "training.inference",
+    "read_digit": "reading",
+}
+__all__ = ["DigitNetwork", "Hyperparameters", "fit", "load_model", "predict", "read_digit"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(f"{__name__}.{MODULES[name]}"), name)

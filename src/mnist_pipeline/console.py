@@ -6,7 +6,12 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from mnist_pipeline.errors import PipelineError
+
+class PipelineError(Exception):
+    """Settings, data, a model or a server are not as the pipeline needs them; the message says what would be right.
+
+    `run` prints it as one line, without a stack trace.
+    """
 
 
 def run(stage: Callable[[], None]) -> None:
@@ -22,7 +27,7 @@ def run(stage: Callable[[], None]) -> None:
         stage()
         status = 0
     except KeyboardInterrupt:
-        print("\nInterrupted. `dvc repro` goes on where this stopped.", file=sys.stderr)
+        print("\nInterrupted. `dvc repro` resumes where this stopped.", file=sys.stderr)
         status = 130
     except (PipelineError, OSError) as error:
         if os.environ.get("MNIST_PIPELINE_DEBUG") == "1":

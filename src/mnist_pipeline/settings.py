@@ -1,9 +1,11 @@
 """params.yaml as typed, validated objects. The stages alone read it; src/ takes plain arguments."""
 
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -16,7 +18,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from mnist_pipeline.errors import PipelineError
+from mnist_pipeline.console import PipelineError
 
 
 class SettingsError(PipelineError):
@@ -63,29 +65,40 @@ class Categorical(Section):
     choices: list[Value] = Field(min_length=1)
     when: dict[str, list[Value]] | None = None
 
+    @property
+    def distribution(self) -> CategoricalDistribution:
+        return CategoricalDistribution(self.choices)
+
 
 class Range(Section):
+    """A range of numbers; Optuna says whether one is possible."""
+
+    log: bool = False
+    when: dict[str, list[Value]] | None = None
+
     @model_validator(mode="after")
-    def range_is_possible(self) -> "Range":
-        low, high, step, log = (getattr(self, name) for name in ("low", "high", "step", "log"))
-        if low > high:
-            raise ValueError(f"low = {low} lies above high = {high}")
-        if log and step is not None:
-            raise ValueError("log and step exclude each other")
-        if log and low <= 0:
-            raise ValueError(f"low = {low}, but a log range begins above 0")
-        if step is not None and step <= 0:
-            raise ValueError(f"step = {step}, but a step is above 0")
+    def check_range(self) -> "Range":
+        with warnings.catch_warnings(action="error", category=UserWarning):  # such as: not divisible by the step
+            try:
+                _ = self.distribution
+            except UserWarning as warning:
+                raise ValueError(str(warning)) from None
         return self
+
+    @property
+    def distribution(self) -> BaseDistribution:
+        raise NotImplementedError
 
 
 class IntRange(Range):
     type: Literal["int"]
     low: int
     high: int
-    step: int | None = None
-    log: bool = False
-    when: dict[str, list[Value]] | None = None
+    step: int = 1
+
+    @property
+    def distribution(self) -> IntDistribution:
+        return IntDistribution(self.low, self.high, log=self.log, step=self.step)
 
 
 class FloatRange(Range):
@@ -93,84 +106,14 @@ class FloatRange(Range):
     low: Real
     high: Real
     step: Real | None = None
-    log: bool = False
-    when: dict[str, list[Value]] | None = None
+
+    @property
+    def distribution(self) -> FloatDistribution:
+        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
 
 
 KINDS: dict[str, type[Section]] = {"categorical": Categorical, "int": IntRange, "float": FloatRange}
 Parameter = Annotated[Categorical | IntRange | FloatRange, Field(discriminator="type")]
-# What a search space may hold: the fields of `Train` that say how to learn, not how long.
-TUNABLE = (
-    "optimizer",
-    "lr",
-    "batch_size",
-    "momentum",
-    "warmup",
-    "weight_decay",
-    "label_smoothing",
-    "crop",
-    "rotation",
-    "translation",
-    "scaling",
-    "elasticity",
-    "flip",
-)
-
-
-class Tune(Section):
-    trials: int = Field(ge=1, le=100_000)
-    seconds: Real = Field(ge=1, le=10_000_000)
-    images_per_trial: int = Field(ge=500, le=100_000_000)
-    reports: int = Field(ge=1, le=1000)
-    report_images: int = Field(ge=100, le=30_000)
-    pruner: Literal["median", "percentile", "halving", "none"]
-    patience: int = Field(ge=0, le=1000)
-    seed: Seed
-    workers: int = Field(ge=1, le=10_000)
-    storage: str
-    search_space: dict[str, Parameter] = Field(min_length=1)
-    first: list[dict[str, Value]]
-
-    @field_validator("search_space")
-    @classmethod
-    def type_search_space(cls, search_space: dict[str, Parameter]) -> dict[str, Parameter]:
-        """Convert every value to the type that its hyperparameter has in `Train`, and check its range."""
-        typed: dict[str, Parameter] = {}
-        for name, parameter in search_space.items():
-            if name not in TUNABLE:
-                raise ValueError(f"{name} cannot be tuned; what can: {', '.join(TUNABLE)}")
-            changes: dict[str, Any] = {}
-            if isinstance(parameter, Categorical):
-                choices = [convert(f"{name}.choices", value, name) for value in parameter.choices]
-                if twice := [value for place, value in enumerate(choices) if value in choices[:place]]:
-                    raise ValueError(f"{name}.choices: {twice[0]!r} stands there twice")
-                changes["choices"] = choices
-            else:
-                for end in ("low", "high"):
-                    convert(f"{name}.{end}", getattr(parameter, end), name)
-            if parameter.when is not None:
-                changes["when"] = {}
-                for other, values in parameter.when.items():
-                    if other not in typed:
-                        raise ValueError(f"{name}.when: {other} does not stand before {name}")
-                    place = f"{name}.when.{other}"
-                    changes["when"][other] = [possible_value(place, value, other, typed[other]) for value in values]
-            typed[name] = parameter.model_copy(update=changes)
-        return typed
-
-    @field_validator("first")
-    @classmethod
-    def type_first(cls, first: list[dict[str, Value]], info: Any) -> list[dict[str, Value]]:
-        """Convert every value as `type_search_space` does, and check that the search space has it."""
-        space: dict[str, Parameter] | None = info.data.get("search_space")
-        if space is None:  # it has mistakes of its own
-            return first
-        typed: list[dict[str, Value]] = []
-        for point in first:
-            if unknown := [name for name in point if name not in space]:
-                raise ValueError(f"{unknown[0]} is not in search_space ({', '.join(space)})")
-            typed.append({name: possible_value(name, value, name, space[name]) for name, value in point.items()})
-        return typed
 
 
 class Train(Section):
@@ -192,6 +135,66 @@ class Train(Section):
     checkpoint_seconds: Real = Field(ge=0, le=86_400)
 
 
+# What a search space may hold: how to train, not how long.
+TUNABLE = tuple(name for name in Train.model_fields if name not in ("epochs", "seed", "checkpoint_seconds"))
+
+
+class Tune(Section):
+    trials: int = Field(ge=1, le=100_000)
+    seconds: Real = Field(ge=1, le=10_000_000)
+    images_per_trial: int = Field(ge=500, le=100_000_000)
+    evaluations: int = Field(ge=1, le=1000)
+    evaluation_images: int = Field(ge=100, le=30_000)
+    pruner: Literal["median", "percentile", "halving", "none"]
+    n_warmup_steps: int = Field(ge=0, le=1000)
+    seed: Seed
+    workers: int = Field(ge=1, le=10_000)
+    storage: str
+    search_space: dict[str, Parameter] = Field(min_length=1)
+    initial_trials: list[dict[str, Value]]
+
+    @field_validator("search_space")
+    @classmethod
+    def type_search_space(cls, search_space: dict[str, Parameter]) -> dict[str, Parameter]:
+        """Convert every value to the type that its hyperparameter has in `Train`, and check its range."""
+        typed: dict[str, Parameter] = {}
+        for name, parameter in search_space.items():
+            if name not in TUNABLE:
+                raise ValueError(f"{name} cannot be tuned; what can: {', '.join(TUNABLE)}")
+            changes: dict[str, Any] = {}
+            if isinstance(parameter, Categorical):
+                choices = [convert(f"{name}.choices", value, name) for value in parameter.choices]
+                if twice := [value for place, value in enumerate(choices) if value in choices[:place]]:
+                    raise ValueError(f"{name}.choices: {twice[0]!r} is listed twice")
+                changes["choices"] = choices
+            else:
+                for end in ("low", "high"):
+                    convert(f"{name}.{end}", getattr(parameter, end), name)
+            if parameter.when is not None:
+                changes["when"] = {}
+                for other, values in parameter.when.items():
+                    if other not in typed:
+                        raise ValueError(f"{name}.when: {other} is not listed before {name}")
+                    place = f"{name}.when.{other}"
+                    changes["when"][other] = [possible_value(place, value, other, typed[other]) for value in values]
+            typed[name] = parameter.model_copy(update=changes)
+        return typed
+
+    @field_validator("initial_trials")
+    @classmethod
+    def type_initial_trials(cls, initial_trials: list[dict[str, Value]], info: Any) -> list[dict[str, Value]]:
+        """Convert every value as `type_search_space` does, and check that the search space has it."""
+        space: dict[str, Parameter] | None = info.data.get("search_space")
+        if space is None:  # it has mistakes of its own
+            return initial_trials
+        typed: list[dict[str, Value]] = []
+        for point in initial_trials:
+            if unknown := [name for name in point if name not in space]:
+                raise ValueError(f"{unknown[0]} is not in search_space ({', '.join(space)})")
+            typed.append({name: possible_value(name, value, name, space[name]) for name, value in point.items()})
+        return typed
+
+
 def convert(place: str, value: Any, name: str) -> Any:
     """Convert a value to the type of the hyperparameter `name` in `Train`, and check its range."""
     field: FieldInfo = Train.model_fields[name]
@@ -210,10 +213,14 @@ def possible_value(place: str, value: Any, name: str, parameter: Parameter) -> A
         return typed
     if not parameter.low <= typed <= parameter.high:
         raise ValueError(f"{place} = {value!r} is not within {parameter.low} to {parameter.high}")
-    step = parameter.step or (1 if isinstance(parameter, IntRange) else None)
+    step = parameter.step
     if step and abs((steps := (typed - parameter.low) / step) - round(steps)) > 1e-8:
         raise ValueError(f"{place} = {value!r} is not {parameter.low} plus a multiple of {step}")
     return int(typed) if isinstance(parameter, IntRange) else typed
+
+
+class Archive(Section):
+    max_drop: Real = Field(ge=-1, le=1)
 
 
 class Evaluate(Section):
@@ -222,23 +229,19 @@ class Evaluate(Section):
     seed: Seed
 
 
-class Archive(Section):
-    max_drop: Real = Field(ge=-1, le=1)
-
-
 class Settings(Section):
     data: Data
     tune: Tune
     train: Train
-    evaluate: Evaluate
     archive: Archive
+    evaluate: Evaluate
 
 
 def load(path: Path = Path("params.yaml")) -> Settings:
     """Read and validate the parameters.
 
     Raises:
-        SettingsError: the file is missing, is not YAML, or a key or value in it is wrong.
+        SettingsError: the file is missing, is not YAML, or one of its keys or values is wrong.
     """
     try:
         content = yaml.safe_load(path.read_text())
@@ -256,7 +259,7 @@ def explain(path: Path, mistake: Any) -> str:
     kind = place.pop(3) if place[1:2] == ["search_space"] and len(place) > 3 else None  # pydantic adds the `type`
     key, value, rule = ".".join(place), mistake["input"], mistake["msg"].removeprefix("Value error, ")
     if mistake["type"] == "extra_forbidden":
-        return f"{path}: {key} is unknown; known here: {', '.join(fields_beside(place, kind))}"
+        return f"{path}: {key} is unknown; known here: {', '.join(list_known_keys(place, kind))}"
     if mistake["type"] == "missing":
         return f"{path}: {key} is missing"
     if mistake["type"] == "union_tag_not_found":
@@ -268,8 +271,8 @@ def explain(path: Path, mistake: Any) -> str:
     return f"{path}: {key} = {value!r}: {rule}"
 
 
-def fields_beside(place: list[str], kind: str | None) -> Any:
-    """The keys that may stand where an unknown one does; `kind` is that of a parameter of the search space."""
+def list_known_keys(place: list[str], kind: str | None) -> Any:
+    """The keys that are known where an unknown one was found; `kind`: the type of a parameter of the search space."""
     if kind:
         return KINDS[kind].model_fields
     return Settings.model_fields if len(place) == 1 else Settings.model_fields[place[0]].annotation.model_fields  # type: ignore[union-attr]

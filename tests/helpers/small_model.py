@@ -14,15 +14,18 @@ from PIL import Image
 from torch.nn import functional as F
 
 from helpers import ROOT
-from mnist_pipeline import archive, data, model
-from mnist_pipeline.network import DigitNetwork
+from mnist_pipeline.data.dataset import Dataset
+from mnist_pipeline.serving import archive
+from mnist_pipeline.training import model
+from mnist_pipeline.training.model_info import ModelDescription
+from mnist_pipeline.training.network import DigitNetwork
 
 HANDLERS = ROOT / "handlers"
 STEPS, BATCH = 50, 32
 TEMPERATURE = 0.9
 
 
-def train(digits: data.Dataset) -> DigitNetwork:
+def train(digits: Dataset) -> DigitNetwork:
     torch.manual_seed(0)
     network = DigitNetwork().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters())
@@ -35,22 +38,41 @@ def train(digits: data.Dataset) -> DigitNetwork:
         loss.backward()
         optimizer.step()
         schedule.step()
+    network.temperature.fill_(TEMPERATURE)
     return network.eval()
 
 
-def save(folder: Path, network: DigitNetwork, second: int = 0) -> Path:
-    """A model folder, as the train stage leaves it."""
-    info = {
+def describe(second: int = 0) -> ModelDescription:
+    """What the train stage would say of a small model."""
+    time = datetime(2026, 1, 1, 0, 0, second).isoformat()
+    return {
         "class_names": list("0123456789"),
         "reader": "handwriting",
         "normalisation": {"mean": 0.1307, "std": 0.3081},
         "temperature": TEMPERATURE,
+        "validation_accuracy": 0.9,
+        "hyperparameters": {},
+        "seed": 0,
+        "dataset": {"name": "MNIST", "training_images": STEPS * BATCH, "validation_images": 1000, "sha256": {}},
+        "device": "cpu",
+        "training_seconds": 1.0,
+        "started": time,
+        "ended": time,
     }
-    model.save(folder / "saved_models", network, info, datetime(2026, 1, 1, 0, 0, second))
+
+
+def save(folder: Path, network: DigitNetwork, second: int = 0) -> Path:
+    """A model folder, as the train stage leaves it."""
+    model.save_model(folder / "saved_models", network, describe(second))
     return folder / "saved_models"
 
 
-def pack(folder: Path, saved: Path, digits: data.Dataset, maximal_drop: float) -> Path:
+def train_and_save(folder: Path, digits: Dataset) -> Path:
+    """Train a network and save it in a model folder."""
+    return save(folder, train(digits))
+
+
+def pack(folder: Path, saved: Path, digits: Dataset, maximal_drop: float) -> Path:
     """Archive a model folder, as the archive stage does, on few validation images."""
     target = folder / "mnist.mar"
     archive.archive(
@@ -100,6 +122,6 @@ def encoded(picture: Any, kind: str = "PNG", **options: Any) -> bytes:
 
 
 def probabilities(network: DigitNetwork, images: torch.Tensor) -> torch.Tensor:
-    """Of images (N, 1, 28, 28), the plain way: fp32, one at a time, no server. (N, 10)"""
+    """Of images (N, 1, 28, 28), in fp32, one at a time, without a server: (N, 10)."""
     with torch.inference_mode():
-        return torch.cat([(network(image[None]) / TEMPERATURE).softmax(1) for image in images])
+        return torch.cat([network(image[None]).softmax(1) for image in images])

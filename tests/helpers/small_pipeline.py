@@ -6,22 +6,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import yaml
 
 from helpers import ROOT
-from mnist_pipeline import data
+from mnist_pipeline.data.dataset import load, load_test
 
 ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-STAGES = ["download", "tune", "train", "evaluate", "archive"]
+STAGES = ["download", "tune", "train", "archive", "evaluate"]
 
 
-def run(folder: Path, *command: str, fails: bool = False, **environment: str) -> str:
+def run(folder: Path, *command: str, fails: bool = False, environment: Mapping[str, str] | None = None) -> str:
     """What a command printed, stderr after stdout; it must succeed, or fail."""
-    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT | environment, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=folder, env=ENVIRONMENT | dict(environment or {}), capture_output=True, text=True
+    )
     assert bool(done.returncode) == fails, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -47,7 +49,7 @@ def copy(mnist: Path, folder: Path) -> Path:
             shutil.copy2(ROOT / name, folder / name)
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["data"] |= {"dataset": "folder", "source": str(few_digits(mnist, folder.parent)), "validation_images": 300}
-    params["tune"] |= {"trials": 3, "images_per_trial": 500, "reports": 2, "report_images": 100}
+    params["tune"] |= {"trials": 3, "images_per_trial": 500, "evaluations": 2, "evaluation_images": 100}
     params["train"] |= {"epochs": 0.25, "checkpoint_seconds": 0.3}
     params["evaluate"] |= {"photographs": 10}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
@@ -64,11 +66,16 @@ def copy(mnist: Path, folder: Path) -> Path:
 
 def few_digits(mnist: Path, folder: Path) -> Path:
     """A file of 6,000 training and 500 test images of MNIST, as Keras distributes the whole of it."""
-    images, labels = data.load(mnist, 10, 0).train
-    test = data.load_test(mnist)
+    images, labels = load(mnist, 10, 0).train
+    test = load_test(mnist)
     file = folder / "mnist.npz"
-    arrays = {"x_train": images[:6000, 0], "y_train": labels[:6000], "x_test": test.images[:500, 0]}
-    np.savez(file, **arrays, y_test=test.labels[:500])
+    np.savez(
+        file,
+        x_train=images[:6000, 0],
+        y_train=labels[:6000],
+        x_test=test.images[:500, 0],
+        y_test=test.labels[:500],
+    )
     return file
 
 
@@ -94,7 +101,7 @@ def interrupted(copy: Path) -> Path:
     kill_when(copy, lambda: any(copy.glob(".data*")) or any(copy.glob("data*")))
     kill_when(copy, (copy / "db.sqlite3").exists)
     assert not (copy / "results/tune/best_params.yaml").exists()
-    kill_when(copy, (copy / "checkpoints/checkpoint.json").exists)
+    kill_when(copy, (copy / "checkpoints/checkpoint.pt").exists)
     assert not (copy / "saved_models").exists()
     kill_when(copy, lambda: any((copy / "model_store").glob(".mnist*")))
     assert not (copy / "model_store/mnist.mar").exists()

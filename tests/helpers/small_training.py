@@ -5,19 +5,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mnist_pipeline import console, data, train_model
+from mnist_pipeline import console
+from mnist_pipeline.data.dataset import Dataset, Examples, load
+from mnist_pipeline.training.train import train as train_and_save
 
 
-def dataset(source: Path) -> data.Dataset:
+def dataset(source: Path) -> Dataset:
     """640 images to learn from, 200 to measure with."""
-    whole = data.load(source, 200, 0)
-    return replace(whole, train=data.Examples(whole.train.images[:640], whole.train.labels[:640]))
+    whole = load(source, 200, 0)
+    return replace(whole, train=Examples(whole.train.images[:640], whole.train.labels[:640]))
 
 
-def train(digits: data.Dataset, out: Path, *, seed: int = 0, checkpoint_seconds: float = 0.0, **changes: Any) -> None:
+def train(digits: Dataset, out: Path, *, seed: int = 0, checkpoint_seconds: float = 0.0, **changes: Any) -> None:
     """Train for 20 steps, or resume; `changes` are hyperparameters."""
     # An epoch of few images counts as one of 5,000: 0.128 of it are the 640 images.
-    train_model.train_model(
+    train_and_save(
         digits,
         {"lr": 1e-3, "batch_size": 32, "rotation": 10.0, "epochs": 0.128} | changes,
         {},

@@ -8,7 +8,7 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import optuna
@@ -24,8 +24,12 @@ from helpers.small_study import study  # noqa: E402
 from optuna.trial import TrialState  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from mnist_pipeline import distributed, tuning  # noqa: E402
-from mnist_pipeline.training import Diverged  # noqa: E402
+from mnist_pipeline.training.loop import Diverged  # noqa: E402
+from mnist_pipeline.tuning import distributed  # noqa: E402
+from mnist_pipeline.tuning.progress import Progress  # noqa: E402
+from mnist_pipeline.tuning.storage import TuningError, open_study  # noqa: E402
+from mnist_pipeline.tuning.study import make_pruner  # noqa: E402
+from mnist_pipeline.tuning.trials import list_repeated  # noqa: E402
 
 pytestmark = [
     pytest.mark.extras,
@@ -74,17 +78,17 @@ def test_workers_and_nodes_that_die_cost_no_trial(cluster: Cluster, database: st
 
     def kill() -> None:
         """Kill a worker of the first node and the whole second node, while all four workers are in mid-trial."""
-        while len(begun := [path.name.split(".") for path in tmp_path.glob("*.*.*")]) < 4:
+        while len(started := [path.name.split(".") for path in tmp_path.glob("*.*.*")]) < 4:
             time.sleep(0.05)
         time.sleep(1)
-        worker = next(int(pid) for _, node, pid in begun if node != second.node_id)
+        worker = next(int(pid) for _, node, pid in started if node != second.node_id)
         os.kill(worker, signal.SIGKILL)
         cluster.remove_node(second, allow_graceful=False)
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
-    result = tuning.open_study("killed", database, tuning.make_pruner("none", 0), heartbeat=1)
-    with tuning.Progress(result, 10, 1000.0) as progress:
+    result = open_study("killed", database, make_pruner("none", 0), heartbeat=1)
+    with Progress(result, 10, 1000.0) as progress:
         distributed.run(result, objective, progress, 0, database, workers=4, heartbeat=1)
     killer.join()
 
@@ -93,8 +97,8 @@ def test_workers_and_nodes_that_die_cost_no_trial(cluster: Cluster, database: st
     assert set(states) == {TrialState.COMPLETE, TrialState.FAIL}
     assert states[TrialState.FAIL] >= 3  # the worker's and the two of the node
     complete = [trial for trial in result.trials if trial.state == TrialState.COMPLETE]
-    again = {number for trial in complete for number in tuning.retries(trial)}
-    assert again == {trial.number for trial in result.trials if trial.state == TrialState.FAIL}
+    repeated = {number for trial in complete for number in list_repeated(trial)}
+    assert repeated == {trial.number for trial in result.trials if trial.state == TrialState.FAIL}
     assert len({trial.params["x"] for trial in complete}) == 10
 
 
@@ -115,11 +119,11 @@ def test_workers_that_cannot_work_end_the_study_with_their_reason(
 ) -> None:
     """The workers are given another URL than the coordinator: one where no server is."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    result = tuning.open_study("unreachable", database, tuning.make_pruner("none", 0))
+    result = open_study("unreachable", database, make_pruner("none", 0))
     elsewhere = f"postgresql://someone:{PASSWORD}@127.0.0.1:1/studies"
     with (
-        tuning.Progress(result, 3, 1000.0) as progress,
-        pytest.raises(tuning.TuningError, match=r"workers were lost.*127\.0\.0\.1:1/studies does not serve") as error,
+        Progress(result, 3, 1000.0) as progress,
+        pytest.raises(TuningError, match=r"workers were lost.*127\.0\.0\.1:1/studies does not serve") as error,
     ):
         distributed.run(result, lambda trial: 0.0, progress, 0, elsewhere, workers=1)
     assert PASSWORD not in str(error.value)
@@ -131,9 +135,9 @@ def test_an_error_in_a_trial_ends_the_study_and_the_next_run_repeats_the_trial(
     """But not a trial that diverges: it has failed, and the study goes on."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
-    def run(objective: tuning.Objective, trials: int) -> Counter[str]:
-        result = tuning.open_study("faulty", database, tuning.make_pruner("none", 0))
-        with tuning.Progress(result, trials, 1000.0) as progress:
+    def run(objective: Callable[[optuna.Trial], float], trials: int) -> Counter[str]:
+        result = open_study("faulty", database, make_pruner("none", 0))
+        with Progress(result, trials, 1000.0) as progress:
             distributed.run(result, objective, progress, 0, database, workers=1)
         return Counter(trial.state.name for trial in result.trials)
 
@@ -150,7 +154,7 @@ def test_an_error_in_a_trial_ends_the_study_and_the_next_run_repeats_the_trial(
 
     assert run(diverge, 5) == {"FAIL": 4, "COMPLETE": 1}
     for _ in range(2):
-        with pytest.raises(tuning.TuningError, match="a trial was ended by TypeError: object of type 'int'"):
+        with pytest.raises(TuningError, match="a trial was ended by TypeError: object of type 'int'"):
             run(misuse, 6)
     assert run(work, 6) == {"FAIL": 6, "COMPLETE": 2}
 
@@ -164,7 +168,7 @@ def test_an_error_in_a_trial_ends_the_study_and_the_next_run_repeats_the_trial(
         ([{"CPU": 2.0}], 4, (1, 0)),
         ([{}, {"CPU": 8.0, "GPU": 1.0}], 1, (8, 1.0)),  # a head that takes no work
         ([{"CPU": 8.0, "GPU": 2.0}], 4, (2, 0.5)),
-        ([{}], 4, (1, 0)),  # an autoscaler that has not begun
+        ([{}], 4, (1, 0)),  # an autoscaler that has not started
     ],
 )
 def test_resources_let_all_workers_run_at_once(

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from helpers.small_model import HANDLERS
 
-from mnist_pipeline import serving
+from mnist_pipeline.serving import torchserve
 
 
 @pytest.fixture(scope="session")
-def server(int8_archive: Path) -> Iterator[serving.Running]:
+def server(int8_archive: Path) -> Iterator[torchserve.Running]:
     """TorchServe with the development settings."""
-    with serving.running(int8_archive, HANDLERS) as running:
+    with torchserve.running(int8_archive, HANDLERS) as running:
         yield running
 
 

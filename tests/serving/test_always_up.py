@@ -14,9 +14,9 @@ import requests
 from helpers import small_model
 from helpers.small_model import HANDLERS
 
-from mnist_pipeline import rollout, serving
+from mnist_pipeline.serving import rollout, torchserve
 
-DIGITS = rollout.known_digits(HANDLERS / "digits")
+DIGITS = rollout.read_known_digits(HANDLERS / "digits")
 CLIENTS = 16
 HANGS = 30.0  # seconds without an answer
 
@@ -24,7 +24,7 @@ HANGS = 30.0  # seconds without an answer
 class Load:
     """Clients that send one request after the other; counts what came back: a status, or an error's name."""
 
-    def __init__(self, service: serving.Service) -> None:
+    def __init__(self, service: torchserve.Service) -> None:
         self.service = service
         self.results: collections.Counter[int | str] = collections.Counter()
         self.lock = threading.Lock()
@@ -53,7 +53,7 @@ class Load:
 
 
 @contextmanager
-def load(service: serving.Service) -> Iterator[Load]:
+def load(service: torchserve.Service) -> Iterator[Load]:
     clients = Load(service)
     threads = [threading.Thread(target=clients.client) for _ in range(CLIENTS)]
     for thread in threads:
@@ -67,14 +67,15 @@ def load(service: serving.Service) -> Iterator[Load]:
 
 
 @pytest.fixture(scope="module")
-def server(int8_archive: Path) -> Iterator[serving.Running]:
+def server(int8_archive: Path) -> Iterator[torchserve.Running]:
     """One that these tests may change."""
-    with serving.running(int8_archive, HANDLERS) as running:
+    with torchserve.running(int8_archive, HANDLERS) as running:
         yield running
 
 
+@pytest.mark.extras  # ten thousand requests
 def test_three_roll_outs_under_load_lose_no_request(
-    server: serving.Running, int8_archive: Path, tmp_path: Path
+    server: torchserve.Running, int8_archive: Path, tmp_path: Path
 ) -> None:
     first = server.service.default_version()
     with load(server.service) as clients:
@@ -100,13 +101,13 @@ def misread(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("file", "change", "reason"),
     [
-        ("network.int8.onnx", damage, "Failed to start workers|its worker died"),
+        ("network.onnx", damage, "Failed to start workers|its worker died"),
         ("model_info.json", misread, "it reads a known 0 as 1"),
         ("mnist_handler.py", lambda content: b"import nowhere\n" + content, "Failed to start workers|its worker died"),
     ],
 )
 def test_a_bad_version_leaves_the_old_one(
-    server: serving.Running,
+    server: torchserve.Running,
     int8_archive: Path,
     tmp_path: Path,
     file: str,
@@ -125,7 +126,7 @@ def test_a_bad_version_leaves_the_old_one(
 
 
 def test_the_served_version_is_not_rolled_out_again(
-    server: serving.Running, int8_archive: Path, tmp_path: Path
+    server: torchserve.Running, int8_archive: Path, tmp_path: Path
 ) -> None:
     version = server.service.default_version()
     same = small_model.as_version(int8_archive, tmp_path / "same.mar", version)
@@ -133,7 +134,7 @@ def test_the_served_version_is_not_rolled_out_again(
         rollout.roll_out(server.service, same, server.folder / "model_store", DIGITS)
 
 
-def test_a_killed_worker_comes_back_by_itself(server: serving.Running) -> None:
+def test_a_killed_worker_comes_back_by_itself(server: torchserve.Running) -> None:
     with load(server.service) as clients:
         clients.until(lambda: clients.results[200] >= 200, 30.0)
         (state,) = server.service.manage("GET", "/mnist")
@@ -148,7 +149,7 @@ def test_a_killed_worker_comes_back_by_itself(server: serving.Running) -> None:
 
 
 def test_a_full_queue_is_answered_at_once(int8_archive: Path) -> None:
-    with serving.running(int8_archive, HANDLERS, settings={"job_queue_size": "2"}) as server:
+    with torchserve.running(int8_archive, HANDLERS, settings={"job_queue_size": "2"}) as server:
         (state,) = server.service.manage("GET", "/mnist")
         os.kill(state["workers"][0]["pid"], signal.SIGSTOP)  # as if it were busy for long
         try:
@@ -162,11 +163,10 @@ def test_a_full_queue_is_answered_at_once(int8_archive: Path) -> None:
         assert set(clients.results) == {200, 503}
 
 
-def test_damaged_weights_are_never_served(plain_archive: Path, tmp_path: Path) -> None:
-    weights = small_model.info_of(plain_archive)["weights"]
-    bad = small_model.changed(plain_archive, tmp_path / "bad.mar", {weights: damage})
+def test_a_damaged_network_is_never_served(int8_archive: Path, tmp_path: Path) -> None:
+    bad = small_model.changed(int8_archive, tmp_path / "bad.mar", {"network.onnx": damage})
     with (
-        pytest.raises(serving.ServingError, match=rf"{weights} is damaged: its SHA-256 is"),
-        serving.running(bad, HANDLERS, seconds=8.0),
+        pytest.raises(torchserve.ServingError, match=r"network\.onnx is damaged: its SHA-256 is"),
+        torchserve.running(bad, HANDLERS, seconds=8.0),
     ):
         pass

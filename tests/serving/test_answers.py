@@ -19,18 +19,19 @@ from helpers import small_model
 from helpers.small_model import HANDLERS, encoded
 from PIL import Image
 
-from mnist_pipeline import data, serving
-from mnist_pipeline.network import DigitNetwork
+from mnist_pipeline.data.dataset import Dataset
+from mnist_pipeline.serving import torchserve
+from mnist_pipeline.training.network import DigitNetwork
 
 INT8_TOLERANCE = 0.1  # of a probability, on a hardly trained network; a trained one differs by 0.04 at most
 
 
 @pytest.fixture(scope="module")
-def images(digits: data.Dataset) -> torch.Tensor:
+def images(digits: Dataset) -> torch.Tensor:
     return digits.validation.images[:40]
 
 
-def ask(server: serving.Running, bodies: list[bytes], **options: Any) -> list[dict[str, Any]]:
+def ask(server: torchserve.Running, bodies: list[bytes], **options: Any) -> list[dict[str, Any]]:
     """Every body in one request with many images."""
     pictures = [base64.b64encode(body).decode() for body in bodies]
     answer = server.service.predict(json.dumps({"images": pictures}).encode(), **options)
@@ -39,7 +40,7 @@ def ask(server: serving.Running, bodies: list[bytes], **options: Any) -> list[di
 
 
 def test_an_answer_says_digit_probability_and_model(
-    server: serving.Running, int8_archive: Path, images: torch.Tensor
+    server: torchserve.Running, int8_archive: Path, images: torch.Tensor
 ) -> None:
     answer = server.service.predict(encoded(images[0, 0]))
     content = answer.json()
@@ -52,35 +53,23 @@ def test_an_answer_says_digit_probability_and_model(
 
 
 def test_int8_answers_are_near_the_plain_ones(
-    server: serving.Running, trained: DigitNetwork, images: torch.Tensor
+    server: torchserve.Running, trained: DigitNetwork, images: torch.Tensor
 ) -> None:
     answers = ask(server, [encoded(image[0]) for image in images])
     served = np.array([answer["probabilities"] for answer in answers])
     assert np.abs(served - small_model.probabilities(trained, images).numpy()).max() < INT8_TOLERANCE
 
 
-@pytest.mark.parametrize("form", ["archive without int8", "machine without onnxruntime"])
-def test_the_weights_answer_exactly(
-    form: str,
-    plain_archive: Path,
-    int8_archive: Path,
-    trained: DigitNetwork,
-    images: torch.Tensor,
-    tmp_path: Path,
+def test_the_fp32_form_answers_as_the_weights_do(
+    plain_archive: Path, trained: DigitNetwork, images: torch.Tensor
 ) -> None:
-    chosen, environment = plain_archive, {}
-    if form == "machine without onnxruntime":
-        chosen = int8_archive
-        (tmp_path / "onnxruntime.py").write_text("raise ImportError('there is no onnxruntime here')")
-        environment = {"PYTHONPATH": str(tmp_path)}
-    with serving.running(chosen, HANDLERS, environment=environment) as server:
+    with torchserve.running(plain_archive, HANDLERS) as server:
         answers = ask(server, [encoded(image[0]) for image in images])
-        assert ("onnxruntime is not installed" in server.log) == (form == "machine without onnxruntime")
     served = np.array([answer["probabilities"] for answer in answers])
     assert np.abs(served - small_model.probabilities(trained, images).numpy()).max() < 1e-3
 
 
-def test_body_and_form_field_answer_alike(server: serving.Running, images: torch.Tensor) -> None:
+def test_body_and_form_field_answer_alike(server: torchserve.Running, images: torch.Tensor) -> None:
     picture = encoded(images[0, 0])
     body = server.service.predict(picture, headers={"content-type": "image/png"}).json()
     url = f"{server.service.inference}/predictions/mnist"
@@ -90,7 +79,7 @@ def test_body_and_form_field_answer_alike(server: serving.Running, images: torch
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "WEBP", "TIFF"])
-def test_lossless_formats_answer_alike(server: serving.Running, images: torch.Tensor, kind: str) -> None:
+def test_lossless_formats_answer_alike(server: torchserve.Running, images: torch.Tensor, kind: str) -> None:
     options = {"lossless": True} if kind == "WEBP" else {}
     first, second = ask(server, [encoded(images[1, 0]), encoded(images[1, 0], kind, **options)])
     assert first["digit"] == second["digit"]
@@ -130,7 +119,7 @@ LARGE_SEVEN = Image.open(io.BytesIO(SEVEN)).resize((280, 280))
         pytest.param(encoded(np.zeros((1, 1), np.uint8)), 422, id="1x1"),
     ],
 )
-def test_what_cannot_be_read_is_said(server: serving.Running, body: bytes, status: int) -> None:
+def test_what_cannot_be_read_is_said(server: torchserve.Running, body: bytes, status: int) -> None:
     answer = server.service.predict(body, headers={"content-type": "application/octet-stream"})
     assert answer.status_code == status
     assert answer.json()["status"] == status
@@ -148,17 +137,17 @@ def test_what_cannot_be_read_is_said(server: serving.Running, body: bytes, statu
         pytest.param(encoded(Image.merge("RGBA", [Image.new("L", (280, 280))] * 3 + [LARGE_SEVEN])), id="transparent"),
     ],
 )
-def test_unusual_pictures_are_read(server: serving.Running, body: bytes) -> None:
+def test_unusual_pictures_are_read(server: torchserve.Running, body: bytes) -> None:
     answer = server.service.predict(body)
     assert (answer.status_code, answer.json().get("label")) == (200, "7"), answer.text
 
 
-def test_a_body_over_the_limit_is_refused(server: serving.Running) -> None:
+def test_a_body_over_the_limit_is_refused(server: torchserve.Running) -> None:
     answer = server.service.predict(bytes(17_000_000))
     assert answer.status_code == 413
 
 
-def test_neighbours_of_a_bad_image_get_their_answers(server: serving.Running, images: torch.Tensor) -> None:
+def test_neighbours_of_a_bad_image_get_their_answers(server: torchserve.Running, images: torch.Tensor) -> None:
     good = encoded(images[2, 0])
     expected = server.service.predict(good).json()
     answers = ask(server, [good, b"no image", encoded(np.full((28, 28), 255, np.uint8)), good])
@@ -169,7 +158,7 @@ def test_neighbours_of_a_bad_image_get_their_answers(server: serving.Running, im
     assert list(together) == [200, 400] * 100
 
 
-def test_many_images_are_answered_in_order(server: serving.Running, images: torch.Tensor) -> None:
+def test_many_images_are_answered_in_order(server: torchserve.Running, images: torch.Tensor) -> None:
     bodies = [encoded(image[0]) for image in images] * 5
     answers = ask(server, bodies)
     assert len(answers) == 200
@@ -178,26 +167,29 @@ def test_many_images_are_answered_in_order(server: serving.Running, images: torc
     assert [answer["digit"] for answer in answers[:40]] == [answer["digit"] for answer in answers[40:80]]
 
 
-def test_it_describes_the_model(server: serving.Running, int8_archive: Path) -> None:
+def test_it_describes_the_model(server: torchserve.Running, int8_archive: Path) -> None:
     (described,) = server.service.manage("GET", "/mnist", params={"customized": "true"})
     assert described["customizedMetadata"] == small_model.info_of(int8_archive)
     options = server.service.send("OPTIONS", f"{server.service.inference}/predictions/mnist", "inference")
     assert options.json()["info"]["title"].endswith("mnist")
 
 
-def test_an_explanation_points_at_the_ink(server: serving.Running) -> None:
+def test_an_explanation_points_at_the_ink(server: torchserve.Running) -> None:
     answer = server.service.predict(SEVEN, verb="explanations").json()
-    image, heat = np.array(answer["image"]), np.array(answer["heat"])
+    image, attribution = np.array(answer["image"]), np.array(answer["attribution"])
     assert answer["label"] == "7"
-    assert image.shape == heat.shape == (28, 28)
+    assert image.shape == attribution.shape == (28, 28)
     np.testing.assert_array_equal(image, np.asarray(Image.open(io.BytesIO(SEVEN))))
-    assert heat.max() > 0
+    assert attribution.max() > 0
     paper = cv2.dilate(np.array(answer["image"], np.uint8), np.ones((5, 5), np.uint8)) == 0  # no ink within two pixels
-    assert (heat[paper] == 0).all()
+    assert (attribution[paper] == 0).all()
     assert server.service.predict(b"no image", verb="explanations").status_code == 400
+    many = json.dumps({"images": [base64.b64encode(SEVEN).decode()] * 2}).encode()
+    refused = server.service.predict(many, verb="explanations")
+    assert (refused.status_code, refused.json()["error"]) == (400, "an explanation takes one picture, not a list")
 
 
-def test_thousands_of_damaged_images_kill_nothing(server: serving.Running) -> None:
+def test_thousands_of_damaged_images_kill_nothing(server: torchserve.Running) -> None:
     dice = random.Random(0)
     whole = [encoded(LARGE_SEVEN, kind) for kind in ("PNG", "JPEG", "GIF", "WEBP", "BMP")] + [SEVEN]
     pid = worker(server)
@@ -218,13 +210,13 @@ def damaged(picture: bytes, dice: random.Random) -> bytes:
     return bytes(dice.choice([content, content[:end], content[:start] + content[end:], content + content[start:end]]))
 
 
-def worker(server: serving.Running) -> int:
+def worker(server: torchserve.Running) -> int:
     """The process id of the one worker."""
     (state,) = server.service.manage("GET", "/mnist")
     return int(state["workers"][0]["pid"])
 
 
-def test_metrics_count_requests_errors_latency_and_batches(server: serving.Running) -> None:
+def test_metrics_count_requests_errors_latency_and_batches(server: torchserve.Running) -> None:
     before = settled_metrics(server)
     for body, count in ((SEVEN, 5), (b"no image", 2), (encoded(np.full((28, 28), 255, np.uint8)), 1)):
         for _ in range(count):
@@ -249,7 +241,7 @@ def test_metrics_count_requests_errors_latency_and_batches(server: serving.Runni
     assert grown("mnist_latency_seconds_bucket", le="10.0") == 8
 
 
-def settled_metrics(server: serving.Running) -> dict[str, float]:
+def settled_metrics(server: torchserve.Running) -> dict[str, float]:
     """The metrics once those of earlier requests are all there: the worker prints them in a thread of its own."""
     reading = metrics(server)
     for _ in range(60):
@@ -260,7 +252,7 @@ def settled_metrics(server: serving.Running) -> dict[str, float]:
     raise TimeoutError("the metrics of earlier requests were still changing after 30 s")
 
 
-def metrics(server: serving.Running) -> dict[str, float]:
+def metrics(server: torchserve.Running) -> dict[str, float]:
     """What Prometheus would read."""
     text = server.service.send("GET", f"{server.service.metrics}/metrics", "management").text
     lines = [line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#")]

@@ -12,19 +12,19 @@ from pathlib import Path
 import pytest
 from helpers.small_model import HANDLERS, as_version
 
-from mnist_pipeline import serving
+from mnist_pipeline.serving import torchserve
 
 SEVEN = (HANDLERS / "digits" / "7.png").read_bytes()
 
 
 @pytest.fixture(scope="module")
-def production(int8_archive: Path, certificate: tuple[Path, Path]) -> Iterator[serving.Running]:
+def production(int8_archive: Path, certificate: tuple[Path, Path]) -> Iterator[torchserve.Running]:
     environment = {"MNIST_CERTIFICATE": str(certificate[0]), "MNIST_PRIVATE_KEY": str(certificate[1])}
-    with serving.running(int8_archive, HANDLERS, config="production.properties", environment=environment) as server:
+    with torchserve.running(int8_archive, HANDLERS, config="production.properties", environment=environment) as server:
         yield server
 
 
-def test_production_speaks_tls_alone(production: serving.Running) -> None:
+def test_production_speaks_tls_alone(production: torchserve.Running) -> None:
     assert production.service.predict(SEVEN).json()["label"] == "7"
     for address in (production.service.inference, production.service.management, production.service.metrics):
         assert address.startswith("https://127.0.0.1:")
@@ -33,35 +33,35 @@ def test_production_speaks_tls_alone(production: serving.Running) -> None:
 
 
 @pytest.mark.parametrize("tokens", [{}, {"inference": {"key": "guessed"}, "management": {"key": "guessed"}}])
-def test_production_answers_the_tokens_holder_alone(production: serving.Running, tokens: dict[str, object]) -> None:
+def test_production_answers_the_tokens_holder_alone(production: torchserve.Running, tokens: dict[str, object]) -> None:
     stranger = replace(production.service, tokens=tokens)
     assert stranger.predict(SEVEN).status_code == 400
-    with pytest.raises(serving.ServingError, match="Token Authorization failed"):
+    with pytest.raises(torchserve.ServingError, match="Token Authorization failed"):
         stranger.manage("POST", params={"url": "mnist.mar"})
-    with pytest.raises(serving.ServingError, match="Token Authorization failed"):
+    with pytest.raises(torchserve.ServingError, match="Token Authorization failed"):
         stranger.manage("DELETE", "/mnist")
 
 
-def test_the_inference_token_does_not_manage(production: serving.Running) -> None:
+def test_the_inference_token_does_not_manage(production: torchserve.Running) -> None:
     inference = production.service.tokens["inference"]
-    with pytest.raises(serving.ServingError, match="Token Authorization failed"):
+    with pytest.raises(torchserve.ServingError, match="Token Authorization failed"):
         replace(production.service, tokens={"management": inference}).manage("GET")
 
 
-def test_the_keys_are_the_owners_alone(production: serving.Running) -> None:
+def test_the_keys_are_the_owners_alone(production: torchserve.Running) -> None:
     assert (production.folder / "key_file.json").stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/evil.mar", "../evil.mar"])
-def test_archives_come_from_the_model_store_alone(production: serving.Running, url: str) -> None:
-    with pytest.raises(serving.ServingError, match=r"not match any allowed URL|Relative path|Invalid"):
+def test_archives_come_from_the_model_store_alone(production: torchserve.Running, url: str) -> None:
+    with pytest.raises(torchserve.ServingError, match=r"not match any allowed URL|Relative path|Invalid"):
         production.service.manage("POST", params={"url": url})
 
 
-def test_production_rolls_out(production: serving.Running, int8_archive: Path, tmp_path: Path) -> None:
+def test_production_rolls_out(production: torchserve.Running, int8_archive: Path, tmp_path: Path) -> None:
     new = as_version(int8_archive, tmp_path / "new.mar", "2")
     (tmp_path / "keys.json").write_text(json.dumps(production.service.tokens))
-    command = [sys.executable, "-m", "mnist_pipeline.rollout", str(new)]
+    command = [sys.executable, "-m", "mnist_pipeline.serving.rollout", str(new)]
     command += ["--model-store", str(production.folder / "model_store"), "--digits", str(HANDLERS / "digits")]
     command += ["--inference", production.service.inference, "--management", production.service.management]
     command += ["--keys", str(tmp_path / "keys.json"), "--certificate", str(production.service.certificate)]
@@ -78,7 +78,7 @@ def test_the_files_name_no_machine() -> None:
         text = (HANDLERS / name).read_text()
         assert "/home/" not in text
         assert not re.search(r"^\w+=/", text, re.MULTILINE)
-        assert serving.value_of("management_address", text).split("//")[1].startswith("127.0.0.1")
+        assert torchserve.find_value("management_address", text).split("//")[1].startswith("127.0.0.1")
 
 
 def unencrypted(address: str) -> bytes:

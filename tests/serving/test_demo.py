@@ -15,8 +15,8 @@ from helpers import ROOT
 from helpers.browser import Browser, browsing, chromium
 from PIL import Image, ImageDraw
 
-from mnist_pipeline import demo
-from mnist_pipeline.serving import Running, ServingError, free_ports
+from mnist_pipeline.serving import demo
+from mnist_pipeline.serving.torchserve import Running, ServingError, free_ports
 
 STROKES = {
     "1": [(0.52, 0.18), (0.51, 0.5), (0.5, 0.82)],
@@ -28,7 +28,7 @@ SAID = "document.querySelector('#status').innerText"
 @pytest.fixture(scope="module")
 def served(int8_archive: Path) -> Iterator[tuple[str, Running]]:
     """The page's address, and the server behind it."""
-    with demo.demonstrate(int8_archive, ROOT / "demo", ROOT / "handlers") as started:
+    with demo.serve(int8_archive, ROOT / "demo", ROOT / "handlers") as started:
         yield started
 
 
@@ -73,12 +73,14 @@ def test_shows_what_the_network_saw_and_what_spoke_for_its_answer(page: Browser)
     page.drag("#pad", STROKES["7"])
     page.wait("document.querySelector('#high').innerText")
     pixels = "[...document.querySelector('{}').getContext('2d').getImageData(0, 0, 28, 28).data]"
-    seen, heat = (np.array(page.evaluate(pixels.format(name))).reshape(28, 28, 4) for name in ("#seen", "#heat"))
+    seen, attribution = (
+        np.array(page.evaluate(pixels.format(name))).reshape(28, 28, 4) for name in ("#seen", "#attribution")
+    )
     ink = (seen[..., 0] < 128).sum(1)  # dark pixels in each row
     assert ink[:14].max() > 9  # the bar of the 7,
     assert 1 <= ink[14:22].max() <= 6  # and its stem,
     assert ink[[0, 1, 2, 27]].sum() == 0  # within MNIST's margin
-    red, blue = heat[..., 0].astype(int), heat[..., 2].astype(int)
+    red, blue = attribution[..., 0].astype(int), attribution[..., 2].astype(int)
     assert (blue - red).max() > 100  # ink that speaks for the answer
     low, high = (re.findall(r"[\d.]+", page.text(end)) for end in ("#low", "#high"))
     assert low == high != []  # a scale with its zero in the middle
@@ -180,7 +182,7 @@ def test_the_server_allows_the_pages_origin_alone(served: tuple[str, Running]) -
 
 def test_ctrl_c_ends_the_page_and_the_server(int8_archive: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "mnist_pipeline.demo", "--archive", str(int8_archive), "--port", "0"],
+        [sys.executable, "-m", "mnist_pipeline.serving.demo", "--archive", str(int8_archive), "--port", "0"],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
@@ -200,7 +202,7 @@ def test_ctrl_c_ends_the_page_and_the_server(int8_archive: Path) -> None:
 
 def test_names_what_is_missing_or_taken(tmp_path: Path) -> None:
     with pytest.raises(ServingError, match=r"mnist\.mar is missing; `make repro` makes it"):
-        demo.demonstrate(tmp_path / "mnist.mar", ROOT / "demo", ROOT / "handlers").__enter__()
+        demo.serve(tmp_path / "mnist.mar", ROOT / "demo", ROOT / "handlers").__enter__()
     taken_port = pytest.raises(ServingError, match=r"not free .* make demo PORT=8001")
     with demo.PageServer(ROOT / "demo", 0) as taken, taken_port:
         demo.PageServer(ROOT / "demo", taken.server_port)

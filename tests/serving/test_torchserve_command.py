@@ -19,7 +19,7 @@ import pytest
 from helpers import ROOT
 from helpers.small_model import HANDLERS
 
-from mnist_pipeline import serving
+from mnist_pipeline.serving import torchserve
 
 pytestmark = pytest.mark.slow
 MODELS = ("--models", "mnist=mnist.mar")
@@ -31,7 +31,7 @@ class Repository:
     """A repository with a model, the command and settings on free ports, on a machine without Java."""
 
     folder: Path
-    service: serving.Service
+    service: torchserve.Service
 
     @property
     def config(self) -> Path:
@@ -47,7 +47,7 @@ class Repository:
         output = self.folder / "output.log"  # a file: the server that stays would hold a pipe open
         with output.open("w") as file:
             status = subprocess.call(
-                [sys.executable, "-m", "mnist_pipeline.torchserve_command", *arguments],
+                [sys.executable, "-m", "mnist_pipeline.serving.command", *arguments],
                 cwd=self.folder,
                 env=self.environment(**variables),
                 stdout=file,
@@ -79,7 +79,7 @@ def repository(int8_archive: Path) -> Iterator[Repository]:
         for tool in ("sh", "kill"):  # what TorchServe looks for, without the rest of /usr/bin
             if found := shutil.which(tool):
                 (folder / "bin" / tool).symlink_to(found)
-        repository = Repository(folder, serving.localise(folder / "handlers" / "config.properties", {}))
+        repository = Repository(folder, torchserve.bind_to_free_ports(folder / "handlers" / "config.properties", {}))
         yield repository
         for process in repository.processes():
             process.kill()
@@ -103,20 +103,21 @@ def test_it_answers_as_soon_as_the_command_has_returned_and_has_ended_after_stop
 def test_an_option_wins_over_the_variable(repository: Repository) -> None:
     other = repository.folder / "other.properties"
     shutil.copy(repository.config, other)
-    service = serving.localise(other, {})
+    service = torchserve.bind_to_free_ports(other, {})
     repository.torchserve("--start", "--ts-config", "other.properties", *MODELS, TS_CONFIG_FILE=str(repository.config))
     assert service.predict(SEVEN).json()["label"] == "7"
-    assert not serving.answers(repository.service)
+    assert not torchserve.answers(repository.service)
     repository.torchserve("--stop")
     repository.torchserve("--start", *MODELS, TS_CONFIG_FILE="other.properties")
     assert service.predict(SEVEN).ok
 
 
 def test_it_waits_for_a_server_with_tls_and_tokens(repository: Repository, certificate: tuple[Path, Path]) -> None:
-    service = serving.localise(repository.folder / "handlers" / "production.properties", {})
+    service = torchserve.bind_to_free_ports(repository.folder / "handlers" / "production.properties", {})
     variables = {"MNIST_CERTIFICATE": str(certificate[0]), "MNIST_PRIVATE_KEY": str(certificate[1])}
     (repository.folder / "key_file.json").write_text('{"management": {"key": "of an earlier run"}}')
-    repository.torchserve("--start", "--ts-config", "handlers/production.properties", *MODELS, **variables)
+    arguments = ("--start", "--ts-config", "handlers/production.properties", *MODELS)
+    repository.torchserve(*arguments, fails=False, **variables)
     tokens = json.loads((repository.folder / "key_file.json").read_text())
     assert dataclasses.replace(service, tokens=tokens, certificate=certificate[0]).predict(SEVEN).json()["label"] == "7"
 
@@ -124,7 +125,7 @@ def test_it_waits_for_a_server_with_tls_and_tokens(repository: Repository, certi
 @pytest.mark.parametrize("name", ["grpc_inference_port", "metrics_address"])
 def test_a_taken_port_is_named_and_nothing_starts(repository: Repository, name: str) -> None:
     text = repository.config.read_text()
-    port = serving.value_of(name, text).rpartition(":")[2]
+    port = torchserve.find_value(name, text).rpartition(":")[2]
     with socket.create_server(("127.0.0.1", int(port))):
         said = repository.torchserve("--start", *MODELS, fails=True)
     assert said == (
@@ -155,22 +156,22 @@ def test_settings_that_java_refuses_are_a_failure(repository: Repository) -> Non
     repository.config.write_text(repository.config.read_text() + "vmargs=-XX:NoSuchOption\n")
     said = repository.torchserve("--start", *MODELS, fails=True)
     assert "NoSuchOption" in said
-    assert said.splitlines()[-1].startswith("torchserve: it ended while it was starting")
+    assert said.splitlines()[-1].startswith("torchserve: the server stopped while it was starting")
     assert repository.processes() == []
 
 
 def test_it_runs_in_front_until_ctrl_c(repository: Repository) -> None:
     with (repository.folder / "output.log").open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mnist_pipeline.torchserve_command", "--start", "--foreground", *MODELS],
+            [sys.executable, "-m", "mnist_pipeline.serving.command", "--start", "--foreground", *MODELS],
             cwd=repository.folder,
             env=repository.environment(),
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    running = serving.Running(repository.service, repository.folder, process)
-    serving.wait(running, with_model=True, seconds=60.0)
+    running = torchserve.Running(repository.service, repository.folder, process)
+    torchserve.wait(running, with_model=True, seconds=60.0)
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(30) == 130
     psutil.wait_procs(repository.processes(), timeout=30)

@@ -1,12 +1,23 @@
+"""The archive: what is in it, that it can be made again byte for byte, and that its code runs alone."""
+
 import hashlib
+import json
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 from helpers import small_model
 
-from mnist_pipeline import archive, data, model
+from mnist_pipeline.data.dataset import Dataset
+from mnist_pipeline.serving import archive
+from mnist_pipeline.serving.archived import OpenError, open_archive
+from mnist_pipeline.training import model
+from mnist_pipeline.training.inference import predict
+from mnist_pipeline.training.network import DigitNetwork
 
 
 def test_it_holds_the_code_byte_for_byte(int8_archive: Path, saved: Path) -> None:
@@ -14,31 +25,68 @@ def test_it_holds_the_code_byte_for_byte(int8_archive: Path, saved: Path) -> Non
     with zipfile.ZipFile(int8_archive) as content:
         assert content.testzip() is None
         names = content.namelist()
-        for source in [*archive.SOURCES, small_model.HANDLERS / "mnist_handler.py"]:
-            assert content.read(source.name) == source.read_bytes()
+        for source in archive.TRAVELLING:
+            assert content.read(f"mnist_model/{source.relative_to(archive.SOURCE)}") == source.read_bytes()
+        handler = small_model.HANDLERS / "mnist_handler.py"
+        assert content.read(handler.name) == handler.read_bytes()
         assert content.read(info["weights"]) == (saved / info["weights"]).read_bytes()
-        assert hashlib.sha256(content.read(archive.INT8_FILE)).hexdigest() == info["serving"]["sha256"]
+        assert hashlib.sha256(content.read(info["serving"]["file"])).hexdigest() == info["serving"]["sha256"]
     assert names == sorted(names)
     assert "model-config.yaml" in names
 
 
-def test_it_says_which_form_serves_and_why(int8_archive: Path, plain_archive: Path) -> None:
-    assert small_model.info_of(int8_archive)["serving"]["form"] == "int8 ONNX Runtime"
-    refused = small_model.info_of(plain_archive)["serving"]
-    assert refused["form"] == "weights"
-    assert "file" not in refused
-    with zipfile.ZipFile(plain_archive) as content:
-        assert archive.INT8_FILE not in content.namelist()
+def test_the_code_that_travels_imports_nothing_that_stays(int8_archive: Path, tmp_path: Path) -> None:
+    """In a folder of its own, with an import path that does not have this project; and nothing of torch on a CPU."""
+    with zipfile.ZipFile(int8_archive) as content:
+        content.extractall(tmp_path)
+    answers = """
+import pathlib, sys
+from mnist_model.serving import answer
+(response,) = answer.load(pathlib.Path(".")).answer([pathlib.Path(sys.argv[1]).read_bytes()])
+print(response.body.decode())
+assert "torch" not in sys.modules and not [name for name in sys.modules if name.startswith("mnist_pipeline")]
+"""
+    picture = small_model.HANDLERS / "digits/7.png"
+    done = subprocess.run([sys.executable, "-c", answers, picture], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["label"] == "7"
 
 
-def test_equal_inputs_give_equal_bytes(int8_archive: Path, saved: Path, digits: data.Dataset, tmp_path: Path) -> None:
+def test_it_says_which_form_serves(int8_archive: Path, plain_archive: Path) -> None:
+    assert small_model.info_of(int8_archive)["serving"]["format"] == "int8"
+    assert small_model.info_of(plain_archive)["serving"]["format"] == "fp32"
+
+
+def test_it_can_be_opened_and_asked(int8_archive: Path, trained: DigitNetwork, digits: Dataset) -> None:
+    images = digits.validation.images[:20]
+    with open_archive(int8_archive) as (served, folder):
+        logits = torch.from_numpy(served.logits(images[:, 0].numpy()))
+        assert (folder / served.info["weights"]).exists()
+        assert served.find_digit(b"no picture") is None
+        digit = served.find_digit((small_model.HANDLERS / "digits/7.png").read_bytes())
+    assert digit is not None
+    assert digit.shape == (28, 28)
+    assert (logits.softmax(1) - predict(trained, images).softmax(1)).abs().max() < 0.1
+    assert not folder.exists()
+    assert "mnist_model" not in sys.modules
+
+
+def test_an_archive_that_cannot_be_opened_is_named(int8_archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "torn.mar").write_bytes(int8_archive.read_bytes()[:-1000])
+    damaged = small_model.changed(int8_archive, tmp_path / "damaged.mar", {"network.onnx": lambda content: content[1:]})
+    for path in (tmp_path / "missing.mar", tmp_path / "torn.mar", damaged):
+        with pytest.raises(OpenError, match=f"{path.name} cannot be opened .*dvc repro archive"), open_archive(path):
+            pass
+
+
+def test_equal_inputs_give_equal_bytes(int8_archive: Path, saved: Path, digits: Dataset, tmp_path: Path) -> None:
     moved = shutil.copytree(saved, tmp_path / "elsewhere" / "saved_models", copy_function=shutil.copy)
     again = small_model.pack(tmp_path, moved, digits, maximal_drop=1.0)
     assert again.read_bytes() == int8_archive.read_bytes()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["elsewhere", "mnist.mar"]
 
 
-def test_damaged_weights_are_not_archived(saved: Path, digits: data.Dataset, tmp_path: Path) -> None:
+def test_damaged_weights_are_not_archived(saved: Path, digits: Dataset, tmp_path: Path) -> None:
     broken = Path(shutil.copytree(saved, tmp_path / "saved_models"))
     with next(broken.glob("*.pth")).open("r+b") as file:
         file.seek(1000)
@@ -48,7 +96,7 @@ def test_damaged_weights_are_not_archived(saved: Path, digits: data.Dataset, tmp
     assert not (tmp_path / "mnist.mar").exists()
 
 
-def test_a_missing_handler_leaves_the_old_archive(saved: Path, digits: data.Dataset, tmp_path: Path) -> None:
+def test_a_missing_handler_leaves_the_old_archive(saved: Path, digits: Dataset, tmp_path: Path) -> None:
     (tmp_path / "mnist.mar").write_bytes(b"old")
     few = digits.validation.images[:8], digits.validation.labels[:8]
     with pytest.raises(archive.ArchiveError, match=r"missing\.py"):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mnist_pipeline.augmentation import Augmentation
+from mnist_pipeline.training.augmentation import Augmentation
 
 
 def bar() -> torch.Tensor:

@@ -1,85 +1,92 @@
-import json
+import resource
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from mnist_pipeline.checkpoint import Checkpoint, CheckpointError
+from mnist_pipeline.training.checkpoint import Checkpoint
 
 
-def tensors() -> list[torch.Tensor]:
-    """Shapes and types as a network and its optimizer have: odd sizes, a count, a bfloat16."""
-    return [torch.randn(7, 3), torch.tensor(5), torch.randn(11).bfloat16(), torch.randn(2, 2)]
+def new_state(step: int) -> dict[str, Any]:
+    """Shapes and types as a network and its optimizer have: odd sizes, a count, a bfloat16, another memory format."""
+    images = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
+    return {"step": step, "tensors": [torch.randn(7, 3), torch.tensor(5), torch.randn(11).bfloat16(), images]}
 
 
-def saved(folder: Path) -> list[torch.Tensor]:
-    content = tensors()
-    checkpoint = Checkpoint(folder, "question")
-    checkpoint.save(tensors(), {"step": 1})
-    checkpoint.save(content, {"step": 2})
-    return content
+def save(folder: Path) -> dict[str, Any]:
+    """Save twice, and return what was saved last."""
+    Checkpoint(folder, "fingerprint").save(new_state(1))
+    state = new_state(2)
+    Checkpoint(folder, "fingerprint").save(state)
+    return state
 
 
-def test_what_was_saved_last_comes_back(tmp_path: Path) -> None:
-    content, room = saved(tmp_path), tensors()
-    checkpoint = Checkpoint(tmp_path, "question")
-    assert checkpoint.load() == {"step": 2}
-    checkpoint.restore(room)
-    assert all(torch.equal(a, b) for a, b in zip(content, room, strict=True))
+def test_what_was_saved_last_is_loaded(tmp_path: Path) -> None:
+    state = save(tmp_path)
+    loaded = Checkpoint(tmp_path, "fingerprint").load()
+    assert loaded is not None
+    assert loaded["step"] == 2
+    for found, expected in zip(loaded["tensors"], state["tensors"], strict=True):
+        assert torch.equal(found, expected)
+        assert found.stride() == expected.stride()
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
-def test_nothing_saved_is_nothing_found_and_nothing_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert Checkpoint(tmp_path / "none", "question").load() is None
+def test_a_removed_checkpoint_leaves_nothing(tmp_path: Path) -> None:
+    save(tmp_path / "checkpoints")
+    Checkpoint(tmp_path / "checkpoints", "fingerprint").remove()
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_nothing_was_saved_nothing_is_loaded_or_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert Checkpoint(tmp_path / "none", "fingerprint").load() is None
     assert not caplog.records
 
 
-def test_a_foreign_checkpoint_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    saved(tmp_path)
+def test_a_checkpoint_with_another_fingerprint_is_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save(tmp_path)
     assert Checkpoint(tmp_path, "another").load() is None
-    assert "belongs to another training" in caplog.text
+    assert "belongs to another training and is ignored" in caplog.text
 
 
-def slot_in_use(folder: Path) -> Path:
-    return folder / f"slot{json.loads((folder / 'checkpoint.json').read_text())['slot']}"
+@pytest.mark.parametrize("size", [0, 1, 100, -1])
+def test_a_truncated_checkpoint_is_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture, size: int) -> None:
+    save(tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:size])
+    assert Checkpoint(tmp_path, "fingerprint").load() is None
+    assert "is damaged and is ignored" in caplog.text
 
 
-def test_a_truncated_slot_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    saved(tmp_path)
-    with slot_in_use(tmp_path).open("r+b") as file:
-        file.truncate(100)
-    assert Checkpoint(tmp_path, "question").load() is None
-    assert "has 100 bytes" in caplog.text
+def test_a_changed_byte_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    state = save(tmp_path)
+    path, weights = tmp_path / "checkpoint.pt", state["tensors"][0].numpy().tobytes()
+    content = path.read_bytes()
+    assert content.count(weights) == 1
+    path.write_bytes(content.replace(weights, bytes(len(weights))))
+    assert Checkpoint(tmp_path, "fingerprint").load() is None
+    assert "the checksum of" in caplog.text
 
 
-def test_a_damaged_slot_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    saved(tmp_path)
-    with slot_in_use(tmp_path).open("r+b") as file:
-        file.write(b"x")
-    assert Checkpoint(tmp_path, "question").load() is None
-    assert "its checksum differs" in caplog.text
+@pytest.mark.parametrize("content", [[], {}, {"fingerprint": "fingerprint"}])
+def test_a_file_with_other_content_is_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture, content: Any) -> None:
+    torch.save(content, tmp_path / "checkpoint.pt")
+    assert Checkpoint(tmp_path, "fingerprint").load() is None
+    assert "is damaged and is ignored" in caplog.text
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"slot": 0}'])
-def test_a_broken_index_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str) -> None:
-    saved(tmp_path)
-    (tmp_path / "checkpoint.json").write_text(content)
-    assert Checkpoint(tmp_path, "question").load() is None
-    assert "is not a checkpoint" in caplog.text
-
-
-def test_state_of_another_size_is_refused(tmp_path: Path) -> None:
-    saved(tmp_path)
-    checkpoint = Checkpoint(tmp_path, "question")
-    checkpoint.load()
-    with pytest.raises(CheckpointError, match="bytes of state where"):
-        checkpoint.restore([torch.zeros(1000)])
-
-
-def test_a_half_written_slot_leaves_the_other_one_whole(tmp_path: Path) -> None:
-    content, room = saved(tmp_path), tensors()
-    other = tmp_path / f"slot{1 - int(slot_in_use(tmp_path).name[-1])}"
-    other.write_bytes(b"half")
-    checkpoint = Checkpoint(tmp_path, "question")
-    assert checkpoint.load() == {"step": 2}
-    checkpoint.restore(room)
-    assert torch.equal(content[0], room[0])
+def test_a_full_disk_is_reported_and_the_last_checkpoint_stays(tmp_path: Path) -> None:
+    """A limit of the size of files stands in for the full disk."""
+    save(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"checkpoint\.pt cannot be written .* resumes the training .* write none"):
+            Checkpoint(tmp_path, "fingerprint").save({"step": 3, "weights": torch.zeros(1_000_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    loaded = Checkpoint(tmp_path, "fingerprint").load()
+    assert loaded is not None
+    assert loaded["step"] == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]

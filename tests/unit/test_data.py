@@ -1,5 +1,7 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -7,10 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_pipeline.data import (
-    DATASETS,
+from mnist_pipeline import settings
+from mnist_pipeline.data.catalogue import DATASETS
+from mnist_pipeline.data.dataset import (
     DESCRIPTION,
     FILES,
+    Arrays,
     DataError,
     describe,
     hold_out,
@@ -19,8 +23,7 @@ from mnist_pipeline.data import (
     load_test,
     read_examples,
 )
-from mnist_pipeline.download import store
-from mnist_pipeline.own_data import Arrays
+from mnist_pipeline.data.download import store
 
 MNIST_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 
@@ -58,7 +61,7 @@ def test_hold_out_is_a_partition_that_the_seed_decides(mnist: Path) -> None:
     ink = torch.cat([part.images.float().mean((1, 2, 3)) for part in parts])
     assert len(set(ink.tolist())) > 20_000  # the amount of ink tells images well apart
     assert torch.equal(whole.images.float().mean((1, 2, 3)).sort().values, ink.sort().values)
-    assert sum(part.labels.bincount() for part in parts).tolist() == MNIST_COUNTS
+    assert torch.cat([part.labels for part in parts]).bincount().tolist() == MNIST_COUNTS
     assert one.validation.labels[:500].bincount().min() > 25  # the first few are a fair sample
 
 
@@ -132,7 +135,7 @@ def change(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "says"), [(truncate, "corrupt"), (change, "corrupt"), (Path.unlink, "No such file")]
 )
-def test_damaged_file_is_named(copy: Path, damage, says: str) -> None:
+def test_damaged_file_is_named(copy: Path, damage: Callable[[Path], None], says: str) -> None:
     damage(copy / "train-labels-idx1-ubyte")
     with pytest.raises(DataError, match=f"train-labels-idx1-ubyte .*{says}"):
         load(copy, 5_000, seed=0)
@@ -151,6 +154,17 @@ def test_foreign_description_is_refused(copy: Path, content: bytes | None) -> No
 
 
 def test_no_digit_or_letter_is_mirrored() -> None:
-    mirrored = {name for name, known in DATASETS.items() if known.changes.flip}
-    assert mirrored == {"FashionMNIST"}
-    assert all(known.changes.reason for known in DATASETS.values())
+    assert {name for name, info in DATASETS.items() if info.hyperparameters["flip"]} == {"FashionMNIST"}
+
+
+def test_only_centred_digits_are_cropped() -> None:
+    assert {name for name, info in DATASETS.items() if info.hyperparameters["crop"]} == {"MNIST", "QMNIST"}
+
+
+def test_every_dataset_has_defaults_for_the_same_hyperparameters() -> None:
+    names = {"crop", "rotation", "translation", "scaling", "flip"}
+    assert all(info.hyperparameters.keys() == names for info in DATASETS.values())
+
+
+def test_params_yaml_takes_every_dataset_of_the_catalogue() -> None:
+    assert get_args(settings.Data.model_fields["dataset"].annotation) == tuple(DATASETS)

@@ -1,7 +1,6 @@
 import contextlib
 import gzip
 import hashlib
-import io
 import json
 import os
 import pty
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,11 +23,13 @@ import torch
 from PIL import Image, ImageOps
 from torchvision import datasets
 
-from mnist_pipeline import download as module
-from mnist_pipeline.data import DATASETS, DESCRIPTION, FILES, DataError, describe, load, load_test
-from mnist_pipeline.download import SHA256, download, torchvision_resources
+from mnist_pipeline.data import download as module
+from mnist_pipeline.data.catalogue import DATASETS
+from mnist_pipeline.data.dataset import DESCRIPTION, FILES, DataError, describe, load, load_test
+from mnist_pipeline.data.download import download, torchvision_resources
 
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
+SHA256 = {name: list(info.publication.sha256) for name, info in DATASETS.items() if info.publication}
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody listens
 
 
@@ -70,7 +72,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def assert_alone(folder: Path) -> None:
-    """Nothing unfinished lies beside it."""
+    """Nothing temporary is left next to it."""
     assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".")] == []
 
 
@@ -169,8 +171,10 @@ def test_unknown_dataset_names_the_known(tmp_path: Path) -> None:
 
 
 def test_torchvision_still_says_where_each_dataset_is() -> None:
-    for name in set(DATASETS) - {"folder"}:
-        mirrors, resources = torchvision_resources(name)
+    publications = [info.publication for info in DATASETS.values() if info.publication]
+    assert len(publications) == 6
+    for publication in publications:
+        mirrors, resources = torchvision_resources(publication)
         assert all(mirror.startswith("http") for mirror in mirrors)
         assert [file for file, _ in resources if "/" in file] == []
         assert {len(md5) for _, md5 in resources} == {32}
@@ -197,7 +201,7 @@ def test_qmnist_takes_the_class_from_the_first_of_eight_numbers(
     eight = np.concatenate((labels[:, None], np.arange(50 * 7).reshape(50, 7)), 1).astype(">i4")
     mirror = tmp_path / "mirror"
     mirror.mkdir()
-    resources = {}
+    resources: dict[str, list[tuple[str, str]]] = {}
     for part in ("train", "test"):
         files = (
             (f"qmnist-{part}-images-idx3-ubyte.gz", idx(images, 8)),
@@ -237,7 +241,7 @@ def test_emnist_is_turned_upright_and_counted_from_zero(
     assert test.labels.tolist() == labels.tolist()
 
 
-# Whole or not at all
+# The folder is complete or unchanged
 
 
 @pytest.mark.slow
@@ -247,11 +251,11 @@ def test_kill_in_the_middle_of_a_download_leaves_nothing_that_counts(
     release, folder = threading.Event(), tmp_path / "data"
 
     class Stops(Quiet):
-        def copyfile(self, source: io.BufferedReader, outputfile: io.BufferedIOBase) -> None:
+        def copyfile(self, source: Any, outputfile: Any) -> None:
             outputfile.write(source.read(2_000_000))
             release.wait(60)
 
-    code = "import sys; from mnist_pipeline.download import download; download('MNIST', sys.argv[1], sys.argv[2:])"
+    code = "import sys; from mnist_pipeline.data.download import download; download('MNIST', sys.argv[1], sys.argv[2:])"
     terminal, stderr = pty.openpty()  # a terminal, so that progress is shown
     termios.tcsetwinsize(stderr, (24, 100))
     with serve(compressed, Stops) as url:
@@ -280,8 +284,9 @@ def test_kill_in_the_middle_of_a_download_leaves_nothing_that_counts(
 KILL_AT_EVERY_STEP = """
 import itertools, os, signal, sys
 from pathlib import Path
-from mnist_pipeline.data import DataError, load_test
-from mnist_pipeline.download import download
+from typing import Any
+from mnist_pipeline.data.dataset import DataError, load_test
+from mnist_pipeline.data.download import download
 
 folder, old, new = map(Path, sys.argv[1:])
 steps = {"open", "os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.scandir"}
@@ -355,7 +360,9 @@ def on_transparency(image: Image.Image) -> Image.Image:
 
 
 @pytest.mark.parametrize("form", [lambda image: image, ink_on_paper, on_transparency])
-def test_digits_survive_the_way_through_files(mnist: Path, tmp_path: Path, form) -> None:
+def test_digits_survive_the_way_through_files(
+    mnist: Path, tmp_path: Path, form: Callable[[Image.Image], Image.Image]
+) -> None:
     examples = load(mnist, 700, seed=0).validation
     save(*examples, tmp_path / "source", form)
     (tmp_path / "source" / ".hidden").write_text("ignored")
@@ -380,7 +387,7 @@ def test_train_and_test_sub_folders_are_kept_apart(mnist: Path, tmp_path: Path) 
     download("folder", tmp_path / "data", source_folder=source)
     assert load_test(tmp_path / "data").labels.bincount().tolist() == examples.labels[300:].bincount().tolist()
     (source / "validation").mkdir()
-    with pytest.raises(DataError, match="has 'validation' beside train and test"):
+    with pytest.raises(DataError, match="has 'validation' next to train and test"):
         download("folder", tmp_path / "data", source_folder=source)
 
 

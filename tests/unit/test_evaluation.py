@@ -3,9 +3,16 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binomtest
 
-from mnist_pipeline import evaluation
+from mnist_pipeline.data.catalogue import WRONG_MNIST_LABELS
+from mnist_pipeline.evaluation.calibration import calibration_error
+from mnist_pipeline.evaluation.metrics import (
+    accuracy_with_interval,
+    measure,
+    without_wrong_labels,
+    worst_mistakes,
+)
+from mnist_pipeline.training.temperature import fit_temperature
 
 
 def draws(count: int, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -18,25 +25,35 @@ def draws(count: int, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_the_temperature_that_drew_the_labels_is_found(temperature: float) -> None:
-    assert evaluation.fit_temperature(*draws(20_000, temperature)) == pytest.approx(temperature, rel=0.05)
+    assert fit_temperature(*draws(20_000, temperature)) == pytest.approx(temperature, rel=0.05)
 
 
 def test_the_right_temperature_calibrates() -> None:
     logits, labels = draws(20_000, 3.0)
-    assert evaluation.calibration_error(logits.softmax(1), labels) > 0.2
-    assert evaluation.calibration_error((logits / 3).softmax(1), labels) < 0.02
+    assert calibration_error(logits.softmax(1), labels) > 0.2
+    assert calibration_error((logits / 3).softmax(1), labels) < 0.02
 
 
-@pytest.mark.parametrize(("correct", "count"), [(9951, 10_000), (50, 100), (10, 10), (0, 10)])
-def test_the_interval_is_wilsons(correct: int, count: int) -> None:
-    expected = binomtest(correct, count).proportion_ci(0.95, "wilson")
-    assert evaluation.interval(correct, count) == pytest.approx((expected.low, expected.high), abs=1e-6)
+@pytest.mark.parametrize(
+    # From Wilson's formula with z = 1.959964.
+    ("correct", "count", "low", "high"),
+    [
+        (9951, 10_000, 0.993528, 0.996291),
+        (50, 100, 0.403832, 0.596168),
+        (10, 10, 0.722467, 1.0),
+        (0, 10, 0.0, 0.277533),
+    ],
+)
+def test_the_interval_is_wilsons(correct: int, count: int, low: float, high: float) -> None:
+    figures = accuracy_with_interval(torch.arange(count) < correct)
+    assert (figures["accuracy_low"], figures["accuracy_high"]) == pytest.approx((low, high), abs=1e-6)
+    assert figures["accuracy"] == pytest.approx(correct / count)
 
 
 def test_every_figure_of_a_small_example() -> None:
     #                 right            right            wrong: 1 taken for 0
     logits = torch.tensor([[4.0, 0.0], [0.0, 4.0], [4.0, 0.0]])
-    figures = evaluation.measure(logits, torch.tensor([0, 1, 1]), 2.0, ["zero", "one"])
+    figures = measure(logits / 2, torch.tensor([0, 1, 1]), ["zero", "one"], 2.0)
     assert figures["accuracy"] == pytest.approx(2 / 3)
     assert (figures["images"], figures["errors"]) == (3, 1)
     assert figures["per_class"]["zero"] == {"precision": pytest.approx(0.5), "recall": 1.0}
@@ -47,30 +64,37 @@ def test_every_figure_of_a_small_example() -> None:
 
 
 def test_a_class_that_is_never_predicted_has_no_precision_and_no_error() -> None:
-    figures = evaluation.measure(torch.tensor([[1.0, 0.0]]), torch.tensor([0]), 1.0, ["zero", "one"])
+    figures = measure(torch.tensor([[1.0, 0.0]]), torch.tensor([0]), ["zero", "one"], 1.0)
     assert figures["per_class"]["one"] == {"precision": 0.0, "recall": 0.0}
 
 
 def test_wrong_labels_are_left_out() -> None:
-    assert len(set(evaluation.WRONG_LABELS)) == 15
+    assert len(set(WRONG_MNIST_LABELS)) == 15
     labels = torch.zeros(10_000, dtype=torch.int64)
     logits = torch.tensor([1.0, 0.0]).repeat(10_000, 1)
-    logits[list(evaluation.WRONG_LABELS)] = torch.tensor([0.0, 1.0])
-    assert evaluation.without_wrong_labels(logits, labels)["accuracy"] == 1.0
-    assert evaluation.shares(logits.argmax(1) == labels)["accuracy"] == pytest.approx(0.9985)
+    logits[list(WRONG_MNIST_LABELS)] = torch.tensor([0.0, 1.0])
+    assert without_wrong_labels(logits, labels, WRONG_MNIST_LABELS)["accuracy"] == 1.0
+    assert accuracy_with_interval(logits.argmax(1) == labels)["accuracy"] == pytest.approx(0.9985)
 
 
 def test_the_worst_mistakes_come_first_and_right_answers_never() -> None:
     logits = torch.tensor([[5.0, 0.0], [1.0, 0.0], [9.0, 0.0], [2.0, 0.0]])
-    worst = evaluation.worst_mistakes(logits, torch.tensor([1, 1, 0, 1]), 2)
+    worst = worst_mistakes(logits, torch.tensor([1, 1, 0, 1]), 2)
     assert np.array_equal(worst, [0, 3])
 
 
 def test_without_a_mistake_there_is_no_temperature_to_fit() -> None:
     logits = torch.tensor([[3.0, 0.0], [0.0, 2.0]])
-    assert evaluation.fit_temperature(logits, torch.tensor([0, 1])) == 1.0
-    assert 0.05 < evaluation.fit_temperature(logits.repeat(10, 1), torch.tensor([0] + [0, 1] * 9 + [1])) != 1.0
+    assert fit_temperature(logits, torch.tensor([0, 1])) == 1.0
+    assert 0.05 < fit_temperature(logits.repeat(10, 1), torch.tensor([0] + [0, 1] * 9 + [1])) != 1.0
 
 
 def test_no_answers_are_calibrated() -> None:
-    assert evaluation.calibration_error(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)) == 0
+    assert calibration_error(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)) == 0
+
+
+def test_the_calibration_error_without_the_temperature_is_that_of_the_networks_own_logits() -> None:
+    logits, labels = draws(20_000, 3.0)
+    figures = measure(logits / 3, labels, list("0123456789"), 3.0)
+    assert figures["calibration_error"] < 0.02
+    assert figures["calibration_error_uncalibrated"] == pytest.approx(calibration_error(logits.softmax(1), labels))

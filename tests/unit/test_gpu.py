@@ -1,21 +1,25 @@
 """What a GPU does otherwise than a CPU; skipped where there is none. No GPU was at hand when this was written."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 
-from mnist_pipeline import data, training
-from mnist_pipeline.augmentation import Augmentation
-from mnist_pipeline.network import DigitNetwork
+from mnist_pipeline.data.dataset import Dataset, Examples
+from mnist_pipeline.training import loop
+from mnist_pipeline.training.hyperparameters import Hyperparameters
+from mnist_pipeline.training.network import DigitNetwork
+from mnist_pipeline.training.runtime import autocast
+from mnist_pipeline.training.step import Learner, capture
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="wants a GPU")
-SOME = Augmentation(rotation=10.0, translation=1.0, scaling=0.08, elasticity=0.5, flip=0.1)
+SOME: dict[str, Any] = {"rotation": 10.0, "translation": 1.0, "scaling": 0.08, "elasticity": 0.5, "flip": 0.1}
 
 
 @pytest.fixture
-def few(digits: data.Dataset) -> data.Examples:
-    return data.Examples(digits.train.images[:2048].cuda(), digits.train.labels[:2048].cuda())
+def few(digits: Dataset) -> Examples:
+    return Examples(digits.train.images[:2048].cuda(), digits.train.labels[:2048].cuda())
 
 
 def new_network() -> DigitNetwork:
@@ -23,20 +27,20 @@ def new_network() -> DigitNetwork:
     return DigitNetwork().cuda().to(memory_format=torch.channels_last).train()
 
 
-def test_a_captured_network_computes_what_the_plain_one_does(few: data.Examples) -> None:
+def test_a_captured_network_computes_what_the_plain_one_does(few: Examples) -> None:
     plain, captured = new_network(), new_network()
     images, labels = few.images[:64].contiguous(memory_format=torch.channels_last), few.labels[:64]
     before = {name: value.clone() for name, value in captured.named_buffers()}
-    training.capture(captured, torch.zeros_like(images))
+    graphed = capture(captured, torch.zeros_like(images))
     assert all(torch.equal(value, before[name]) for name, value in captured.named_buffers())
-    for network in (plain, captured):
-        with training.autocast(images.device):
+    for network in (plain, graphed):
+        with autocast(images.device):
             logits = network(images)
         torch.nn.functional.cross_entropy(logits.float(), labels).backward()
-    for (name, mine), its in zip(captured.named_parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(mine.grad, its.grad, rtol=0.05, atol=1e-3, msg=name)
-    for mine, its in zip(captured.buffers(), plain.buffers(), strict=True):
-        torch.testing.assert_close(mine, its, rtol=1e-2, atol=1e-3)
+    for (name, found), expected in zip(captured.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, expected.grad, rtol=0.05, atol=1e-3, msg=name)
+    for buffer, expected_buffer in zip(captured.buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(buffer, expected_buffer, rtol=1e-2, atol=1e-3)
 
 
 @pytest.fixture
@@ -46,23 +50,22 @@ def waiting_is_allowed_again() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("waiting_is_allowed_again")
-def test_no_step_waits_for_the_gpu(few: data.Examples) -> None:
-    hp = training.Hyperparameters(batch_size=64, augmentation=SOME)
-    network = new_network()
-    training.capture(network, few.images[:64].contiguous(memory_format=torch.channels_last))
-    optimizer = training.make_optimizer(network, hp)
+@pytest.mark.parametrize("cuda_graph", [False, True])
+def test_no_step_waits_for_the_gpu(few: Examples, cuda_graph: bool) -> None:
+    hp = Hyperparameters(batch_size=64, **SOME)
+    learner = Learner(new_network(), hp, cuda_graph=cuda_graph)
+    learner.step(loop.batch_at(0, few, hp, seed=0), 1e-3)  # captures the graph, and waits for it
     for step in range(3):
-        torch.cuda.set_sync_debug_mode("error" if step else "default")  # the first puts a pass's order on the device
-        batch = training.batch_at(step, few, hp, seed=0)
-        training.learn(network, optimizer, batch, 1e-3, 0.05)
+        torch.cuda.set_sync_debug_mode("error" if step else "default")  # the first puts an epoch's order on the device
+        learner.step(loop.batch_at(step, few, hp, seed=0), 1e-3)
 
 
-def test_a_fit_on_a_gpu_learns_and_can_be_repeated(digits: data.Dataset, few: data.Examples) -> None:
-    hp = training.Hyperparameters(batch_size=64, epochs=2.0, crop=0.5, augmentation=SOME)
+def test_a_fit_on_a_gpu_learns_and_can_be_repeated(digits: Dataset, few: Examples) -> None:
+    hp = Hyperparameters(batch_size=64, epochs=2.0, crop=0.5, **SOME)
     losses = []
     for _ in range(2):
-        history = training.fit(network := new_network(), few, digits.validation, hp, reports=4)
+        history = loop.fit(network := new_network(), few, digits.validation, hp, evaluations=4)
         assert "forward" not in vars(network)
         assert history[-1].validation_accuracy > 0.9
-        losses.append([report.loss for report in history])
+        losses.append([evaluation.loss for evaluation in history])
     assert losses[0] == pytest.approx(losses[1], rel=0.05)

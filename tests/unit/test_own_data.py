@@ -1,9 +1,9 @@
-"""Your own images in every form that data.source takes, and what is said of them, fit or not."""
+"""The user's own images in every form that data.source takes, and the messages about suitable and unsuitable ones."""
 
 import gzip
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,13 @@ import pytest
 from helpers.small_model import encoded
 from PIL import Image, ImageDraw
 
-from mnist_pipeline.data import FILES, DataError, load, load_test
-from mnist_pipeline.download import download
-from mnist_pipeline.own_data import JUNK, read_own, visible
-from mnist_pipeline.preprocessing import read_digit, read_picture
+from mnist_pipeline.data.dataset import FILES, DataError, load, load_test
+from mnist_pipeline.data.download import download
+from mnist_pipeline.data.own_classes import JUNK, visible
+from mnist_pipeline.data.own_data import read_own
+from mnist_pipeline.reading import read_digit, read_picture
 
+Rows = Sequence[Sequence[object]]
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (30, 28, 28), np.uint8)
 LABELS = np.arange(30) % 3  # ten of each of 0, 1, 2
@@ -83,7 +85,7 @@ def test_what_was_understood_is_said(tmp_path: Path, caplog: pytest.LogCaptureFi
     with caplog.at_level("INFO"):
         download("folder", tmp_path / "data", source_folder=source)
     assert caplog.messages == [
-        f"{source}: 1 files beside the class folders are not used, 'README.txt' first.",
+        f"{source}: 1 files next to the class folders are not used, 'README.txt' first.",
         f"{source}: 4 classes (cat, dog, fox, …), 29 images of 60x70 to 300x310 pixels: 25 to train, 4 to test, "
         "read as a picture.",
     ]
@@ -191,11 +193,11 @@ def test_a_class_of_which_too_few_are_left_is_named(tmp_path: Path) -> None:
 HEADER = ["label", *(f"pixel{k}" for k in range(784))]
 
 
-def csv_of(path: Path, rows: list[list[object]]) -> Path:
+def csv_of(path: Path, rows: Rows) -> Path:
     return write(path, "".join(",".join(map(str, row)) + "\n" for row in rows).encode())
 
 
-def csv_rows(labels: list[object]) -> list[list[object]]:
+def csv_rows(labels: Sequence[object]) -> list[list[object]]:
     return [[label, *image.ravel()] for label, image in zip(labels, IMAGES, strict=True)]
 
 
@@ -212,7 +214,7 @@ def idx_folder(folder: Path, packed: bool = False) -> Path:
 
 def npz(path: Path, **changes: np.ndarray | None) -> Path:
     arrays = {"x_train": IMAGES[:21], "y_train": LABELS[:21], "x_test": IMAGES[21:], "y_test": LABELS[21:]} | changes
-    np.savez(path, **{key: array for key, array in arrays.items() if array is not None})
+    np.savez(path, allow_pickle=True, **{key: array for key, array in arrays.items() if array is not None})
     return path
 
 
@@ -272,13 +274,15 @@ def test_real_mnist_as_idx_files_is_the_same_as_mnist(mnist: Path, tmp_path: Pat
 
 
 def changed_row(line: int, column: int, value: object) -> list[list[object]]:
-    rows = [HEADER, *csv_rows(LABELS.tolist())]
+    rows: list[list[object]] = [[*HEADER], *csv_rows(LABELS.tolist())]
     rows[line - 1][column] = value
     return rows
 
 
 def side_20(rows: int = 3) -> list[list[object]]:
-    return [["label", *(f"pixel{k}" for k in range(400))], *([[0, *[0] * 400]] * rows)]
+    header: list[object] = ["label", *(f"pixel{k}" for k in range(400))]
+    row: list[object] = [0] * 401
+    return [header, *[row] * rows]
 
 
 def with_idx(name: str, content: Callable[[bytes], bytes | None]) -> Callable[[Path], Path]:
@@ -296,7 +300,7 @@ def with_idx(name: str, content: Callable[[bytes], bytes | None]) -> Callable[[P
     return make
 
 
-def in_csv(rows: list[list[object]]) -> Callable[[Path], Path]:
+def in_csv(rows: Rows) -> Callable[[Path], Path]:
     return lambda folder: csv_of(folder / "train.csv", rows)
 
 
@@ -341,8 +345,8 @@ def in_npz(**changes: np.ndarray | None) -> Callable[[Path], Path]:
         (with_idx(FILES[1], lambda _: None), f"has no {FILES[1]} and no {FILES[1]}.gz; it takes all of "),
         (with_idx(FILES[0], lambda content: content[:-1]), f"{FILES[0]} has 16479 bytes; .* promises 16480"),
         (with_idx(FILES[0], lambda content: content[:7]), f"{FILES[0]} has 7 bytes"),
-        (with_idx(FILES[0], lambda _: b""), f"{FILES[0]} begins with ; an IDX file of bytes in 3 dimensions"),
-        (with_idx(FILES[3], lambda _: as_idx(IMAGES)), f"{FILES[3]} begins with 00 00 08 03; .* with 00 00 08 01"),
+        (with_idx(FILES[0], lambda _: b""), f"{FILES[0]} starts with ; an IDX file of bytes in 3 dimensions"),
+        (with_idx(FILES[3], lambda _: as_idx(IMAGES)), f"{FILES[3]} starts with 00 00 08 03; .* with 00 00 08 01"),
         (with_idx(FILES[2], lambda _: as_idx(IMAGES[:9, :, :20])), f"{FILES[2]} holds images of 20x28 pixels"),
         (with_idx(FILES[2], lambda _: as_idx(IMAGES)), rf"{FILES[3]} has the shape \(9,\), but there are 30 images"),
         (with_idx(FILES[2], lambda _: b"\x1f\x8bcut"), f"{FILES[2]} cannot be read: a gzip file is corrupt"),

@@ -63,7 +63,7 @@ def test_pip_reads_condas_list(tmp_path: Path) -> None:
     shutil.copy(ROOT / "requirements.lock", tmp_path)
     found = requirements_of(environment)
     assert any(each.requirement.startswith("torch==") for each in found)
-    assert all(each.options["hashes"] for each in found)  # so pip checks the hashes
+    assert all(each.options and each.options["hashes"] for each in found)  # so pip checks the hashes
     environment.write_text(environment.read_text().replace("- -r requirements.lock", "- --no-deps"))
     with pytest.raises(RequirementsFileParseError, match="no such option: --no-deps"):
         requirements_of(environment)

@@ -5,16 +5,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageOps
 
-from mnist_pipeline import data
-from mnist_pipeline.photographs import KINDS, SIDES, Photograph, photograph, sheet, strokes, topology
-from mnist_pipeline.preprocessing import read_digit
+from mnist_pipeline.data.dataset import load
+from mnist_pipeline.evaluation.photographs import (
+    KINDS,
+    SIDES,
+    Photograph,
+    contact_sheet,
+    count_parts_and_loops,
+    photograph,
+    redraw_strokes,
+)
+from mnist_pipeline.reading import NothingToRead, read_digit
 
 
 @pytest.fixture(scope="module")
 def digits(mnist: Path) -> np.ndarray:
-    return data.load(mnist, validation_images=5000, seed=0).validation.images[:150, 0].numpy()
+    return load(mnist, validation_images=5000, seed=0).validation.images[:150, 0].numpy()
 
 
 @pytest.fixture(scope="module")
@@ -55,20 +63,49 @@ def test_the_digit_survives_the_way_there_and_back(digits: np.ndarray, photograp
 
 @pytest.mark.parametrize("width", [2.0, 3.5, 5.0])
 def test_pens_change_the_width_of_strokes_and_no_loop(digits: np.ndarray, width: float) -> None:
-    plain = [strokes(digit, 3.0) > 0 for digit in digits[:60]]
-    redrawn = [strokes(digit, width) > 0 for digit in digits[:60]]
-    same = [topology(a.astype(np.uint8)) == topology(b.astype(np.uint8)) for a, b in zip(plain, redrawn, strict=True)]
+    plain = [redraw_strokes(digit, 3.0) > 0 for digit in digits[:60]]
+    redrawn = [redraw_strokes(digit, width) > 0 for digit in digits[:60]]
+    same = [
+        count_parts_and_loops(a.astype(np.uint8)) == count_parts_and_loops(b.astype(np.uint8))
+        for a, b in zip(plain, redrawn, strict=True)
+    ]
     assert np.mean(same) > 0.9
     area = np.mean([mask.mean() for mask in redrawn]) / np.mean([mask.mean() for mask in plain])
     assert abs(area - width / 3) < 0.2
-    assert np.mean([(strokes(digit, 0.6) > 0).mean() for digit in digits[:60]]) < 0.6 * np.mean([*map(np.mean, plain)])
+    thin = [redraw_strokes(digit, 0.6) > 0 for digit in digits[:60]]
+    assert np.mean([mask.mean() for mask in thin]) < 0.6 * np.mean([mask.mean() for mask in plain])
 
 
-def test_the_sheet_shows_each_photograph_and_what_is_read(photographs: list[Photograph]) -> None:
-    blank = io.BytesIO()
-    Image.new("L", (60, 60), 255).save(blank, "PNG")
-    shown = sheet([*photographs[:7], Photograph(blank.getvalue(), "blank")], side=80, columns=4)
-    assert shown.size == (4 * 2 * 80, 2 * 94)
-    last = np.asarray(shown)[-80:, -80:]
-    assert last.max() > 250  # the reason, in words
-    assert np.asarray(shown)[14:94, 80:160].max() > 250
+def test_the_contact_sheet_shows_each_photograph_and_what_is_read(photographs: list[Photograph]) -> None:
+    side, columns = 80, 4
+    sheet = contact_sheet([*photographs[:7], Photograph(white_png(), "blank")], side=side, columns=columns)
+    assert sheet.size == (columns * 2 * side, 2 * (side + 14))
+    cells = np.asarray(sheet).reshape(2, side + 14, columns, 2, side, 3)
+    cells = cells.transpose(0, 2, 3, 1, 4, 5).reshape(8, 2, side + 14, side, 3)  # photograph, then what is read of it
+    for (shown, read), each in zip(cells[:7], photographs[:7], strict=True):
+        with Image.open(io.BytesIO(each.image)) as opened:
+            upright = ImageOps.contain(ImageOps.exif_transpose(opened).convert("RGBA"), (side - 4, side - 4))
+        thumbnail = Image.new("RGBA", upright.size, (96, 96, 96, 255))
+        thumbnail.alpha_composite(upright)
+        difference = shown[14 : 14 + upright.height, 2 : 2 + upright.width] - np.asarray(thumbnail, float)[..., :3]
+        assert np.abs(difference).max() <= 1
+        digit = Image.fromarray(read_digit(each.image)).resize((side - 4, side - 4), Image.Resampling.NEAREST)
+        assert (read[14:-4, :-4] == np.asarray(digit)[..., None]).all()
+
+
+def test_the_contact_sheet_says_what_is_shown_and_why_nothing_is_read() -> None:
+    with pytest.raises(NothingToRead, match="the picture is blank: no i"):
+        read_digit(white_png())
+    expected = Image.new("RGB", (400, 214), (96, 96, 96))
+    expected.paste("white", (2, 14, 198, 210))
+    pen = ImageDraw.Draw(expected)
+    pen.text((2, 1), "blank, PNG 60x60", fill="white")
+    pen.text((200, 100), "the picture is blank: no i", fill="white")  # as many letters as fit
+    sheet = contact_sheet([Photograph(white_png(), "blank")], side=200, columns=1)
+    assert (np.asarray(sheet) == np.asarray(expected)).all()
+
+
+def white_png() -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (60, 60), 255).save(file, "PNG")
+    return file.getvalue()

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_pipeline import recipe
-from mnist_pipeline.training import Hyperparameters
+from mnist_pipeline.training.hyperparameters import Hyperparameters, adapt_to_size, record_adaptation, resolve
 
 
 @pytest.mark.parametrize(
@@ -28,7 +27,7 @@ def test_few_images_make_small_batches_and_more_epochs(
     images: int, batch_size: int, epochs: float, expected: tuple[int, float]
 ) -> None:
     hp = Hyperparameters(batch_size=batch_size, epochs=epochs, lr=0.3)
-    adapted = recipe.adapt_to_size(hp, images)
+    adapted = adapt_to_size(hp, images)
     assert (adapted.batch_size, adapted.epochs, adapted.lr) == (expected[0], pytest.approx(expected[1]), 0.3)
 
 
@@ -36,7 +35,7 @@ def test_few_images_make_small_batches_and_more_epochs(
     images=st.integers(2, 100_000), batch_size=st.sampled_from([1, 8, 64, 128, 256]), epochs=st.floats(0.001, 10_000)
 )
 def test_every_number_of_images_can_be_trained_on(images: int, batch_size: int, epochs: float) -> None:
-    adapted = recipe.adapt_to_size(Hyperparameters(batch_size=batch_size, epochs=epochs), images)
+    adapted = adapt_to_size(Hyperparameters(batch_size=batch_size, epochs=epochs), images)
     assert 1 <= adapted.batch_size <= min(images, batch_size)
     assert adapted.epochs >= epochs
     assert adapted.epochs * images == pytest.approx(epochs * max(images, 5_000))
@@ -44,15 +43,15 @@ def test_every_number_of_images_can_be_trained_on(images: int, batch_size: int, 
 
 def test_the_default_recipe_makes_hundreds_of_steps_of_any_data() -> None:
     for images in (2, 28, 137, 412, 4_999, 5_000):
-        hp = recipe.adapt_to_size(Hyperparameters(batch_size=64, epochs=4.0), images)
+        hp = adapt_to_size(Hyperparameters(batch_size=64, epochs=4.0), images)
         assert 300 <= hp.steps(images) <= 10_000
 
 
 def test_what_was_adapted_is_recorded_and_said(caplog: pytest.LogCaptureFixture) -> None:
     given = {"epochs": 4.0}
-    chosen, sources = recipe.choose(given, {"batch_size": 64}, "folder")
+    resolved, sources = resolve(given, {"batch_size": 64}, "folder")
     with caplog.at_level("INFO"):
-        recorded = recipe.record_adaptation(sources, recipe.adapt_to_size(chosen, 137), 137)
+        recorded = record_adaptation(sources, adapt_to_size(resolved, 137), 137)
     assert recorded["batch_size"] == {
         "value": 17,
         "source": "number of training images",
@@ -67,8 +66,8 @@ def test_what_was_adapted_is_recorded_and_said(caplog: pytest.LogCaptureFixture)
 
 
 def test_with_many_images_nothing_is_changed_or_said(caplog: pytest.LogCaptureFixture) -> None:
-    chosen, sources = recipe.choose({"epochs": 4.0}, {"batch_size": 64}, "MNIST")
+    resolved, sources = resolve({"epochs": 4.0}, {"batch_size": 64}, "MNIST")
     with caplog.at_level("INFO"):
-        assert recipe.adapt_to_size(chosen, 55_000) == chosen
-        assert recipe.record_adaptation(sources, chosen, 55_000) == sources
+        assert adapt_to_size(resolved, 55_000) == resolved
+        assert record_adaptation(sources, resolved, 55_000) == sources
     assert caplog.messages == []

@@ -12,19 +12,26 @@ import pytest
 import torch
 import yaml
 
-from mnist_pipeline import data, evaluate_model, evaluation, files, model, recipe, report, robustness, study_pictures
-from mnist_pipeline.train_model import train_model
+from mnist_pipeline import files
+from mnist_pipeline.data.catalogue import DATASETS
+from mnist_pipeline.data.dataset import Examples, load, load_test
+from mnist_pipeline.evaluation import evaluate, report, robustness
+from mnist_pipeline.evaluation.metrics import accuracy_with_interval, measure
+from mnist_pipeline.serving.archived import open_archive
+from mnist_pipeline.training import model
+from mnist_pipeline.training.train import train
+from mnist_pipeline.tuning import plots
 
 FEW = 200
 
 
 @pytest.fixture(scope="module")
-def made(mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(mnist: Path, int8_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all that the report reads."""
     folder = tmp_path_factory.mktemp("made")
-    whole, test = data.load(mnist, 100, 0), data.load_test(mnist)
-    train_model(
-        replace(whole, train=data.Examples(whole.train.images[:64], whole.train.labels[:64])),
+    whole, test = load(mnist, 100, 0), load_test(mnist)
+    train(
+        replace(whole, train=Examples(whole.train.images[:64], whole.train.labels[:64])),
         {"batch_size": 8, "epochs": 0.0064},
         {"lr": 0.00125},
         seed=0,
@@ -33,18 +40,19 @@ def made(mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         model_folder=folder / "saved_models",
         results_folder=folder / "results/train",
     )
-    network, info = model.load(folder / "saved_models")
+    _, info = model.load_model(folder / "saved_models")
     # Answers of which a tenth is wrong: what the network has learned in two steps would make a dull report.
-    test = data.Examples(test.images[:FEW], test.labels[:FEW])
+    test = Examples(test.images[:FEW], test.labels[:FEW])
     logits = 4 * torch.nn.functional.one_hot((test.labels + (torch.arange(FEW) % 10 == 0)) % 10, 10).float()
-    metrics = evaluation.measure(logits, test.labels, info["temperature"], info["class_names"])
+    metrics = measure(logits, test.labels, info["class_names"], info["temperature"])
     sheet = folder / "results/evaluate/plots/photographs.png"
-    metrics["as_served"] = evaluate_model.as_served(logits, logits, test.labels) | {"form": "weights"}
-    metrics["as_photographs"] = robustness.as_photographs(network, test, info["temperature"], 6, 0, sheet)
+    metrics["weights"] = accuracy_with_interval(torch.arange(FEW) < FEW - 1)
+    with open_archive(int8_archive) as (served, _):
+        metrics["as_photographs"] = robustness.measure_photographs(served, test, 6, 0, sheet)
     files.write_json(folder / "results/evaluate/metrics.json", metrics)
-    evaluate_model.draw(sheet.parent, logits, test, info["temperature"], info["class_names"], 5)
+    evaluate.draw(sheet.parent, logits, test, info["temperature"], info["class_names"], 5)
     draw_study(folder / "results/tune")
-    write_lock(folder, evaluated="1234.dir")
+    write_lock(folder, evaluated="5678")
     figures = {"images_per_second": {"plain": 68.94, "ours": 309.2}, "n": 3, "turns": [1, 2]}
     machine = {"processor": "A processor", "cores": 2, "gpu": None, "torch": "2.14.1"}
     files.write_json(folder / "benchmarks/results/train.json", figures | {"machine": machine})
@@ -63,17 +71,22 @@ def draw_study(folder: Path) -> None:
         return value
 
     study.optimize(objective, n_trials=3)
-    study_pictures.draw(folder, study, study.trials, study.best_trial)
+    plots.draw(folder, study)
     summary = {"finished": 3, "complete": 3, "pruned": 0, "failed": 0}
     best = {"best_trial": study.best_trial.number, "best_value": study.best_value}
     files.write_json(folder / "study.json", {"study": "a study", **summary, **best})
 
 
 def write_lock(folder: Path, evaluated: str) -> None:
-    """A dvc.lock in which the model's hash is 1234.dir, and the evaluation is of the given one."""
+    """A dvc.lock: the model's hash is 1234.dir, its archive's 5678, and the evaluation is of the given archive."""
+    archived = "model_store/mnist.mar"
     stages = {
         "train": {"outs": [{"path": "saved_models", "md5": "1234.dir"}]},
-        "evaluate": {"deps": [{"path": "saved_models", "md5": evaluated}]},
+        "archive": {
+            "deps": [{"path": "saved_models", "md5": "1234.dir"}],
+            "outs": [{"path": archived, "md5": "5678"}],
+        },
+        "evaluate": {"deps": [{"path": archived, "md5": evaluated}]},
     }
     files.write_text(folder / "dvc.lock", yaml.safe_dump({"schema": "2.0", "stages": stages}))
 
@@ -123,16 +136,18 @@ def test_tells_all_of_the_model_in_one_file(made: Path) -> None:
     assert page.pictures == 9
     assert all(address.startswith("data:") for address in page.addresses)
     info = json.loads((made / "saved_models/model_info.json").read_text())
-    low, high = evaluation.interval(180, FEW)
+    figures = accuracy_with_interval(torch.arange(FEW) < 180)
+    low, high = figures["accuracy_low"], figures["accuracy_high"]
     for told in (
         info["weights"],
         info["sha256"],
         "20 in 200 test images",
-        f"90.00 % ({100 * low:.2f} to {100 * high:.2f} %)",
+        f"200 test images 90.00 % ({100 * low:.2f} to {100 * high:.2f} %)",
+        "the trained weights, in fp32 99.50 %",
         "lr 0.00125 the study",
         "batch_size 8 params.yaml",
-        "weight_decay 0.05 suits adam",
-        f"rotation {recipe.by_dataset('MNIST')['rotation']} suits MNIST",
+        "weight_decay 0.05 default for adam",
+        f"rotation {DATASETS['MNIST'].hyperparameters['rotation']} default for MNIST",
         "conv3_2 convolution 512 × 7 × 7",  # noqa: RUF001
         "3 trials: 3 complete, 0 pruned early.",
         "images per second, ours 309",
@@ -160,7 +175,7 @@ def test_a_name_with_markup_is_shown_as_it_is(copy: Path) -> None:
     path = copy / "saved_models/model_info.json"
     info = json.loads(path.read_text())
     files.write_json(path, info | {"class_names": ["<b>bold", *info["class_names"][1:]]})
-    assert "apart: <b>bold, 1, 2" in Page(render(copy)).text
+    assert "into 10 classes: <b>bold, 1, 2" in Page(render(copy)).text
 
 
 @pytest.mark.parametrize(
@@ -184,5 +199,5 @@ def test_names_what_is_missing_and_the_command_that_makes_it(copy: Path, file: s
 
 def test_an_evaluation_of_another_model_is_refused(copy: Path) -> None:
     write_lock(copy, evaluated="5678.dir")
-    with pytest.raises(report.ReportError, match=r"is of another model than .*; `dvc repro evaluate` mends it"):
+    with pytest.raises(report.ReportError, match=r"is of another model than .*; `dvc repro evaluate` fixes it"):
         render(copy)

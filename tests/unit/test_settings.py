@@ -1,4 +1,6 @@
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -40,16 +42,25 @@ def test_a_number_as_dvc_writes_it_is_a_number(tmp_path: Path) -> None:
         ("train__optimizer", "adamm", "train.optimizer = 'adamm': Input should be 'adam', 'rmsprop' or 'sgd'"),
         ("train__learning_rate", 0.1, "train.learning_rate is unknown; known here: optimizer, lr, batch_size"),
         ("train__batch_size", 2.5, "train.batch_size = 2.5: Input should be a valid integer"),
-        ("training", {}, "training is unknown; known here: data, tune, train, evaluate, archive"),
+        ("training", {}, "training is unknown; known here: data, tune, train, archive, evaluate"),
         ("data__dataset", "CIFAR10", "data.dataset = 'CIFAR10': Input should be 'MNIST'"),
         ("tune__trials", 0, "tune.trials = 0"),
         (
             "tune__search_space__lr",
             {"type": "float", "low": 1.0, "high": 0.1},
-            "tune.search_space.lr: low = 1.0 lies above",
+            "tune.search_space.lr: `low <= high` must hold, but got (low=1.0, high=0.1)",
         ),
-        ("tune__search_space__lr", {"type": "float", "low": 0.0, "high": 0.1, "log": True}, "begins above 0"),
+        (
+            "tune__search_space__lr",
+            {"type": "float", "low": 0.0, "high": 0.1, "log": True},
+            "tune.search_space.lr: `low > 0` must hold for `log=True`",
+        ),
         ("tune__search_space__lr", {"type": "flaot", "low": 0.0, "high": 0.1}, "tune.search_space.lr"),
+        (
+            "tune__search_space__lr",
+            {"type": "float", "low": 0.1, "high": 1.0, "step": 0.4},
+            "tune.search_space.lr: The distribution is specified by [0.1, 1.0] and step=0.4, but the range is not",
+        ),
         (
             "tune__search_space__speed",
             {"type": "int", "low": 1, "high": 2},
@@ -83,7 +94,7 @@ def test_a_number_as_dvc_writes_it_is_a_number(tmp_path: Path) -> None:
         (
             "tune__search_space__momentum__when",
             {"optimiser": ["sgd"]},
-            "momentum.when: optimiser does not stand before mo",
+            "momentum.when: optimiser is not listed before mo",
         ),
         (
             "tune__search_space__momentum__when",
@@ -95,15 +106,19 @@ def test_a_number_as_dvc_writes_it_is_a_number(tmp_path: Path) -> None:
             {"batch_size": [48]},
             "momentum.when.batch_size = 48 is none of its choices, 64, 128, 256",
         ),
-        ("tune__search_space__lr__step", 0.1, "log and step exclude each other"),
-        ("tune__first", [{"momentun": 0.9}], "tune.first: momentun is not in search_space"),
-        ("tune__first", [{"lr": 0.9}], "tune.first: lr = 0.9 is not within 0.0001 to 0.3"),
-        ("tune__first", [{"lr": "9e-1"}], "tune.first: lr = '9e-1' is not within 0.0001 to 0.3"),
-        ("tune__first", [{"lr": "fast"}], "tune.first: lr: 'fast': Input should be a valid number"),
-        ("tune__first", [{"lr": True}], "tune.first: lr: True: Input should be a valid number"),
-        ("tune__first", [{"batch_size": 48}], "tune.first: batch_size = 48 is none of its choices, 64, 128, 256"),
+        ("tune__search_space__lr__step", 0.1, "The parameter `step` is not supported when `log` is true"),
+        ("tune__initial_trials", [{"momentun": 0.9}], "tune.initial_trials: momentun is not in search_space"),
+        ("tune__initial_trials", [{"lr": 0.9}], "tune.initial_trials: lr = 0.9 is not within 0.0001 to 0.3"),
+        ("tune__initial_trials", [{"lr": "9e-1"}], "tune.initial_trials: lr = '9e-1' is not within 0.0001 to 0.3"),
+        ("tune__initial_trials", [{"lr": "fast"}], "tune.initial_trials: lr: 'fast': Input should be a valid number"),
+        ("tune__initial_trials", [{"lr": True}], "tune.initial_trials: lr: True: Input should be a valid number"),
+        (
+            "tune__initial_trials",
+            [{"batch_size": 48}],
+            "tune.initial_trials: batch_size = 48 is none of its choices, 64, 128, 256",
+        ),
         ("tune__search_space__lr", {"type": "categorical", "choices": ["fast"]}, "lr.choices: 'fast': Input should be"),
-        ("tune__search_space__lr", {"type": "categorical", "choices": ["1e-3", 0.001]}, "0.001 stands there twice"),
+        ("tune__search_space__lr", {"type": "categorical", "choices": ["1e-3", 0.001]}, "0.001 is listed twice"),
         ("tune__search_space__lr", {"type": "float", "low": 0.1, "high": float("nan")}, "tune.search_space.lr.high"),
         ("train__lr", float("nan"), "train.lr = nan: Input should be"),
         ("data__seed", 2**32, "data.seed = 4294967296: Input should be less than or equal to 4294967295"),
@@ -142,7 +157,7 @@ def test_numbers_of_the_search_space_may_be_written_as_yaml_1_1_reads_as_strings
     first = "[{optimizer: sgd, batch_size: 64, lr: 1e-4, momentum: 7e-1, rotation: 5}]"
     written = yaml.safe_load(space)
     assert written["lr"]["choices"] == ["1e-3", "1e-4", 0.5]  # the trap that this test is about
-    path = changed(tmp_path, tune__search_space=written, tune__first=yaml.safe_load(first))
+    path = changed(tmp_path, tune__search_space=written, tune__initial_trials=yaml.safe_load(first))
     tune = settings.load(path).tune
     found = {name: parameter.model_dump() for name, parameter in tune.search_space.items()}
     expected = {
@@ -158,7 +173,7 @@ def test_numbers_of_the_search_space_may_be_written_as_yaml_1_1_reads_as_strings
     for (name, key), value in expected.items():
         assert repr(found[name][key]) == repr(value), (name, key)  # the type too: 64, not 64.0
     point = {"optimizer": "sgd", "batch_size": 64, "lr": 0.0001, "momentum": 0.7, "rotation": 5}
-    assert repr(tune.first) == repr([point])
+    assert repr(tune.initial_trials) == repr([point])
 
 
 @pytest.mark.parametrize(
@@ -171,8 +186,10 @@ def test_numbers_of_the_search_space_may_be_written_as_yaml_1_1_reads_as_strings
 )
 def test_a_first_value_between_two_steps_is_refused(tmp_path: Path, parameter: object, value: float) -> None:
     """Optuna would silently replace it."""
-    path = changed(tmp_path, tune__search_space={"rotation": parameter}, tune__first=[{"rotation": value}])
-    with pytest.raises(settings.SettingsError, match=rf"tune\.first: rotation = {value} is not 0.* plus a multiple of"):
+    path = changed(tmp_path, tune__search_space={"rotation": parameter}, tune__initial_trials=[{"rotation": value}])
+    with pytest.raises(
+        settings.SettingsError, match=rf"tune\.initial_trials: rotation = {value} is not 0.* plus a multiple"
+    ):
         settings.load(path)
 
 
@@ -190,3 +207,29 @@ def test_a_file_that_is_no_yaml_is_named(tmp_path: Path) -> None:
     path.write_text("train: [")
     with pytest.raises(settings.SettingsError, match=r"params\.yaml"):
         settings.load(path)
+
+
+def test_the_ranges_in_the_comments_of_params_yaml_are_those_of_the_settings() -> None:
+    documented: dict[str, tuple[float, float]] = {}
+    section = ""
+    for line in PARAMS.read_text().splitlines():
+        if heading := re.match(r"(\w+):", line):
+            section = heading[1]
+        if key := re.match(r"  (\w+):", line):
+            name = f"{section}.{key[1]}"
+        if found := re.search(r"#.*\((-?[\d.e-]+) to (-?[\d.e-]+)[,)]", line):
+            documented[name] = (float(found[1]), float(found[2]))
+    allowed = {
+        f"{section}.{name}": limits
+        for section, model in settings.Settings.model_fields.items()
+        for name, field in model.annotation.model_fields.items()  # type: ignore[union-attr]
+        if (limits := limits_of(field.metadata))
+    }
+    assert documented == allowed
+    assert len(allowed) > 25
+
+
+def limits_of(metadata: list[Any]) -> tuple[float, float] | None:
+    """The least and greatest value of a field of the settings."""
+    ends = {name: getattr(each, name) for each in metadata for name in ("ge", "le") if hasattr(each, name)}
+    return (ends["ge"], ends["le"]) if ends else None

@@ -133,7 +133,8 @@ def test_notices_what_became_of_the_environment(tmp_path: Path) -> None:
         return before != made
 
     assert setup(project) == ""
-    assert setup(project, PYTHON=sys.executable) == ""  # the same Python, by another path
+    same = str((project / ".venv/bin/python").resolve())
+    assert setup(project, PYTHON=same) == ""  # the same Python, by another path
     assert setup(project, PYTHON=str(project / ".venv/bin/python")) == ""
     (project / "requirements.lock").write_text("unreachable==1 --hash=sha256:" + 64 * "0")
     assert "setup: pip failed" in setup(project, fails=True, PIP_NO_INDEX="1")

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import yaml
 from helpers import ROOT
-from helpers.closure import closure
+from helpers.closure import closure, computes, imported_files
 
-from mnist_pipeline import archive
+import mnist_pipeline
+from mnist_pipeline.serving import archive
 
 STAGES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
@@ -17,7 +18,7 @@ def python_deps(stage: str) -> set[str]:
     """The Python files among a stage's deps, those of folders included."""
     paths = [ROOT / dep for dep in STAGES[stage]["deps"]]
     files = {file for path in paths for file in ([path] if path.suffix == ".py" else path.rglob("*.py"))}
-    return {str(file.relative_to(ROOT)) for file in files}
+    return {str(file.relative_to(ROOT)) for file in files if computes(file)}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -25,13 +26,67 @@ def test_a_stages_deps_are_the_code_that_it_imports(stage: str) -> None:
     assert STAGES[stage]["cmd"] == f"python -m stages.{stage}"
     needed = closure(ROOT / "stages" / f"{stage}.py") | {"stages/__init__.py"}
     if stage == "archive":  # it packs what the server imports
-        needed |= {"handlers/mnist_handler.py", *(str(path.relative_to(ROOT)) for path in archive.SOURCES)}
+        needed |= {
+            "handlers/mnist_handler.py",
+            *(str(path.relative_to(ROOT)) for path in archive.TRAVELLING if computes(path)),
+        }
     assert python_deps(stage) == needed
 
 
 def test_the_closure_follows_imports_within_functions_and_of_packages() -> None:
     found = closure(ROOT / "stages/tune.py")
-    assert "src/mnist_pipeline/distributed.py" in found  # imported where several workers are asked for
-    assert "src/mnist_pipeline/network.py" in found
+    assert "src/mnist_pipeline/tuning/distributed.py" in found  # imported where several workers are asked for
+    assert "src/mnist_pipeline/training/network.py" in found
     assert "src/mnist_pipeline/settings.py" not in found
     assert not any(Path(name).name.startswith("test_") for name in found)
+
+
+# What each package may import, of the packages.
+BELOW = {
+    "data": {"reading"},
+    "reading": set(),
+    "training": {"data", "reading"},
+    "tuning": {"data", "reading", "training"},
+    "serving": {"data", "reading", "training"},
+    "evaluation": {"data", "reading", "training", "serving"},
+}
+PACKAGE = ROOT / "src/mnist_pipeline"
+
+
+def imported_packages(file: Path) -> set[str]:
+    """The packages of mnist_pipeline, and its modules that stand above them, that a file's import statements name."""
+    relative = [path.relative_to(PACKAGE).with_suffix("").parts for path in imported_files(file)]
+    return {parts[0] for parts in relative if parts != ("__init__",)}
+
+
+@pytest.mark.parametrize("package", BELOW)
+def test_imports_point_one_way(package: str) -> None:
+    shared = set() if package == "reading" else {"console", "figures", "files"}
+    for file in (PACKAGE / package).rglob("*.py"):
+        allowed = BELOW[package] | shared | {package}
+        allowed |= {"settings"} & imported_packages(file) if is_command(file) else set()
+        assert imported_packages(file) <= allowed, file
+
+
+def is_command(file: Path) -> bool:
+    """Whether a module is run by itself: such modules may read params.yaml."""
+    return '__name__ == "__main__"' in file.read_text()
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    files = [file for file in PACKAGE.rglob("*.py") if file.name != "__init__.py"]
+    imports = {file: imported_files(file) - {file} for file in files}
+    for file in files:
+        waiting, found = list(imports[file]), set()
+        while waiting:
+            if (module := waiting.pop()) not in found:
+                found.add(module)
+                waiting += imports.get(module, ())
+        assert file not in found, file
+
+
+def test_python_users_find_what_the_package_offers() -> None:
+    for name in mnist_pipeline.__all__:
+        assert callable(getattr(mnist_pipeline, name))
+    with pytest.raises(AttributeError, match="no attribute 'trian'; it has DigitNetwork"):
+        _ = mnist_pipeline.trian

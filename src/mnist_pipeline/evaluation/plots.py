@@ -1,0 +1,107 @@
+"""The pictures of an evaluation: mistakes, the confusion matrix, and how far confidence can be trusted."""
+
+from collections.abc import Sequence
+from math import ceil, sqrt
+from pathlib import Path
+
+import numpy as np
+from matplotlib import pyplot as plt
+
+from mnist_pipeline.figures import ACCENT, INK, SOFT, class_labels, count_of, save
+
+MOST_CLASSES = 30  # rows of a confusion matrix: 16 inches
+
+
+def draw_mistakes(path: Path, images: np.ndarray, titles: list[str], heading: str) -> None:
+    """Draw a sheet of images with two lines of text above each.
+
+    Args:
+        path: of the PNG.
+        images: uint8 (N, 28, 28), N of 1 or more.
+        titles: N texts.
+        heading: above the sheet.
+    """
+    columns = min(max(5, ceil(sqrt(len(images)))), len(images))
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(1.75 * columns, 2.1 * rows), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, image, title in zip(axes.flat, images, titles, strict=False):
+        axis.imshow(image, cmap="gray_r", vmin=0, vmax=255)
+        axis.set_title(title, fontsize=8, loc="center")
+    figure.suptitle(heading, x=0.02, ha="left", fontsize=11)
+    figure.tight_layout()
+    save(figure, path)
+
+
+def draw_confusion(path: Path, actual: np.ndarray, predicted: np.ndarray, class_names: Sequence[str]) -> None:
+    """Draw the confusion matrix; the diagonal is left uncoloured, so that the mistakes show.
+
+    Of more than MOST_CLASSES classes, those with the most mistakes are shown, and all others as one.
+
+    Args:
+        path: of the PNG.
+        actual, predicted: integers (N,), indices of classes.
+        class_names: by index.
+    """
+    count = len(class_names)
+    matrix = np.zeros((count, count), dtype=int)
+    np.add.at(matrix, (actual, predicted), 1)
+    labels, title = (
+        class_labels(class_names),
+        f"{count_of(int((actual != predicted).sum()), 'mistake')} in {len(actual):,} test images",
+    )
+    if count > MOST_CLASSES:
+        shown = most_confused(matrix, MOST_CLASSES - 1)
+        matrix, labels = merge_others(matrix, shown), [*(labels[k] for k in shown), "all others"]
+        title += f"\nThe {len(shown)} of {count} classes with the most mistakes"
+    if any(label == f"#{k}" for k, label in enumerate(class_labels(class_names))):
+        title += "\n#k is class k, counted from 0, of class_names in model_info.json"
+    count = len(labels)
+    wrong = matrix * (1 - np.eye(count, dtype=int))
+    size = max(5.0, 0.5 * count + 1)
+    figure, axis = plt.subplots(figsize=(size, size))
+    axis.imshow(wrong, cmap="Blues", vmax=max(1, wrong.max()) * 1.6)
+    for row, column in zip(*matrix.nonzero(), strict=True):
+        axis.text(column, row, matrix[row, column], ha="center", va="center", fontsize=8, color=INK)
+    axis.set_xticks(range(count), labels)
+    if max(map(len, labels)) > 2:
+        plt.setp(axis.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(count), labels)
+    axis.grid(False)
+    axis.set(xlabel="predicted", ylabel="actual", title=title)
+    save(figure, path)
+
+
+def most_confused(matrix: np.ndarray, count: int) -> list[int]:
+    """The indices, in ascending order, of the classes with the most mistakes in a confusion matrix (classes, classes).
+
+    A mistake counts for both its classes, the actual and the predicted one.
+    """
+    wrong = matrix * (1 - np.eye(len(matrix), dtype=int))
+    mistakes = wrong.sum(0) + wrong.sum(1)
+    return sorted(np.argsort(-mistakes, kind="stable")[:count].tolist())
+
+
+def merge_others(matrix: np.ndarray, shown: Sequence[int]) -> np.ndarray:
+    """A confusion matrix of some classes, and of all others as the last one: (len(shown) + 1, len(shown) + 1)."""
+    place = np.full(len(matrix), len(shown))
+    place[list(shown)] = range(len(shown))
+    merged = np.zeros((len(shown) + 1, len(shown) + 1), dtype=int)
+    np.add.at(merged, (place[:, None], place[None, :]), matrix)
+    return merged
+
+
+def draw_reliability(path: Path, before: list[dict[str, float]], after: list[dict[str, float]]) -> None:
+    """Draw confidence against accuracy, before and after the temperature; a dot's size is its share of the images."""
+    figure, axis = plt.subplots(figsize=(4.6, 4.4))
+    axis.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":", label="perfect")
+    for rows, colour, marker, label in ((before, SOFT, "s", "before"), (after, ACCENT, "o", "after temperature")):
+        x, y = [row["confidence"] for row in rows], [row["accuracy"] for row in rows]
+        total = sum(row["images"] for row in rows)
+        axis.plot(x, y, color=colour, linewidth=1, alpha=0.6)
+        sizes = [20 + 200 * row["images"] / total for row in rows]
+        axis.scatter(x, y, s=sizes, color=colour, marker=marker, label=label)
+    axis.set(xlim=(0, 1.02), ylim=(0, 1.05), xlabel="confidence", ylabel="accuracy", title="Reliability on test images")
+    axis.legend(loc="upper left", frameon=False)
+    save(figure, path)

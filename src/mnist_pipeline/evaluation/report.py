@@ -1,0 +1,201 @@
+"""Writes one self-contained HTML file about the model in saved_models/:
+
+    python -m mnist_pipeline.evaluation.report --help
+
+It is a model card (Mitchell et al., arXiv 1810.03993) with the figures and pictures that the stages wrote.
+"""
+
+import argparse
+import base64
+import csv
+import io
+import json
+import logging
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
+
+from mnist_pipeline import console, files
+from mnist_pipeline.console import PipelineError
+from mnist_pipeline.figures import ACCENT, class_labels
+
+log = logging.getLogger(__name__)
+
+
+class ReportError(PipelineError):
+    """A file that the report needs is missing or out of date; the message names the command that makes it."""
+
+
+# The pictures of the report: name -> the stage that writes it, its file in results/, and its alternative text.
+PICTURES = {
+    "history": ("tune", "tune/history.png", "Validation accuracy of each trial, and the best so far"),
+    "learning_curves": ("tune", "tune/learning_curves.png", "Validation accuracy at each evaluation of each trial"),
+    "importances": ("tune", "tune/importances.png", "Share of the variance that each hyperparameter explains"),
+    "parallel_coordinates": ("tune", "tune/parallel_coordinates.png", "Each trial as a line through its values"),
+    "confusion": ("evaluate", "evaluate/plots/confusion.png", "Actual classes against predicted ones"),
+    "reliability": ("evaluate", "evaluate/plots/reliability.png", "Confidence against accuracy, before and after"),
+    "mistakes": ("evaluate", "evaluate/plots/mistakes.png", "The most confident mistakes: predicted and actual class"),
+    "photographs": ("evaluate", "evaluate/plots/photographs.png", "Photographs, and what the network saw of each"),
+}
+
+
+def write_report(model: Path, results: Path, benchmarks: Path, lock: Path, destination: Path) -> None:
+    """Render the report.
+
+    Args:
+        model: the folder that `train` wrote; the weights themselves are not read.
+        results: the folder in which `tune`, `train` and `evaluate` wrote a folder each.
+        benchmarks: a folder whose *.json files hold measurements of speed; it may be missing.
+        lock: dvc.lock.
+        destination: the HTML file to write, completely or not at all.
+
+    Raises:
+        ReportError: a file is missing, or the evaluation is of another model.
+    """
+    info = json.loads(read_text(model / "model_info.json", "train"))
+    metrics = json.loads(read_text(results / "evaluate/metrics.json", "evaluate"))
+    history = list(csv.DictReader(read_text(results / "train/history.csv", "train").splitlines()))
+    study = json.loads(read_text(results / "tune/study.json", "tune"))
+    stages = yaml.safe_load(read_text(lock, ""))["stages"]
+    if not is_current(stages, model.name):
+        raise ReportError(f"{results / 'evaluate'} is of another model than {model}; `dvc repro evaluate` fixes it")
+    page = load_template().render(
+        info=info,
+        metrics=metrics,
+        study=study,
+        figures=collect_figures(results, metrics, history),
+        labels=class_labels(info["class_names"]),
+        kinds=sort_kinds(metrics),
+        speed=[read_benchmark(path) for path in sorted(benchmarks.glob("*.json"))],
+        outputs={out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])},
+        minutes=(datetime.fromisoformat(info["ended"]) - datetime.fromisoformat(info["started"])).total_seconds() / 60,
+    )
+    files.write_text(destination, page)
+    log.info("Wrote %s, the report on %s, %.1f MB.", destination, info["weights"], len(page) / 1e6)
+
+
+def collect_figures(results: Path, metrics: dict[str, Any], history: list[dict[str, str]]) -> dict[str, dict[str, str]]:
+    """Name -> attributes of an <img>, for each of PICTURES that there is, and the training curves."""
+    absent = {"mistakes"} if not metrics["errors"] else set()
+    absent |= {"photographs"} if "as_photographs" not in metrics else set()
+    figures = {
+        name: embed_picture(results / file, stage, alternative_text)
+        for name, (stage, file, alternative_text) in PICTURES.items()
+        if name not in absent
+    }
+    curves = plot_training(history)
+    return figures | {"curves": embed_figure(curves, "Training loss and validation accuracy over the images seen")}
+
+
+def read_text(path: Path, stage: str) -> str:
+    """Read a file that a stage wrote; "" means any stage. Raises ReportError if the file is missing."""
+    try:
+        return path.read_text()
+    except OSError:
+        raise missing_file(path, stage) from None
+
+
+def missing_file(path: Path, stage: str) -> ReportError:
+    """The error that names a missing file and the command that makes it."""
+    return ReportError(f"{path} is missing; `{f'dvc repro {stage}'.strip()}` makes it")
+
+
+def is_current(stages: dict[str, Any], model: str) -> bool:
+    """Whether dvc.lock says that the evaluation is of the archive of this model."""
+    archived = "model_store/mnist.mar"
+    packed = hash_in_lock(stages, "train", "outs", model) == hash_in_lock(stages, "archive", "deps", model)
+    evaluated = hash_in_lock(stages, "evaluate", "deps", archived)
+    return packed and hash_in_lock(stages, "archive", "outs", archived) == evaluated
+
+
+def hash_in_lock(stages: dict[str, Any], stage: str, kind: str, path: str) -> str | None:
+    """MD5 of a stage's dependency (kind "deps") or output ("outs") in dvc.lock; None if there is no such entry."""
+    return next((entry["md5"] for entry in stages.get(stage, {}).get(kind, []) if entry["path"] == path), None)
+
+
+def embed_picture(path: Path, stage: str, alternative_text: str) -> dict[str, str]:
+    """Attributes of an <img> that holds a stage's PNG file. Raises ReportError if the file is missing."""
+    if not path.exists():
+        raise missing_file(path, stage)
+    return {"src": data_uri(path.read_bytes(), "image/png"), "alt": alternative_text}
+
+
+def embed_figure(figure: Figure, alternative_text: str) -> dict[str, str]:
+    """Attributes of an <img> that holds a figure as SVG; the figure is closed."""
+    content = io.BytesIO()
+    figure.savefig(content, format="svg", bbox_inches="tight", metadata={"Date": None})
+    plt.close(figure)
+    return {"src": data_uri(content.getvalue(), "image/svg+xml"), "alt": alternative_text}
+
+
+def data_uri(content: bytes, media_type: str) -> str:
+    """A data: URI, which holds the content itself."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
+def plot_training(history: list[dict[str, str]]) -> Figure:
+    """Plot loss and validation accuracy over the training images seen, from the rows of history.csv."""
+    images = [int(row["images"]) for row in history]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 2.9))
+    left.plot(images, [float(row["loss"]) for row in history], color=ACCENT, marker="o", markersize=3)
+    left.set(title="Training loss", xlabel="training images seen")
+    accuracy = [float(row["validation_accuracy"]) for row in history]
+    right.plot(images, accuracy, color=ACCENT, marker="o", markersize=3)
+    right.set(title=f"Validation accuracy: {accuracy[-1]:.2%} at the end", xlabel="training images seen")
+    right.yaxis.set_major_formatter(PercentFormatter(1))
+    for axis in (left, right):
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axis.xaxis.set_major_locator(MaxNLocator(6))
+    figure.tight_layout(w_pad=3)
+    return figure
+
+
+def sort_kinds(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """Accuracy with its interval for each kind of photograph, the lowest accuracy first."""
+    kinds = metrics.get("as_photographs", {}).get("by_kind", {})
+    return sorted(({"name": name, **figures} for name, figures in kinds.items()), key=lambda row: row["accuracy"])
+
+
+def read_benchmark(path: Path) -> dict[str, Any]:
+    """Read a benchmark's results: its name, its numbers by name, and the machine.
+
+    A number that is nested in an object is named "object, number".
+    """
+    content = json.loads(path.read_text())
+    machine = content.pop("machine", {})
+    figures: dict[str, float] = {}
+    for name, value in content.items():
+        nested = value.items() if isinstance(value, dict) else [("", value)]
+        for detail, number in nested:
+            if isinstance(number, int | float) and not isinstance(number, bool):
+                figures[f"{name}, {detail}".strip(", ").replace("_", " ")] = number
+    return {"name": path.stem, "figures": figures, "machine": machine}
+
+
+def load_template() -> jinja2.Template:
+    """Load report.html; a name that it uses and `write_report` does not give is an error."""
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["percent"] = lambda fraction, digits=2: f"{100 * fraction:.{digits}f} %"
+    environment.filters["short"] = lambda number: f"{number:,.0f}" if 1000 <= number < 1e9 else f"{number:.3g}"
+    return environment.get_template("report.html")
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--to", type=Path, default=Path("results/report.html"), help="the file to write")
+    to = parser.parse_args().to
+    write_report(Path("saved_models"), Path("results"), Path("benchmarks/results"), Path("dvc.lock"), to)
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -1,0 +1,128 @@
+"""The bytes of a picture -> its pixels.
+
+`decode` opens the file, turns the picture upright, brings its values to 8 bits, reduces a large picture and lays a
+transparent one on white. `read_picture` scales the pixels of such a picture to 28x28, whatever it shows.
+"""
+
+import io
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow's other decoders are never reached
+FORMAT_NAMES = "PNG, JPEG, WebP, BMP, GIF or TIFF"
+MAX_PIXELS = 50_000_000  # the largest photographs of telephones have 48 million
+WORKING_SIDE = 640  # larger pictures are reduced to between this and twice this: a digit of 5 % is still 32 pixels high
+SIDE = 28  # height and width of MNIST's images
+
+
+class NotAnImage(ValueError):
+    """The bytes are no image of FORMATS that can be decoded within the limit; the message says why."""
+
+
+def read_picture(image: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Scale a whole picture to 28x28, for networks that classify other things than handwriting.
+
+    The picture is made square with the median grey of its border, scaled down, and inverted if that border is bright.
+
+    Args:
+        image: an encoded PNG, JPEG, WebP, BMP, GIF or TIFF, as `decode` takes it.
+        max_pixels: width times height above which nothing is decoded.
+
+    Returns:
+        uint8 (28, 28), 0 to 255, bright on dark. A grey 28x28 picture with a dark border is returned unchanged.
+
+    Raises:
+        NotAnImage: the bytes cannot be decoded.
+    """
+    grey = to_grey(decode(image, max_pixels))
+    border = int(np.median(np.concatenate((grey[0], grey[-1], grey[:, 0], grey[:, -1]))))
+    square = ImageOps.pad(Image.fromarray(grey), (SIDE, SIDE), Image.Resampling.LANCZOS, color=border)
+    small = np.asarray(square)
+    return 255 - small if border > 127 else small
+
+
+def decode(image: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Decode a picture: upright, on white, and small enough to work on.
+
+    Args:
+        image: an encoded PNG, JPEG, WebP, BMP, GIF or TIFF (the first frame or page) of any mode and size.
+        max_pixels: width times height above which nothing is decoded.
+
+    Returns:
+        uint8, 0 to 255: (h, w) if the picture is grey, else (h, w, 3) in RGB; h and w are below 2 * WORKING_SIDE.
+
+    Raises:
+        NotAnImage: the bytes cannot be decoded.
+    """
+    if not image:
+        raise NotAnImage(f"the body is empty; send the bytes of a {FORMAT_NAMES}")
+    try:
+        with Image.open(io.BytesIO(image), formats=FORMATS) as picture:
+            width, height = picture.size
+            if width * height > max_pixels:
+                raise NotAnImage(f"{width}x{height} is {width * height} pixels; at most {max_pixels} are decoded")
+            return to_pixels(picture)
+    except NotAnImage:
+        raise
+    except Image.UnidentifiedImageError:
+        raise NotAnImage(f"these {len(image)} bytes are no {FORMAT_NAMES}") from None
+    except Exception as error:  # on damaged files Pillow raises whatever its decoders stumble over
+        raise NotAnImage(f"the image cannot be decoded: {error or type(error).__name__}") from error
+
+
+def to_pixels(picture: Image.Image) -> np.ndarray:
+    """Convert an opened picture to the array that `decode` returns."""
+    scale = WORKING_SIDE / max(picture.size)
+    if scale < 1:  # a JPEG is then decoded at a half, quarter or eighth of its size, which is several times faster
+        picture.draft(None, (int(picture.width * scale), int(picture.height * scale)))
+    upright = to_8_bits(ImageOps.exif_transpose(picture))
+    transparent = upright.has_transparency_data
+    mode = "L" if upright.mode in ("1", "L", "LA") else "RGB"
+    upright = upright.convert(mode + "A" if transparent else mode)
+    factor = max(upright.size) // WORKING_SIDE
+    values = np.asarray(upright.reduce(factor) if factor > 1 else upright)
+    if transparent:
+        values = remove_transparency(values)
+    if values.ndim == 3 and (values == values[..., :1]).all():  # a grey picture that is stored in colour
+        values = values[..., 0]
+    return values
+
+
+def to_8_bits(picture: Image.Image) -> Image.Image:
+    """Convert numbers of 16 or 32 bits to 8 bits; other pictures are returned unchanged.
+
+    Floating-point numbers (a TIFF's) are taken to run from 0 to 1 if none is above 1, else from 0 to 255. Integers stay
+    as they are if all are below 256. Otherwise the upper 8 of 16 bits are kept, or of as many bits as the largest has.
+    """
+    if picture.mode == "F":
+        real = np.nan_to_num(np.asarray(picture), posinf=255)
+        return Image.fromarray((real * (255 if real.max() <= 1 else 1)).clip(0, 255).astype(np.uint8))
+    if picture.mode.startswith("I"):
+        integers = np.maximum(np.asarray(picture).astype(np.int64), 0)
+        largest = int(integers.max())
+        shift = 0 if largest < 1 << 8 else max(16, largest.bit_length()) - 8
+        return Image.fromarray((integers >> shift).astype(np.uint8))
+    return picture
+
+
+def remove_transparency(values: np.ndarray) -> np.ndarray:
+    """Blend a transparent picture with white paper, or with black where its ink is white.
+
+    Args:
+        values: uint8 (h, w, 2) grey and opacity, or (h, w, 4) red, green, blue and opacity.
+
+    Returns:
+        uint8 (h, w, 1 or 3).
+    """
+    colour, opacity = values[..., :-1].astype(np.float32), values[..., -1:].astype(np.float32) / 255
+    mean_opacity = float(opacity.mean())
+    white_ink = mean_opacity < 0.5 and float((colour * opacity).mean()) > 0.75 * 255 * mean_opacity
+    blended = colour * opacity + (0 if white_ink else 255) * (1 - opacity)
+    return (blended + 0.5).astype(np.uint8)
+
+
+def to_grey(picture: np.ndarray) -> np.ndarray:
+    """Brightness, uint8 (h, w), of a picture uint8 (h, w) or (h, w, 3)."""
+    return picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)

@@ -1,0 +1,1 @@
+"""The exported network, the archive, and the servers that answer from it."""

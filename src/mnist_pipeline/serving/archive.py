@@ -1,0 +1,140 @@
+"""The .mar: everything that a server needs to serve one model, as one file whose bytes depend on its inputs alone."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from mnist_pipeline import files
+from mnist_pipeline.console import PipelineError
+from mnist_pipeline.serving.archived import PACKAGE
+from mnist_pipeline.serving.export import export_for_serving
+from mnist_pipeline.training import model
+from mnist_pipeline.training.model_info import ServingInfo
+
+MODEL_NAME = "mnist"
+ONNX_FILE = "network.onnx"
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip can hold
+MANIFEST = "MAR-INF/MANIFEST.json"
+# The code that travels, byte for byte, from src/mnist_pipeline to the folder PACKAGE of the archive. It imports by
+# relative names, so an installed mnist_pipeline of another version cannot take its place.
+SOURCE = Path(__file__).parents[1]
+TRAVELLING = (
+    *sorted((SOURCE / "reading").glob("*.py")),
+    SOURCE / "serving/__init__.py",
+    SOURCE / "serving/answer.py",
+    SOURCE / "training/__init__.py",
+    SOURCE / "training/network.py",
+)
+
+
+class ArchiveError(PipelineError):
+    """torch-model-archiver refused; the message is its own."""
+
+
+def archive(
+    model_folder: Path,
+    handler: Path,
+    model_config: Path,
+    destination: Path,
+    *,
+    calibration: UInt8[Tensor, "n 1 28 28"],
+    validation_images: UInt8[Tensor, "m 1 28 28"],
+    validation_labels: Int64[Tensor, " m"],
+    maximal_drop: float = 0.0005,
+) -> ServingInfo:
+    """Pack one trained model for TorchServe. Equal inputs give equal bytes.
+
+    Args:
+        model_folder: holds model_info.json and the weights that it names.
+        handler: the handler's Python file.
+        model_config: TorchServe's settings for this model (model-config.yaml).
+        destination: the .mar to write; it is replaced whole or not at all.
+        calibration: training images, from which the int8 form takes its ranges.
+        validation_images, validation_labels: these decide whether the int8 form is served.
+        maximal_drop: validation accuracy that the int8 form may lose, 0 to 1.
+
+    Returns:
+        The section "serving" of the archived model_info.json: the form that is served, and why.
+
+    Raises:
+        ModelError: the model folder is incomplete or damaged.
+        ArchiveError: torch-model-archiver failed; the message is its own.
+    """
+    network, info = model.load_model(model_folder)
+    with tempfile.TemporaryDirectory() as name:
+        staging = Path(name) / "staging"
+        copy_code(staging / PACKAGE)
+        serving = export_for_serving(
+            network, calibration, validation_images, validation_labels, staging / ONNX_FILE, maximal_drop
+        )
+        files.write_json(staging / model.INFO, info | {"serving": serving})
+        packed = pack(Path(name), model_folder / info["weights"], handler, model_config, staging)
+        with files.replacing(destination) as unfinished:
+            rewrite(packed, unfinished)
+    return serving
+
+
+def copy_code(package: Path) -> None:
+    """Copy the code that travels, under the names that it has in this package."""
+    for source in TRAVELLING:
+        target = package / source.relative_to(SOURCE)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    (package / "__init__.py").write_text('"""The code that reads pictures and answers, as it was when archived."""\n')
+
+
+def version_of(weights: Path) -> str:
+    """TorchServe's name for the version, from the weights' time stamp: 20260131-235959.pth is 20260131.235959."""
+    return weights.stem.replace("-", ".")
+
+
+def pack(folder: Path, weights: Path, handler: Path, model_config: Path | None, extra_files: Path) -> Path:
+    """Run torch-model-archiver, and return its archive's path.
+
+    It clears $TMPDIR/<model name>, so it gets a TMPDIR of its own. Of a folder in --extra-files it packs the content,
+    sub-folders as they are.
+    """
+    scratch, packed = folder / "scratch", folder / "packed"
+    scratch.mkdir()
+    packed.mkdir()
+    arguments = ["--model-name", MODEL_NAME, "--version", version_of(weights), "--archive-format", "zip-store"]
+    arguments += ["--serialized-file", str(weights), "--handler", str(handler), "--extra-files", str(extra_files)]
+    arguments += ["--config-file", str(model_config)] if model_config else []
+    arguments += ["--export-path", str(packed)]
+    result = subprocess.run(
+        [sys.executable, "-m", "model_archiver.model_packaging", *arguments],
+        env=os.environ | {"TMPDIR": str(scratch)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode:
+        raise ArchiveError(f"torch-model-archiver could not pack {weights}:\n{result.stdout}{result.stderr}")
+    return packed / f"{MODEL_NAME}.mar"
+
+
+def rewrite(source: Path, target: Path) -> None:
+    """Copy a zip with sorted entries and fixed dates; stored: weights do not shrink, and the server starts sooner."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
+        for name in sorted(name for name in old.namelist() if not name.endswith("/")):
+            content = old.read(name)
+            if name == MANIFEST:
+                content = without_date(content)
+            entry = zipfile.ZipInfo(name, date_time=EPOCH)
+            entry.external_attr = 0o644 << 16
+            new.writestr(entry, content)
+
+
+def without_date(manifest: bytes) -> bytes:
+    """A manifest with a fixed creation date: TorchServe warns where there is none."""
+    content = json.loads(manifest)
+    content["createdOn"] = "01/01/1980 00:00:00"
+    return json.dumps(content, indent=2, sort_keys=True).encode()

@@ -1,0 +1,68 @@
+"""Open an archive, and run the code that is in it: what is measured is then what will be served."""
+
+import importlib.util
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_pipeline.console import PipelineError
+from mnist_pipeline.training.model_info import ModelInfo
+
+PACKAGE = "mnist_model"  # the folder of an archive that holds its code
+
+
+class OpenError(PipelineError):
+    """An archive that is missing, damaged or of another version; the message says which and what to do."""
+
+
+@runtime_checkable
+class ArchivedModel(Protocol):
+    """What this project uses of the class `Model` in an archive's serving/answer.py."""
+
+    info: ModelInfo
+
+    def find_digit(self, picture: bytes) -> NDArray[np.uint8] | None:
+        """The digit in a picture, uint8 (28, 28); None where nothing can be read."""
+
+    def logits(self, digits: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Calibrated logits (N, classes) of digits (N, 28, 28)."""
+
+
+@contextmanager
+def open_archive(archived: Path) -> Iterator[tuple[ArchivedModel, Path]]:
+    """Unpack an archive to a temporary folder, and load its model with its own code, on the CPU.
+
+    Args:
+        archived: the .mar.
+
+    Returns:
+        The model, and the folder, which also holds the weights and model_info.json.
+
+    Raises:
+        OpenError: the file is missing, damaged, or holds no such code.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        try:
+            with zipfile.ZipFile(archived) as content:
+                content.extractall(folder)
+            package = folder / PACKAGE / "__init__.py"
+            specification = importlib.util.spec_from_file_location(
+                PACKAGE, package, submodule_search_locations=[str(package.parent)]
+            )
+            assert specification is not None
+            sys.modules[PACKAGE] = importlib.util.module_from_spec(specification)
+            model = importlib.import_module(f"{PACKAGE}.serving.answer").load(folder)
+        except (OSError, zipfile.BadZipFile, ImportError, RuntimeError, KeyError) as error:
+            raise OpenError(f"{archived} cannot be opened ({error}); `dvc repro archive` makes it again") from error
+        finally:
+            for module in [module for module in sys.modules if module.partition(".")[0] == PACKAGE]:
+                del sys.modules[module]
+        yield model, folder

@@ -1,0 +1,166 @@
+"""The network as ONNX, which is what a CPU serves: in int8 where that reads as well, in fp32 elsewhere.
+
+A GPU is served fastest by the weights themselves in bf16, so it needs no export.
+"""
+
+import copy
+import hashlib
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+import torch
+from jaxtyping import Float32, Int64, UInt8
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from torch import Tensor
+
+from mnist_pipeline import files
+from mnist_pipeline.training.inference import accuracy
+from mnist_pipeline.training.model_info import ServingInfo
+from mnist_pipeline.training.network import DigitNetwork
+
+OPSET = 17
+CALIBRATION_IMAGES = 512  # 2,048 gave the same validation accuracy
+BATCH = 64  # images per forward pass
+
+
+def export_for_serving(
+    network: DigitNetwork,
+    calibration: UInt8[Tensor, "n 1 28 28"],
+    images: UInt8[Tensor, "m 1 28 28"],
+    labels: Int64[Tensor, " m"],
+    target: Path,
+    maximal_drop: float = 0.0005,
+) -> ServingInfo:
+    """Write the network as ONNX in int8, or in fp32 where int8 loses too much accuracy.
+
+    Args:
+        network: the trained network, in fp32 on the CPU.
+        calibration: training images.
+        images, labels: validation images, on which the decision is based (never the test images).
+        target: the file to write.
+        maximal_drop: validation accuracy that int8 may lose, 0 to 1; -1: always fp32.
+
+    Returns:
+        The section "serving" of model_info.json: the format, both accuracies, and why.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        fp32, int8 = Path(name) / "fp32.onnx", Path(name) / "int8.onnx"
+        export_fp32(network, fp32)
+        quantise(fp32, calibration, int8)
+        accuracies = {file.stem: accuracy(compute_logits(file, images), labels) for file in (fp32, int8)}
+        drop = accuracies["fp32"] - accuracies["int8"]
+        chosen = int8 if drop <= maximal_drop + 1e-9 else fp32  # accuracies are counts over N; the rest is rounding
+        content = chosen.read_bytes()
+    with files.replacing(target) as unfinished:
+        unfinished.write_bytes(content)
+    return {
+        "format": chosen.stem,
+        "file": target.name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "reason": f"int8 loses {100 * drop:.2f} points of validation accuracy, {100 * maximal_drop:.2f} are allowed",
+        "validation_accuracy": {name: round(value, 6) for name, value in accuracies.items()},
+        "versions": {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
+    }
+
+
+def export_fp32(network: DigitNetwork, target: Path) -> None:
+    """Write the network as ONNX: uint8 images (N, 1, 28, 28) in, calibrated fp32 logits (N, classes) out.
+
+    BatchNorm is folded into the convolutions, and the temperature into the output layer.
+
+    Args:
+        network: the trained network, on the CPU; it stays as it is.
+        target: the file to write.
+    """
+    with warnings.catch_warnings():
+        # The exporter through TorchScript is deprecated; its successor needs onnxscript, which nothing else here does.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # the network asks its input's size; it is always 28
+        torch.onnx.export(
+            fold_temperature(network),
+            (torch.zeros(2, 1, 28, 28, dtype=torch.uint8),),
+            str(target),
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_axes={"images": {0: "n"}, "logits": {0: "n"}},
+        )
+
+
+def fold_temperature(network: DigitNetwork) -> DigitNetwork:
+    """A copy in evaluation mode whose output layer has been divided by the temperature, which is 1 there."""
+    folded = copy.deepcopy(network).eval()
+    with torch.no_grad():
+        for parameter in folded.output_layer.parameters():
+            parameter.div_(folded.temperature)
+        folded.temperature.fill_(1)
+    return folded
+
+
+def quantise(fp32: Path, calibration: UInt8[Tensor, "n 1 28 28"], target: Path) -> None:
+    """Quantise an ONNX network to int8. Equal inputs give equal bytes.
+
+    Weights are quantised per output channel and activations statically, from the ranges seen on the calibration
+    images (Jacob et al., arXiv 1712.05877).
+
+    Args:
+        fp32: what `export_fp32` wrote.
+        calibration: training images, at least one; the first CALIBRATION_IMAGES of them are used.
+        target: the file to write.
+
+    Raises:
+        ValueError: there are no calibration images.
+    """
+    if not len(calibration):
+        raise ValueError("calibration holds 0 images; the ranges of the activations need at least 1")
+    prepared = target.with_suffix(".prepared")
+    with silence_quantiser():
+        quant_pre_process(fp32, prepared)
+        quantize_static(
+            prepared,
+            target,
+            CalibrationImages(calibration[:CALIBRATION_IMAGES]),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,  # unsigned times signed is what VNNI multiplies
+            weight_type=QuantType.QInt8,
+        )
+    target.write_bytes(onnx.load(target).SerializeToString(deterministic=True))
+
+
+def compute_logits(model: Path, images: UInt8[Tensor, "n 1 28 28"]) -> Float32[Tensor, "n classes"]:
+    """The calibrated logits that an ONNX file gives on the CPU."""
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    batches = [session.run(["logits"], {"images": batch.numpy()})[0] for batch in images.split(BATCH)]
+    return torch.cat([torch.from_numpy(batch) for batch in batches])
+
+
+class CalibrationImages(CalibrationDataReader):
+    """The calibration images, a batch at a time, as ONNX Runtime asks for them."""
+
+    def __init__(self, images: UInt8[Tensor, "n 1 28 28"]) -> None:
+        self.batches: Iterator[Tensor] = iter(images.split(BATCH))
+
+    def get_next(self) -> dict[str, Any] | None:
+        """The next batch, or None after the last."""
+        batch = next(self.batches, None)
+        return None if batch is None else {"images": batch.numpy()}
+
+
+@contextmanager
+def silence_quantiser() -> Iterator[None]:
+    """Hide what ONNX Runtime's quantiser advises on the root logger; this module already does it."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)

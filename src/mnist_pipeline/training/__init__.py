@@ -1,0 +1,1 @@
+"""The network, how it is trained, and the saved model."""

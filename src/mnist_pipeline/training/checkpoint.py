@@ -1,0 +1,80 @@
+"""The state of an unfinished training in one file, which is replaced as a whole."""
+
+import logging
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mnist_pipeline import files
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a training keeps its state.
+
+    Attributes:
+        folder: made when missing; holds nothing else.
+        fingerprint: SHA-256 of everything that determines the result (hyperparameters, data, code, PyTorch version). A
+            checkpoint with another fingerprint is ignored.
+        seconds: time between two savings; a crash loses at most so much work.
+    """
+
+    folder: Path
+    fingerprint: str
+    seconds: float = 30.0
+
+    @property
+    def path(self) -> Path:
+        """The file with the state."""
+        return self.folder / "checkpoint.pt"
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Replace the file by this state: state dictionaries, tensors, numbers and text.
+
+        Raises:
+            OSError: the file cannot be written, for example because the disk is full; the earlier one is kept.
+        """
+        try:
+            with files.replacing(self.path) as unfinished:
+                torch.save({"fingerprint": self.fingerprint, "state": dict(state)}, unfinished)
+        except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError where the disk is full
+            reason = str(error).splitlines()[0]
+            raise OSError(
+                f"the checkpoint {self.path} cannot be written ({reason}). Make room on the disk and run again, which "
+                "resumes the training from its last checkpoint, or set train.checkpoint_seconds to 0 to write none"
+            ) from error
+
+    def load(self) -> dict[str, Any] | None:
+        """The state that was saved last, its tensors on the CPU; None, with a logged reason, where it is unusable."""
+        if not self.path.exists():
+            return None
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                if damaged := archive.testzip():  # torch.load does not verify checksums
+                    raise zipfile.BadZipFile(f"the checksum of {damaged} differs")
+            content = torch.load(self.path, map_location="cpu", weights_only=True)
+            if content["fingerprint"] == self.fingerprint:
+                return dict(content["state"])
+            log.warning("%s belongs to another training and is ignored: training starts again.", self.path)
+        except (
+            OSError,
+            RuntimeError,
+            EOFError,
+            KeyError,
+            TypeError,
+            zipfile.BadZipFile,
+            pickle.UnpicklingError,
+        ) as error:
+            log.warning("%s is damaged and is ignored (%s): training starts again.", self.path, error)
+        return None
+
+    def remove(self) -> None:
+        """Remove the folder: the training is done."""
+        files.remove(self.folder)

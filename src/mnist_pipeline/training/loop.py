@@ -1,0 +1,232 @@
+"""The one training loop: tune, train and the benchmarks all call `fit`."""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from mnist_pipeline.console import PipelineError
+from mnist_pipeline.data.dataset import Examples
+from mnist_pipeline.training import winograd
+from mnist_pipeline.training.checkpoint import Checkpoint
+from mnist_pipeline.training.hyperparameters import HyperparameterError, Hyperparameters
+from mnist_pipeline.training.inference import accuracy
+from mnist_pipeline.training.network import DigitNetwork
+from mnist_pipeline.training.step import Learner, phases
+
+log = logging.getLogger(__name__)
+
+# Purposes of a training's random streams.
+ORDER, AUGMENTATION = 0, 1
+GPU_LOSSES = 100  # losses that gather on a GPU before they are read: reading one waits for all steps before it
+
+
+class Diverged(PipelineError):
+    """The loss is no longer a finite number; the message says at which step, learning rate and batch."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured after some of the steps.
+
+    Attributes:
+        number: 1 for the first evaluation of a training.
+        step: optimizer steps done.
+        images: training images seen.
+        seconds: time spent training, resumed runs included, evaluations left out.
+        lr: learning rate of the last step.
+        loss: mean training loss since the last evaluation.
+        validation_accuracy: 0..1.
+    """
+
+    number: int
+    step: int
+    images: int
+    seconds: float
+    lr: float
+    loss: float
+    validation_accuracy: float
+
+
+def fit(
+    network: DigitNetwork,
+    train: Examples,
+    validation: Examples,
+    hyperparameters: Hyperparameters,
+    *,
+    seed: int = 0,
+    evaluations: int = 10,
+    on_evaluation: Callable[[Evaluation], None] = lambda evaluation: None,
+    checkpoint: Checkpoint | None = None,
+    description: str | None = None,
+) -> list[Evaluation]:
+    """Train a network in place; where a checkpoint of the same training is found, resume from it.
+
+    All randomness follows from the seed and the step, so a resumed training ends with the same weights as an
+    uninterrupted one, byte for byte (on a GPU, whose sums change their order, with equally good ones). Afterwards
+    the network's wide convolutions are WinogradConv2d; in evaluation mode it computes what it did before.
+
+    Args:
+        network: on the device that is to train it; where a checkpoint is found, with its first weights.
+        train, validation: images to train and to evaluate with; validation images are cropped as long as those are.
+        hyperparameters: how to train.
+        seed: of the images' order and their augmentation.
+        evaluations: how often to evaluate, evenly spaced; the last one is at the end.
+        on_evaluation: called with each; what it raises ends the training.
+        checkpoint: where to keep the state of an unfinished training.
+        description: of the progress bar; None shows none.
+
+    Returns:
+        The evaluations, oldest first.
+
+    Raises:
+        Diverged: the loss became NaN or infinite.
+        HyperparameterError: a batch has more images than there are, or the optimizer is unknown.
+        OSError: the checkpoint cannot be written.
+    """
+    hp, device = hyperparameters, next(network.parameters()).device
+    if hp.batch_size > len(train.images):
+        raise HyperparameterError(f"batch_size = {hp.batch_size}, but there are {len(train.images)} training images")
+    train = Examples(train.images.to(device), train.labels.to(device))
+    network.to(memory_format=torch.channels_last).train()
+    winograd.convert(network)
+
+    state = checkpoint.load() if checkpoint else None
+    progress = Progress.from_state(state["progress"]) if state else Progress(hp.steps(len(train.images)))
+    remaining = [phase for phase in phases(hp.crop, progress.steps) if phase.end > progress.step]
+    learner = Learner(network, hp, cropped=bool(remaining) and remaining[0].cropped)
+    if state:
+        learner.load_state_dict(state["learner"])
+        log.info("resuming at step %d of %d", progress.step, progress.steps)
+    evaluation_steps = {round(progress.steps * (k + 1) / evaluations) for k in range(evaluations)}
+    max_losses = 1 if device.type == "cpu" else GPU_LOSSES
+    losses: list[Tensor] = []
+    start, saved = time.perf_counter() - progress.seconds, time.perf_counter()
+
+    with progress_bar(progress, description) as bar:
+        for phase in remaining:
+            while progress.step < phase.end:
+                lr = hp.lr_at(progress.step / progress.steps)
+                losses.append(learner.step(batch_at(progress.step, train, hp, seed), lr))
+                progress.step += 1
+                if phase.cropped and progress.step == phase.end:
+                    learner.grow()
+
+                evaluates = progress.step in evaluation_steps
+                saves = checkpoint is not None and time.perf_counter() - saved >= checkpoint.seconds
+                if evaluates or saves or len(losses) == max_losses:
+                    progress.add_losses(losses, hp)
+                    losses.clear()
+                    progress.seconds = time.perf_counter() - start
+                    bar.set_postfix(progress.summary(hp), refresh=False)
+                bar.update()
+                if evaluates:
+                    score = accuracy(learner.predict(validation.images), validation.labels)
+                    on_evaluation(progress.add_evaluation(hp, lr, score))
+                    start = time.perf_counter() - progress.seconds  # evaluating is not training
+                if checkpoint and saves:
+                    checkpoint.save({"progress": asdict(progress), "learner": learner.state_dict()})
+                    saved = time.perf_counter()
+    return progress.evaluations
+
+
+@dataclass
+class Progress:
+    """How far a training has come: what a checkpoint keeps next to the learner's state."""
+
+    steps: int  # of the whole training
+    step: int = 0  # done
+    seconds: float = 0.0
+    losses: list[float] = field(default_factory=list)
+    evaluations: list[Evaluation] = field(default_factory=list)
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> "Progress":
+        """From what `asdict` made of one."""
+        return cls(**state | {"evaluations": [Evaluation(**evaluation) for evaluation in state["evaluations"]]})
+
+    def add_losses(self, losses: list[Tensor], hp: Hyperparameters) -> None:
+        """Read losses from the device; one that is not finite ends the training."""
+        for loss in torch.stack(losses).tolist():
+            step = len(self.losses)
+            if not math.isfinite(loss):
+                raise Diverged(
+                    f"the loss became {loss} at step {step} of {self.steps} (learning rate "
+                    f"{hp.lr_at(step / self.steps):.3g}, batch of {hp.batch_size}, {hp.optimizer}); "
+                    "try a smaller learning rate first"
+                )
+            self.losses.append(loss)
+
+    def summary(self, hp: Hyperparameters) -> dict[str, str]:
+        """What the progress bar shows."""
+        score = f"{self.evaluations[-1].validation_accuracy:.2%}" if self.evaluations else "-"
+        speed = self.step * hp.batch_size / self.seconds
+        return {"loss": f"{self.losses[-1]:.3f}", "validation": score, "images/s": f"{speed:.0f}"}
+
+    def add_evaluation(self, hp: Hyperparameters, lr: float, validation_accuracy: float) -> Evaluation:
+        """Append an evaluation of the steps done, and return it."""
+        recent = self.losses[self.evaluations[-1].step if self.evaluations else 0 :]
+        evaluation = Evaluation(
+            number=len(self.evaluations) + 1,
+            step=self.step,
+            images=self.step * hp.batch_size,
+            seconds=self.seconds,
+            lr=lr,
+            loss=sum(recent) / len(recent),
+            validation_accuracy=validation_accuracy,
+        )
+        self.evaluations.append(evaluation)
+        return evaluation
+
+
+def progress_bar(progress: Progress, description: str | None) -> "tqdm[Any]":
+    """A bar of the steps; none where there is no description or the output is no terminal."""
+    hidden = True if description is None else None  # None: hidden where the output is no terminal
+    return tqdm(total=progress.steps, initial=progress.step, desc=description, unit="step", disable=hidden)
+
+
+def code() -> list[str]:
+    """The source of everything that determines a training's result: this package, but what uses the trained network."""
+    users = ("train.py", "model.py", "model_info.py", "temperature.py")
+    paths = sorted(Path(__file__).parent.glob("*.py"))
+    return [path.read_text(encoding="utf-8") for path in paths if path.name not in users]
+
+
+def batch_at(step: int, train: Examples, hp: Hyperparameters, seed: int) -> Examples:
+    """The batch of a step, augmented: a function of the seed and the step alone, so that a training can resume."""
+    steps_per_epoch = len(train.images) // hp.batch_size  # the images left over at an epoch's end differ each time
+    epoch, position = divmod(step, steps_per_epoch)
+    order = epoch_order(len(train.images), epoch, seed, train.images.device)
+    index = order[position * hp.batch_size :][: hp.batch_size]
+    generator = torch.Generator(train.images.device).manual_seed(stream_seed(seed, AUGMENTATION, step))
+    return Examples(hp.augmentation(train.images[index], generator), train.labels[index])
+
+
+@lru_cache(maxsize=1)
+def epoch_order(count: int, epoch: int, seed: int, device: torch.device) -> Tensor:
+    """In which order an epoch visits the images, the same on every device: int64 (count,)."""
+    generator = torch.Generator().manual_seed(stream_seed(seed, ORDER, epoch))
+    return torch.randperm(count, generator=generator).to(device)
+
+
+def stream_seed(seed: int, purpose: int, index: int) -> int:
+    """Derive the seed of one of a training's random streams, which are independent of each other.
+
+    Args:
+        seed: the training's, 0 to 2**32 - 1.
+        purpose: ORDER or AUGMENTATION.
+        index: the epoch or the step, 0 to 2**32 - 1.
+
+    Returns:
+        0 to 2**64 - 1, the range of torch.Generator.manual_seed.
+    """
+    return int(np.random.SeedSequence((seed, purpose, index)).generate_state(1, np.uint64)[0])

@@ -1,0 +1,120 @@
+"""A trained model on disk: time-stamped weights, and the model_info.json that names and describes them."""
+
+import hashlib
+import io
+import json
+import platform
+import subprocess
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mnist_pipeline import files
+from mnist_pipeline.console import PipelineError
+from mnist_pipeline.training.model_info import ModelDescription, ModelInfo
+from mnist_pipeline.training.network import DigitNetwork
+
+INFO = "model_info.json"
+
+
+class ModelError(PipelineError):
+    """A model folder that is missing, incomplete or damaged; the message says which file and why."""
+
+
+def save_model(folder: Path, network: DigitNetwork, description: ModelDescription) -> Path:
+    """Replace a model folder as a whole by this network's weights and a model_info.json that describes them.
+
+    Args:
+        folder: its content, if any, is replaced.
+        network: on any device; saved in fp32 on the CPU.
+        description: what `train` knows of the model; `started` names the weights. What follows from the network and
+            the machine is added.
+
+    Returns:
+        The path of the weights.
+    """
+    # A path given to torch.save ends up in the file; equal weights should be equal bytes.
+    buffer = io.BytesIO()
+    torch.save({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}, buffer)
+    name = f"{datetime.fromisoformat(description['started']):%Y%m%d-%H%M%S}.pth"
+    info: ModelInfo = {
+        **description,
+        "weights": name,
+        "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
+        "layers": layers(network),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in ("torch", "numpy")}},
+        "git_revision": git_revision(),
+    }
+    with files.replacing(folder) as unfinished:
+        unfinished.mkdir()
+        (unfinished / name).write_bytes(buffer.getvalue())
+        (unfinished / INFO).write_text(json.dumps(info, indent=2) + "\n")
+    return folder / name
+
+
+def load_model(folder: Path) -> tuple[DigitNetwork, ModelInfo]:
+    """The network of a model folder, in evaluation mode on the CPU, and its model_info.json.
+
+    Raises:
+        ModelError: a file is missing, the weights are not the ones that model_info.json names, or another version of
+            the code made them.
+    """
+    try:
+        info: ModelInfo = json.loads((folder / INFO).read_text())
+        weights = (folder / info["weights"]).read_bytes()
+        expected, classes, normalisation = info["sha256"], len(info["class_names"]), info["normalisation"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder} holds no complete model ({error}); `dvc repro train` makes one") from error
+    if (found := hashlib.sha256(weights).hexdigest()) != expected:
+        raise ModelError(
+            f"{folder / info['weights']} is damaged: its SHA-256 is {found}, model_info.json says {expected}"
+        )
+    try:
+        network = DigitNetwork(classes, **normalisation)
+        network.load_state_dict(torch.load(io.BytesIO(weights), weights_only=True))
+    except (RuntimeError, TypeError) as error:  # other layers, or other arguments
+        reason = str(error).splitlines()[0]
+        raise ModelError(
+            f"{folder} holds the model of another version ({reason}); run `dvc repro --force train`"
+        ) from error
+    return network.eval(), info
+
+
+def layers(network: nn.Module) -> list[dict[str, Any]]:
+    """The layer table: name, type and output shape (channels first, without the batch) of each named layer."""
+    rows: list[dict[str, Any]] = []
+
+    def note(name: str, layer: nn.Module) -> Any:
+        kind = "convolution" if name.startswith("conv") else "fully connected"
+        return layer.register_forward_hook(
+            lambda _, __, output: rows.append({"name": name, "type": kind, "output": list(output.shape[1:])})
+        )
+
+    hooks = [note(name, layer) for name, layer in network.named_children()]
+    training = network.training
+    network.eval()
+    with torch.inference_mode():
+        network(torch.zeros(1, 1, 28, 28, dtype=torch.uint8, device=next(network.parameters()).device))
+    network.train(training)
+    for hook in hooks:
+        hook.remove()
+    return rows
+
+
+def git_revision() -> str | None:
+    """The commit of the working tree, with `+` behind it where files differ; None outside of git."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip()

@@ -1,0 +1,59 @@
+"""The schema of model_info.json, which lets a stranger rebuild or judge a model."""
+
+from typing import Any, NotRequired, TypedDict
+
+
+class Normalisation(TypedDict):
+    """What the network subtracts from a pixel, scaled to 0..1, and divides it by."""
+
+    mean: float
+    std: float
+
+
+class DatasetDescription(TypedDict):
+    """What a model was trained on."""
+
+    name: str
+    training_images: int
+    validation_images: int
+    sha256: dict[str, str]  # file name -> sum
+
+
+class ServingInfo(TypedDict):
+    """Which ONNX file a CPU serves, and why; `archive` adds it."""
+
+    format: str  # int8 or fp32
+    file: str
+    sha256: str
+    reason: str
+    validation_accuracy: dict[str, float]  # format -> 0..1
+    versions: dict[str, str]
+
+
+class ModelDescription(TypedDict):
+    """What `train` knows of a model."""
+
+    class_names: list[str]
+    reader: str  # how a picture becomes 28x28: reading.READERS
+    normalisation: Normalisation
+    temperature: float
+    validation_accuracy: float  # 0..1
+    hyperparameters: dict[str, dict[str, Any]]  # name -> value and source
+    seed: int
+    dataset: DatasetDescription
+    device: str
+    training_seconds: float
+    started: str  # ISO 8601, UTC
+    ended: str
+
+
+class ModelInfo(ModelDescription):
+    """The content of model_info.json."""
+
+    weights: str  # file name
+    sha256: str  # of the weights
+    layers: list[dict[str, Any]]  # name, type and output shape of each layer
+    parameters: int
+    versions: dict[str, str]
+    git_revision: str | None
+    serving: NotRequired[ServingInfo]

@@ -1,0 +1,103 @@
+"""The network of the README's table, and nothing else. It travels in the archive, so it imports torch alone."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# Mean and standard deviation of MNIST's 60,000 training images, scaled to 0..1 (torchvision's MNIST example).
+MEAN, STD = 0.1307, 0.3081
+BORDER = 4  # pixels that a crop leaves out on each side, and so one of fc1's input: two poolings lie between
+
+
+class DigitNetwork(nn.Module):
+    """Two parallel and two sequential 3x3 convolutions behind a first one, then three linear layers.
+
+    Every convolution is followed by BatchNorm (which takes the place of its bias and folds away for serving) and ReLU.
+
+    `temperature` scales the last layer: in evaluation mode the logits are divided by it, so that their softmax is
+    calibrated. It is 1 until training/temperature.py fits it on validation images after training (Guo et al., 2017).
+    Nobody else divides by it.
+
+    Args:
+        classes: number of classes, at least 2.
+        mean: mean pixel of the training images, 0..1.
+        std: standard deviation of the pixels, above 0.
+    """
+
+    mean: Tensor
+    std: Tensor
+    temperature: Tensor
+
+    def __init__(self, classes: int = 10, mean: float = MEAN, std: float = STD) -> None:
+        super().__init__()
+        self.conv1 = convolution(1, 32)
+        self.conv2_1 = convolution(32, 64)
+        self.conv2_2 = convolution(32, 64)
+        self.conv3_1 = convolution(64, 512)
+        self.conv3_2 = convolution(512, 512)
+        self.fc1 = nn.Linear(512 * 7 * 7, 1000)
+        self.fc2 = nn.Linear(1000, 500)
+        self.output_layer = nn.Linear(500, classes)
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("std", torch.tensor(std))
+        self.register_buffer("temperature", torch.ones(()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of a batch of images, in evaluation mode divided by the temperature.
+
+        Args:
+            images: uint8 (N, 1, 28, 28), 0 (paper) to 255 (ink); (N, 1, 20, 20) for a network that `cropped` made.
+
+        Returns:
+            float (N, classes): unnormalised log-probabilities.
+        """
+        x = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+        x = F.max_pool2d(self.conv1(x), 2)  # (N, 32, 14, 14)
+        x = F.max_pool2d(self.conv2_1(x) + self.conv2_2(x), 2)  # (N, 64, 7, 7)
+        x = self.conv3_2(self.conv3_1(x))  # (N, 512, 7, 7)
+        x = x.permute(0, 2, 3, 1).flatten(1)  # (N, 7 * 7 * 512), as channels-last tensors lie in memory: no copy
+        x = F.relu(self.fc1(x))  # (N, 1000)
+        x = F.relu(self.fc2(x))  # (N, 500)
+        logits = self.output_layer(x)  # (N, classes)
+        return logits if self.training else logits / self.temperature
+
+    def cropped(self) -> "DigitNetwork":
+        """A copy for images that `crop` has cut: its fc1 has only the weights of the middle 5x5 of its 7x7 input."""
+        network = copy.deepcopy(self)
+        network.fc1.weight = nn.Parameter(middle(self.fc1.weight).detach().flatten(1).clone())
+        return network
+
+    @torch.no_grad()
+    def load_cropped(self, network: "DigitNetwork") -> None:
+        """Take over the weights and buffers of a network that `cropped` made; those of fc1's border stay."""
+        sources = network.state_dict()
+        for name, target in self.state_dict().items():
+            embed(sources[name], target)
+
+
+def crop(images: Tensor) -> Tensor:
+    """The middle of images: (N, 1, 28, 28) -> (N, 1, 20, 20)."""
+    return images[:, :, BORDER:-BORDER, BORDER:-BORDER]
+
+
+def middle(weight: Tensor) -> Tensor:
+    """Of fc1's weights (1000, 7 * 7 * 512) those for the middle of its input, a view: (1000, 5, 5, 512)."""
+    return weight.view(-1, 7, 7, 512)[:, 1:-1, 1:-1]
+
+
+def embed(source: Tensor, target: Tensor) -> Tensor:
+    """Copy `source` to all of `target`, or to fc1's middle where it is smaller; returns `target`."""
+    place = target if target.shape == source.shape else middle(target)
+    place.copy_(source.view(place.shape))
+    return target
+
+
+def convolution(channels_in: int, channels_out: int) -> nn.Sequential:
+    """3x3 convolution that keeps height and width, BatchNorm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
+        nn.BatchNorm2d(channels_out),
+        nn.ReLU(),
+    )

@@ -1,0 +1,148 @@
+"""One training step, and all that it needs: the network, its optimizer, and on a GPU its CUDA graph."""
+
+import gc
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mnist_pipeline.data.dataset import Examples
+from mnist_pipeline.training import inference
+from mnist_pipeline.training.hyperparameters import WEIGHT_DECAY, HyperparameterError, Hyperparameters
+from mnist_pipeline.training.network import DigitNetwork, crop, embed
+from mnist_pipeline.training.runtime import autocast
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a training; `cropped`: on the middle of the images, `end`: the number of steps when it is over."""
+
+    cropped: bool
+    end: int
+
+
+def phases(crop: float, steps: int) -> list[Phase]:
+    """The phases of a training: the share `crop` (0..1) of the steps sees the middle of the images, the rest all."""
+    cropped_steps = math.ceil(crop * steps)
+    return [phase for phase in (Phase(True, cropped_steps), Phase(False, steps)) if phase.end]
+
+
+class Learner:
+    """Trains a network, one batch at a time.
+
+    A cropped learner trains a smaller copy of the network on the middle 20x20 pixels of the images: half the work, and
+    two fifths of the weights out of the way. MNIST's digits fill just these pixels. `grow` goes on to full images.
+
+    Args:
+        network: on the device that shall train it.
+        hp: the optimizer and the label smoothing are used here.
+        cropped: begin with the middle of the images.
+        cuda_graph: run the forward and the backward pass as one CUDA graph each, which saves launching every kernel.
+            Off by default because it has never been run on a GPU.
+    """
+
+    def __init__(
+        self, network: DigitNetwork, hp: Hyperparameters, *, cropped: bool = False, cuda_graph: bool = False
+    ) -> None:
+        self.hp, self.cropped, self.cuda_graph = hp, cropped, cuda_graph
+        self.full_network = network
+        self.network = network.cropped() if cropped else network
+        self.optimizer = make_optimizer(self.network, hp)
+        self.graphed: nn.Module | None = None
+
+    def step(self, batch: Examples, lr: float) -> Tensor:
+        """Train on a batch of full images, and return its loss: on the device, which nothing here waits for."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        images = self.prepare(batch.images).contiguous(memory_format=torch.channels_last)
+        if self.cuda_graph and self.graphed is None:
+            self.graphed = capture(self.network, images)
+        with autocast(images.device):
+            logits = (self.graphed or self.network)(images)
+        loss = F.cross_entropy(logits.float(), batch.labels, label_smoothing=self.hp.label_smoothing)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Logits (N, classes) of full images, on the CPU."""
+        return inference.predict(self.network, self.prepare(images))
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """What the network sees of full images."""
+        return crop(images) if self.cropped else images
+
+    def grow(self) -> None:
+        """Go on to full images: weights and optimizer state are kept, those of the border start as if never trained."""
+        optimizer = make_optimizer(self.full_network, self.hp)
+        self.full_network.load_cropped(self.network)
+        sources = dict(self.network.named_parameters())
+        for name, target in self.full_network.named_parameters():
+            source = sources[name]
+            for key, value in self.optimizer.state[source].items():
+                grows = value.shape == source.shape != target.shape
+                optimizer.state[target][key] = embed(value, torch.zeros_like(target)) if grows else value
+        self.network, self.optimizer, self.graphed, self.cropped = self.full_network, optimizer, None, False
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of network and optimizer."""
+        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over the state of a learner that was cropped or full as this one is."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def make_optimizer(network: nn.Module, hp: Hyperparameters) -> torch.optim.Optimizer:
+    """The optimizer by its name; fused where PyTorch has it, one pass over the weights instead of several.
+
+    Raises:
+        HyperparameterError: the optimizer is unknown.
+    """
+    if hp.optimizer not in WEIGHT_DECAY:
+        raise HyperparameterError(f"optimizer = {hp.optimizer!r}, but it is one of {', '.join(WEIGHT_DECAY)}")
+    parameters = list(network.parameters())
+    decay = WEIGHT_DECAY[hp.optimizer] if hp.weight_decay is None else hp.weight_decay
+    if hp.optimizer == "adam":
+        return torch.optim.AdamW(parameters, hp.lr, weight_decay=decay, fused=True)
+    if hp.optimizer == "sgd":
+        return torch.optim.SGD(parameters, hp.lr, hp.momentum, weight_decay=decay, nesterov=hp.momentum > 0, fused=True)
+    return torch.optim.RMSprop(parameters, hp.lr, weight_decay=decay, foreach=True)
+
+
+class Wrapper(nn.Module):
+    """Calls a network. make_graphed_callables replaces the forward of the module that it gets: of this one."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """What the network computes."""
+        return self.network(images)
+
+
+def capture(network: nn.Module, images: Tensor) -> nn.Module:
+    """Make a module that runs a network's forward and backward pass as one CUDA graph each.
+
+    Launching a small network's kernels one by one takes longer than running them. Unlike torch.compile this wants no
+    compiler on the machine, and no compilation for each trial of a study.
+
+    Args:
+        network: in training mode; it stays as it is.
+        images: of the shape, type and device of every later batch.
+    """
+    gc.collect()  # the graphs of networks that are gone; the collector must not find them in the middle of a capture
+    before = [buffer.clone() for buffer in network.buffers()]
+    wrapper = Wrapper(network)
+    with autocast(images.device, cache=False):
+        torch.cuda.make_graphed_callables(wrapper, (images,))
+    for buffer, value in zip(network.buffers(), before, strict=True):
+        buffer.copy_(value)  # capturing ran the network, and BatchNorm took its averages
+    return wrapper

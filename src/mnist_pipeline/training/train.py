@@ -1,0 +1,122 @@
+"""From hyperparameters to a trained model on disk."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mnist_pipeline import files
+from mnist_pipeline.data.dataset import Dataset, Examples
+from mnist_pipeline.training import loop, model
+from mnist_pipeline.training.checkpoint import Checkpoint
+from mnist_pipeline.training.hyperparameters import Hyperparameters, adapt_to_size, record_adaptation, resolve
+from mnist_pipeline.training.inference import accuracy, predict
+from mnist_pipeline.training.model_info import ModelDescription
+from mnist_pipeline.training.network import DigitNetwork
+from mnist_pipeline.training.runtime import best_device, has_bfloat16
+from mnist_pipeline.training.temperature import fit_temperature
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    dataset: Dataset,
+    given: Mapping[str, Any],
+    tuned: Mapping[str, Any],
+    *,
+    seed: int,
+    checkpoint_folder: Path,
+    checkpoint_seconds: float,
+    model_folder: Path,
+    results_folder: Path,
+) -> None:
+    """Train on a dataset, or resume from a checkpoint, and write the model, its description and its curves.
+
+    Args:
+        dataset: with its validation images.
+        given: hyperparameters by name; None leaves one to `tuned`.
+        tuned: what tune found.
+        seed: of the first weights, the order of the images, and augmentation.
+        checkpoint_folder: for the state of an unfinished training; removed at the end.
+        checkpoint_seconds: between two checkpoints; 0 writes none.
+        model_folder: gets the weights and model_info.json.
+        results_folder: gets history.csv.
+
+    Raises:
+        loop.Diverged: the loss became NaN or infinite; model_folder is left as it was.
+    """
+    started, images = datetime.now(UTC), len(dataset.train.labels)
+    resolved, sources = resolve(given, tuned, dataset.name)
+    hp = adapt_to_size(resolved, images)
+    sources = record_adaptation(sources, hp, images)
+    torch.manual_seed(seed)
+    network = DigitNetwork(len(dataset.class_names), dataset.mean, dataset.std).to(best_device())
+    log_start(dataset, hp)
+    checkpoint = None
+    if checkpoint_seconds:
+        checkpoint = Checkpoint(checkpoint_folder, fingerprint(dataset, hp, seed), checkpoint_seconds)
+    subset = Examples(dataset.validation.images[:2000], dataset.validation.labels[:2000])
+    history = loop.fit(network, dataset.train, subset, hp, seed=seed, checkpoint=checkpoint, description="train")
+
+    logits = predict(network, dataset.validation.images)
+    network.temperature.fill_(fit_temperature(logits, dataset.validation.labels))
+    description: ModelDescription = {
+        "class_names": list(dataset.class_names),
+        "reader": dataset.reader,
+        "normalisation": {"mean": dataset.mean, "std": dataset.std},
+        "temperature": network.temperature.item(),
+        "validation_accuracy": accuracy(logits, dataset.validation.labels),
+        "hyperparameters": sources,
+        "seed": seed,
+        "dataset": {
+            "name": dataset.name,
+            "training_images": images,
+            "validation_images": len(dataset.validation.labels),
+            "sha256": dataset.checksums,
+        },
+        "device": str(best_device()),
+        "training_seconds": history[-1].seconds,
+        "started": started.isoformat(timespec="seconds"),
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    files.write_csv(results_folder / "history.csv", [asdict(evaluation) for evaluation in history])
+    weights = model.save_model(model_folder, network.cpu(), description)
+    if checkpoint:
+        checkpoint.remove()
+    score, seconds = 100 * description["validation_accuracy"], history[-1].seconds
+    log.info("%s: validation accuracy %.2f %% after %.0f s of training.", weights, score, seconds)
+
+
+def log_start(dataset: Dataset, hp: Hyperparameters) -> None:
+    """Log what is trained, and how."""
+    images, device = len(dataset.train.labels), best_device()
+    log.info(
+        "Training on %d images of %s (%s, %s): %d steps of %d, %s, learning rate %.3g.",
+        images,
+        dataset.name,
+        device,
+        "bfloat16" if has_bfloat16(device) else "fp32",
+        hp.steps(images),
+        hp.batch_size,
+        hp.optimizer,
+        hp.lr,
+    )
+
+
+def fingerprint(dataset: Dataset, hp: Hyperparameters, seed: int) -> str:
+    """SHA-256 of everything that determines a training's result: hyperparameters, data, code and PyTorch version."""
+    content = {
+        "hyperparameters": asdict(hp),
+        "seed": seed,
+        "data": dataset.checksums,
+        "validation images": hashlib.sha256(dataset.validation.images.numpy().tobytes()).hexdigest(),
+        "code": loop.code(),
+        "torch": torch.__version__,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""The Optuna study that finds the hyperparameters."""

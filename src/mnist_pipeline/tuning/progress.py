@@ -1,0 +1,64 @@
+"""The progress of a study: which trials are finished, and whether another one may start."""
+
+import logging
+import sys
+import time
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from tqdm import tqdm
+
+from mnist_pipeline.tuning.trials import describe_values, error_of, find_best, is_finished
+
+log = logging.getLogger(__name__)
+
+
+class Progress:
+    """A study's finished trials and its budget, shown as a progress bar with a line for each trial."""
+
+    def __init__(self, study: optuna.Study, trials: int, seconds: float) -> None:
+        self.study, self.trials = study, trials
+        self.deadline = time.monotonic() + seconds
+        self.seen = {trial.number for trial in self.finished()}
+        if self.seen:
+            log.info("Resuming study %s: %d of %d trials are finished.", study.study_name, len(self.seen), trials)
+
+    def __enter__(self) -> "Progress":
+        self.bar = tqdm(total=self.trials, initial=len(self.seen), desc="tune", unit="trial", disable=None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def finished(self) -> list[FrozenTrial]:
+        """The finished trials, in the order of their numbers."""
+        return [trial for trial in self.study.get_trials(deepcopy=False) if is_finished(trial)]
+
+    def may_start(self, running: int = 0) -> bool:
+        """Whether another trial may start while so many are running."""
+        if len(self.seen) + running >= self.trials:
+            return False
+        return time.monotonic() < self.deadline or (not running and find_best(self.study) is None)
+
+    def update(self) -> None:
+        """Show the trials that finished since the last update."""
+        best = find_best(self.study)
+        for trial in self.finished():
+            if trial.number not in self.seen:
+                self.seen.add(trial.number)
+                tqdm.write(describe(trial), file=sys.stderr)
+                self.bar.set_postfix(best=f"{best.value:.2%}" if best else "-", refresh=False)
+                self.bar.update()
+
+
+def describe(trial: FrozenTrial) -> str:
+    """Describe a finished trial in one line."""
+    accuracies = trial.intermediate_values
+    reached = f"{accuracies[max(accuracies)]:.2%}" if accuracies else "-"
+    outcome = {
+        TrialState.COMPLETE: f"{trial.value or 0:.2%}",
+        TrialState.PRUNED: f"pruned at {reached} after {len(accuracies)} evaluations",
+        TrialState.FAIL: f"failed ({error_of(trial)})",
+    }[trial.state]
+    seconds = trial.duration.total_seconds() if trial.duration else 0
+    return f"trial {trial.number}: {outcome}, {seconds:.0f} s: {describe_values(trial.params)}"

@@ -1,0 +1,74 @@
+"""What a study found, as files."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import yaml
+from optuna.trial import FrozenTrial, TrialState
+
+from mnist_pipeline.files import write_csv, write_json, write_text
+from mnist_pipeline.tuning import plots
+from mnist_pipeline.tuning.storage import TuningError
+from mnist_pipeline.tuning.trials import error_of, find_best, is_finished
+
+
+def write_results(study: optuna.Study, folder: Path) -> None:
+    """Write best_params.yaml, trials.csv, study.json and the plots, each of them whole or not at all.
+
+    Raises:
+        TuningError: no trial was completed.
+    """
+    finished = [trial for trial in study.trials if is_finished(trial)]
+    best = find_best(study)
+    if best is None:
+        errors = [error for trial in finished if (error := error_of(trial))]
+        raise TuningError(f"none of {len(finished)} trials was completed; the last error: {(errors or ['none'])[-1]}")
+    write_csv(folder / "trials.csv", tabulate(finished))
+    write_json(
+        folder / "study.json",
+        {"study": study.study_name, **count_states(finished), "best_trial": best.number, "best_value": best.value},
+    )
+    plots.draw(folder, study)
+    heading = f"# Trial {best.number} of study {study.study_name}: {best.value:.2%} of the validation images right.\n"
+    write_text(folder / "best_params.yaml", heading + yaml.safe_dump(best.params))
+
+
+def tabulate(trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
+    """Make a row for each trial: number, state, value, evaluations, seconds, hyperparameters, error."""
+    names = list(dict.fromkeys(name for trial in trials for name in trial.params))
+    return [
+        {
+            "trial": trial.number,
+            "state": trial.state.name.lower(),
+            "value": trial.value if trial.state == TrialState.COMPLETE else None,
+            "last_evaluation": list(trial.intermediate_values.values())[-1] if trial.intermediate_values else None,
+            "evaluations": len(trial.intermediate_values),
+            "seconds": round(trial.duration.total_seconds(), 2) if trial.duration else None,
+            **{name: trial.params.get(name) for name in names},
+            "error": error_of(trial),
+        }
+        for trial in trials
+    ]
+
+
+def count_states(finished: Iterable[FrozenTrial]) -> dict[str, int]:
+    """How many trials finished, in all and by state."""
+    states = Counter(trial.state for trial in finished)
+    kinds = {"pruned": TrialState.PRUNED, "complete": TrialState.COMPLETE, "failed": TrialState.FAIL}
+    return {"finished": states.total(), **{name: states[state] for name, state in kinds.items()}}
+
+
+def summarise(study: optuna.Study) -> str:
+    """Describe a study's outcome in some lines."""
+    best = find_best(study)
+    lines = ["Study statistics:"]
+    for name, count in count_states(trial for trial in study.trials if is_finished(trial)).items():
+        if count or name != "failed":
+            lines.append(f"  Number of {name} trials:  {count}")
+    if best is not None:
+        lines += ["Best trial:", f"  Value:  {best.value}", "  Params:"]
+        lines += [f"    {name}: {value}" for name, value in best.params.items()]
+    return "\n".join(lines)

@@ -1,0 +1,158 @@
+"""Every format, mode and orientation is decoded; what cannot be decoded raises one error with a reason."""
+
+import contextlib
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from helpers.pen_digits import DIGITS, FOUR, SEVEN, TWO, Strokes, assert_reads_as, draw_digit, encode
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from mnist_pipeline.reading import FORMATS, NotAnImage, NothingToRead, read_digit, read_picture
+
+
+@pytest.mark.parametrize("strokes", DIGITS.values(), ids=DIGITS)
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format(form: str, strokes: Strokes) -> None:
+    assert_reads_as(encode(draw_digit(strokes), form), strokes, 0.95)
+
+
+@pytest.mark.parametrize(
+    ("mode", "form"),
+    [
+        ("1", "PNG"), ("L", "PNG"), ("LA", "PNG"), ("P", "PNG"), ("RGB", "PNG"), ("RGBA", "PNG"), ("CMYK", "JPEG"),
+        ("I;16", "PNG"), ("P", "GIF"), ("1", "BMP"), ("RGBA", "WEBP"), ("1", "TIFF"), ("LA", "TIFF"), ("CMYK", "TIFF"),
+        ("YCbCr", "TIFF"), ("I;16", "TIFF"), ("I", "TIFF"), ("F", "TIFF"),
+    ],
+)  # fmt: skip
+def test_every_mode(mode: str, form: str) -> None:
+    grey = draw_digit()
+    if mode == "I;16":
+        assert_reads_as(encode(np.asarray(grey).astype(np.uint16) * 257, form), least=0.95)
+    elif mode == "I":
+        assert_reads_as(encode(np.asarray(grey).astype(np.int32) << 23, form), least=0.95)
+    elif mode == "F":
+        for most in (1, 255):
+            assert_reads_as(encode((np.asarray(grey) / 255 * most).astype(np.float32), form), least=0.95)
+    elif mode == "P":
+        assert_reads_as(encode(grey.convert("RGB").quantize(16), form), least=0.95)
+    else:
+        assert_reads_as(encode(grey.convert(mode), form), least=0.95)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "undo"),
+    [(3, Image.Transpose.ROTATE_180), (6, Image.Transpose.ROTATE_90), (8, Image.Transpose.ROTATE_270)],
+)
+def test_exif_turns_the_picture(orientation: int, undo: Image.Transpose) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert_reads_as(encode(draw_digit().transpose(undo), "JPEG", exif=exif), least=0.95)
+    assert_reads_as(encode(draw_digit().transpose(undo), "TIFF", tiffinfo={0x0112: orientation}), least=0.95)
+
+
+def test_transparency_lies_on_white_unless_the_ink_is_white() -> None:
+    for ink in ((0, 0, 0), (0, 60, 200), (255, 255, 255)):
+        picture = draw_digit(mode="RGBA", ink=(*ink, 255), paper=(*ink, 0))
+        assert_reads_as(encode(picture), least=0.95)
+        assert_reads_as(encode(picture, "WEBP"), least=0.95)
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def bomb(side: int) -> bytes:
+    """A PNG of side x side black pixels in a thousandth of the bytes."""
+    rows = zlib.compress(b"\0" * ((side // 8 + 1) * min(side, 20_000)), 9)
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        (b"", "empty"),
+        (b"seven", "no PNG"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "no PNG"),
+        (b'{"instances": [7]}', "no PNG"),
+        (bytes(5_000_000), "no PNG"),
+        (encode(draw_digit(), "JPEG")[:-600], "decoded"),
+        (encode(draw_digit())[:200], "decoded"),
+        (encode(draw_digit(), "TIFF")[:2000], "decoded"),
+        (encode(draw_digit(), "PCX"), "no PNG, JPEG, WebP, BMP, GIF or TIFF"),
+        (encode(draw_digit(), "PPM"), "no PNG"),
+        (b"\x89PNG\r\n\x1a\n", "no PNG|decoded"),
+        (bomb(7_500), "7500x7500 is 56250000 pixels"),
+        (bomb(10_500), "pixels|bomb"),
+        (bomb(30_000), "pixels|bomb"),
+    ],
+    ids=lambda value: repr(value[:12]) if isinstance(value, bytes) else "",
+)
+def test_what_is_no_image_is_said(image: bytes, reason: str) -> None:
+    with pytest.raises(NotAnImage, match=reason):
+        read_digit(image)
+
+
+def test_the_limit_of_pixels_is_the_callers() -> None:
+    with pytest.raises(NotAnImage, match="400x300 is 120000 pixels; at most 100000"):
+        read_digit(encode(draw_digit()), max_pixels=100_000)
+
+
+def test_the_first_frame_of_an_animation_is_read() -> None:
+    frames = [draw_digit(SEVEN), draw_digit(TWO), draw_digit(FOUR)]
+    for form in ("GIF", "WEBP", "PNG", "TIFF"):
+        assert_reads_as(encode(frames[0], form, save_all=True, append_images=frames[1:]), least=0.95)
+
+
+SEVEN_40X30, TWO_40X30, FOUR_40X30 = (draw_digit(strokes, (40, 30), 22, (12, 4), 3) for strokes in (SEVEN, TWO, FOUR))
+SEEDS = [
+    encode(SEVEN_40X30, "PNG"),
+    encode(SEVEN_40X30.convert("RGB").quantize(8), "PNG"),
+    encode(TWO_40X30.convert("RGB"), "JPEG"),
+    encode(TWO_40X30.convert("CMYK"), "JPEG"),
+    encode(FOUR_40X30, "WEBP"),
+    encode(FOUR_40X30.convert("RGBA"), "WEBP", lossless=True),
+    encode(SEVEN_40X30, "BMP"),
+    encode(SEVEN_40X30, "GIF", save_all=True, append_images=[TWO_40X30]),
+    encode(TWO_40X30, "TIFF"),
+    encode(FOUR_40X30.convert("RGB"), "TIFF", compression="tiff_lzw"),
+    encode(SEVEN_40X30, "TIFF", compression="jpeg"),
+]
+
+
+@pytest.mark.slow
+@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@given(
+    seed=st.sampled_from(SEEDS),
+    changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=8),
+    cut=st.none() | st.floats(0, 1),
+)
+@pytest.mark.filterwarnings("ignore")  # Pillow's remarks on damaged metadata
+def test_damaged_files_raise_nothing_else(seed: bytes, changes: list[tuple[float, int]], cut: float | None) -> None:
+    image = bytearray(seed)
+    for place, value in changes:
+        image[int(place**3 * len(image))] = value  # headers, where it hurts, are hit more often
+    if cut is not None:
+        image = image[: int(cut * len(image))]
+    with contextlib.suppress(NotAnImage, NothingToRead):
+        digit = read_digit(bytes(image))
+        assert digit.shape == (28, 28)
+        assert digit.dtype == np.uint8
+
+
+def test_a_whole_picture_keeps_its_proportions() -> None:
+    paper = Image.new("RGB", (560, 280), "white")
+    paper.paste("black", (200, 100, 360, 180))
+    ink = np.argwhere(read_picture(encode(paper, "JPEG", quality=95)) > 127)
+    height, width = ink.max(0) - ink.min(0) + 1
+    assert (height, width) == (4, 8)
+
+
+def test_a_whole_picture_of_the_right_size_on_black_is_returned_as_it_is() -> None:
+    values = np.zeros((28, 28), np.uint8)
+    values[3:25, 2:26] = np.random.default_rng(0).integers(0, 256, (22, 24))
+    assert np.array_equal(read_picture(encode(values)), values)

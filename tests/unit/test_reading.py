@@ -1,0 +1,40 @@
+"""The folder `reading` travels in the archive: it works there under another name, with three packages and no more."""
+
+import ast
+import importlib
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import ROOT
+from helpers.pen_digits import SEVEN, draw_digit, encode
+
+from mnist_pipeline import reading
+
+FOLDER = ROOT / "src/mnist_pipeline/reading"
+
+
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.py")), ids=lambda file: file.name)
+def test_imports_only_what_the_server_has(file: Path) -> None:
+    imported = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            imported.add(str(node.module).partition(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 1  # a file of the same folder
+    assert imported - sys.stdlib_module_names <= {"numpy", "cv2", "PIL"}
+
+
+def test_works_under_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(FOLDER, tmp_path / "renamed_reading", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.syspath_prepend(tmp_path)
+    renamed = importlib.import_module("renamed_reading")
+    seven = encode(draw_digit(SEVEN))
+    for name, reader in reading.READERS.items():
+        assert np.array_equal(renamed.READERS[name](seven), reader(seven))
+    with pytest.raises(renamed.NotAnImage):
+        renamed.read_digit(b"")
