@@ -1,24 +1,36 @@
 """From handwritten-digit data to a tuned, measured, served model.
 
-What Python users need stands here; each name is imported from its module when it is first used, so that
-`import mnist_pipeline` takes no time.
+What Python users need can be imported from here. Each name is looked up when it is first used: importing one, such as
+`read_digit`, does not import PyTorch with it.
 """
 
 from importlib import import_module
 from typing import Any
 
-MODULES = {
-    "DigitNetwork": "training.network",
-    "Hyperparameters": "training.hyperparameters",
-    "fit": "training.loop",
-    "load_model": "training.model",
-    "predict": "training.inference",
-    "read_digit": "reading",
+HOMES = {
+    "DigitNetwork": "training.network.DigitNetwork",
+    "Hyperparameters": "training.hyperparameters.Hyperparameters",
+    "configure": "training.runtime.configure",
+    "fit": "training.loop.fit",
+    "load_dataset": "data.dataset.load",
+    "load_model": "training.model.load_model",
+    "predict": "training.inference.predict",
+    "read_digit": "reading.read_digit",
 }
-__all__ = ["DigitNetwork", "Hyperparameters", "fit", "load_model", "predict", "read_digit"]
+__all__ = [
+    "DigitNetwork",
+    "Hyperparameters",
+    "configure",
+    "fit",
+    "load_dataset",
+    "load_model",
+    "predict",
+    "read_digit",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in MODULES:
+    if name not in HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(import_module(f"{__name__}.{MODULES[name]}"), name)
+    module, _, attribute = HOMES[name].rpartition(".")
+    return getattr(import_module(f"{__name__}.{module}"), attribute)

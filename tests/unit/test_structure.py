@@ -1,5 +1,7 @@
-"""What dvc.yaml promises: a stage runs again when the code that it depends on changes, and only then."""
+"""Who may import whom, and what dvc.yaml promises: a stage runs again when code that it depends on changes."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +92,8 @@ def test_python_users_find_what_the_package_offers() -> None:
         assert callable(getattr(mnist_pipeline, name))
     with pytest.raises(AttributeError, match="no attribute 'trian'; it has DigitNetwork"):
         _ = mnist_pipeline.trian
+
+
+def test_reading_a_picture_imports_no_torch() -> None:
+    script = "import sys, mnist_pipeline; mnist_pipeline.read_digit; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True, env={"PYTHONPATH": str(ROOT / "src")})
