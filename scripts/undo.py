@@ -5,6 +5,7 @@ exit status 0 means that an undo would work.
 """
 
 import argparse
+import difflib
 import json
 import subprocess
 import sys
@@ -74,12 +75,35 @@ def is_committed(path: str) -> bool:
 
 def undo() -> None:
     """Restore what git tracks from the last commit, then the outputs from DVC's cache."""
-    if changes := git("diff", "HEAD", "--", "params.yaml"):
-        print(f"These changes of params.yaml are undone:\n{changes}")
+    if changes := list_changes(git("show", "HEAD:params.yaml"), Path("params.yaml").read_text()):
+        print("These changes of params.yaml are undone:", *changes, sep="\n  ")
     git("checkout", "HEAD", "--", *filter(is_committed, FILES))
     # --force: outputs of a stage that was interrupted are in no cache, and the stage would remove them, too.
     run("dvc", "checkout", "--quiet", "--force")
     print(f"Back at the last commit: {git('log', '-1', '--format=%h %s').strip()}")
+
+
+def list_changes(committed: str, current: str) -> list[str]:
+    """List the settings that differ, a line each; where a text is no YAML, its lines that differ."""
+    try:
+        before, after = (dict(flatten(yaml.safe_load(text))) for text in (committed, current))
+    except (yaml.YAMLError, AttributeError):
+        return [line for line in difflib.ndiff(committed.splitlines(), current.splitlines()) if line[0] in "+-"]
+    keys = dict.fromkeys([*before, *after])
+    return [
+        f"{key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}"
+        for key in keys
+        if key not in before or key not in after or before[key] != after[key]
+    ]
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each setting with its dotted key, such as train.lr."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def git(*arguments: str) -> str:

@@ -95,7 +95,7 @@ def test_every_command_of_the_readme_works(clone: Path, server: dict[str, str], 
 
     own = models["make repro"]
     assert models["dvc exp run --set-param train.epochs=0.25"] != own
-    assert "These changes of params.yaml are undone" in said["make undo"]
+    assert "These changes of params.yaml are undone:\n  train.epochs: 0.25 -> 0.2\n" in said["make undo"]
     assert models["make undo"] == own
     assert "up to date" in said["dvc status"]
     experiment = said["dvc exp run --set-param train.lr=0.001"]
