@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import torch
 import yaml
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -23,6 +24,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
 from mnist_pipeline import console, files
 from mnist_pipeline.console import PipelineError
+from mnist_pipeline.evaluation.metrics import accuracy_with_interval
 from mnist_pipeline.figures import ACCENT, class_labels
 
 log = logging.getLogger(__name__)
@@ -158,8 +160,11 @@ def plot_training(history: list[dict[str, str]]) -> Figure:
 
 def sort_kinds(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """Accuracy with its interval for each kind of photograph, the lowest accuracy first."""
-    kinds = metrics.get("as_photographs", {}).get("by_kind", {})
-    return sorted(({"name": name, **figures} for name, figures in kinds.items()), key=lambda row: row["accuracy"])
+    rows = []
+    for name, figures in metrics.get("as_photographs", {}).get("by_kind", {}).items():
+        correct = torch.arange(figures["photographs"]) < round(figures["accuracy"] * figures["photographs"])
+        rows.append({"name": name, **figures, **accuracy_with_interval(correct)})
+    return sorted(rows, key=lambda row: row["accuracy"])
 
 
 def read_benchmark(path: Path) -> dict[str, Any]:
