@@ -28,7 +28,7 @@ def draw(folder: Path, study: optuna.Study) -> None:
 
     def history(study: optuna.Study) -> Axes:
         axis = optuna_plots.plot_optimization_history(study, target_name="validation accuracy")
-        return show_accuracies(axis, complete)
+        return show_accuracies(axis, complete, hidden=0.1)
 
     def learning_curves(study: optuna.Study) -> Axes:
         axis = optuna_plots.plot_intermediate_values(study)
@@ -36,7 +36,7 @@ def draw(folder: Path, study: optuna.Study) -> None:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if legend := axis.get_legend():
             legend.remove()  # a hundred trials' names would cover the curves
-        return show_accuracies(axis, evaluations)
+        return show_accuracies(axis, evaluations, hidden=0.4)
 
     def importances(study: optuna.Study) -> Axes:
         if len(set(complete)) < 2:
@@ -52,11 +52,11 @@ def draw(folder: Path, study: optuna.Study) -> None:
         write(folder / f"{plot.__name__}.png", plot, study)
 
 
-def show_accuracies(axis: Axes, accuracies: list[float]) -> Axes:
-    """Scale an axis to all but the worst tenth of the accuracies, which would press the others together."""
+def show_accuracies(axis: Axes, accuracies: list[float], hidden: float) -> Axes:
+    """Scale an axis to all but the share `hidden` of the accuracies: the worst ones would press the others together."""
     ordered = sorted(accuracies)
     if ordered:
-        low, high = ordered[len(ordered) // 10], ordered[-1]
+        low, high = ordered[int(hidden * len(ordered))], ordered[-1]
         margin = max(0.1 * (high - low), 0.001)
         axis.set_ylim(low - margin, high + margin)
     axis.yaxis.set_major_formatter(PercentFormatter(1))
