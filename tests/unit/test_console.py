@@ -67,12 +67,14 @@ def test_every_error_that_the_package_defines_is_one_that_the_user_can_fix() -> 
         if module.name != "mnist_pipeline.tuning.distributed":  # needs an extra, and defines no error
             content = vars(import_module(module.name)).values()
             found |= {each for each in content if isinstance(each, type) and issubclass(each, Exception)}
-    ours = {each for each in found if each.__module__.startswith("mnist_pipeline.")}
-    assert {each.__name__ for each in ours if not issubclass(each, errors.PipelineError)} == {
+    defined = {each for each in found if each.__module__.startswith("mnist_pipeline.")}
+    assert {each.__name__ for each in defined if not issubclass(each, errors.PipelineError)} == {
         "NotAnImage",
         "NothingToRead",
     }
-    assert {"SettingsError", "DataError", "ModelError", "TuningError", "Diverged"} <= {each.__name__ for each in ours}
+    assert {"SettingsError", "DataError", "ModelError", "TuningError", "Diverged"} <= {
+        each.__name__ for each in defined
+    }
 
 
 def in_a_process(error: str) -> subprocess.CompletedProcess[str]:

@@ -53,7 +53,7 @@ def made(mnist: Path, int8_archive: Path, tmp_path_factory: pytest.TempPathFacto
     evaluate.draw(sheet.parent, logits, test, info["temperature"], info["class_names"], 5)
     draw_study(folder / "results/tune")
     write_lock(folder, evaluated="5678")
-    figures = {"images_per_second": {"plain": 68.94, "ours": 309.2}, "n": 3, "turns": [1, 2]}
+    figures = {"images_per_second": {"baseline": 68.94, "this_project": 309.2}, "n": 3, "turns": [1, 2]}
     machine = {"processor": "A processor", "cores": 2, "gpu": None, "torch": "2.14.1"}
     files.write_json(folder / "benchmarks/results/train.json", figures | {"machine": machine})
     return folder
@@ -150,7 +150,7 @@ def test_tells_all_of_the_model_in_one_file(made: Path) -> None:
         f"rotation {DATASETS['MNIST'].hyperparameters['rotation']} default for MNIST",
         "conv3_2 convolution 512 × 7 × 7",  # noqa: RUF001
         "3 trials: 3 complete, 0 pruned early.",
-        "images per second, ours 309",
+        "images per second, this project 309",
         "A processor, 2 cores; torch 2.14.1",
         "saved_models 1234.dir",
     ):
