@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
 from mnist_model.serving import answer
 from ts.metrics.metric_type_enum import MetricTypes
 
@@ -26,6 +27,7 @@ class MnistHandler:
         """Load the model from the unpacked archive."""
         properties = context.system_properties
         self.model = answer.load(Path(properties["model_dir"]), properties.get("gpu_id"))
+        cv2.setNumThreads(1)  # the network's threads need the CPUs more
         self.metrics = {name: find_metric(context.metrics, name) for name in METRICS}
         silence_all_but_metrics()
 

@@ -78,7 +78,7 @@ def test_pens_change_the_width_of_strokes_and_no_loop(digits: np.ndarray, width:
 
 def test_the_contact_sheet_shows_each_photograph_and_what_is_read(photographs: list[Photograph]) -> None:
     side, columns = 80, 4
-    sheet = contact_sheet([*photographs[:7], Photograph(white_png(), "blank")], side=side, columns=columns)
+    sheet = contact_sheet([*photographs[:7], Photograph(white_png(), "blank")], read_digit, side=side, columns=columns)
     assert sheet.size == (columns * 2 * side, 2 * (side + 14))
     cells = np.asarray(sheet).reshape(2, side + 14, columns, 2, side, 3)
     cells = cells.transpose(0, 2, 3, 1, 4, 5).reshape(8, 2, side + 14, side, 3)  # photograph, then what is read of it
@@ -101,7 +101,7 @@ def test_the_contact_sheet_says_what_is_shown_and_why_nothing_is_read() -> None:
     pen = ImageDraw.Draw(expected)
     pen.text((2, 1), "blank, PNG 60x60", fill="white")
     pen.text((200, 100), "the picture is blank: no i", fill="white")  # as many letters as fit
-    sheet = contact_sheet([Photograph(white_png(), "blank")], side=200, columns=1)
+    sheet = contact_sheet([Photograph(white_png(), "blank")], read_digit, side=200, columns=1)
     assert (np.asarray(sheet) == np.asarray(expected)).all()
 
 

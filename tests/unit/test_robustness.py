@@ -26,7 +26,8 @@ def test_what_is_no_digit_is_left_out_of_photographs_and_a_mistake_as_a_file(
     assert torch.equal(kept.images, test.images[:20])
     assert torch.equal(kept.labels, test.labels[:20])
     with open_archive(int8_archive) as (served, _):
-        figures = robustness.measure_files(served, odd)
+        logits = torch.from_numpy(served.logits(odd.images[:, 0].numpy()))
+        figures = robustness.measure_files(served, odd, logits)
         wrong = served.logits(test.images[:20, 0].numpy()).argmax(1) != test.labels[:20].numpy()
         assert figures["accuracy"] == (20 - wrong.sum()) / 23
         photographs = robustness.measure_photographs(served, kept, 100, 0, tmp_path / "sheet.png")

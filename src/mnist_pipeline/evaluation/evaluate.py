@@ -61,7 +61,7 @@ def evaluate(
             metrics["without_wrong_labels"] = without_wrong_labels(logits, test.labels, wrong)
         if info["reader"] == "handwriting":
             picture = results_folder / "plots" / "photographs.png"
-            metrics |= measure_robustness(served, test, photographs, seed, picture)
+            metrics |= measure_robustness(served, test, logits, photographs, seed, picture)
     write_predictions(results_folder / "predictions.csv", logits, test.labels, info["class_names"])
     files.write_json(results_folder / "metrics.json", metrics)
     draw(results_folder / "plots", logits, test, info["temperature"], info["class_names"], mistakes)
@@ -91,10 +91,10 @@ def compare_with_weights(folder: Path, served: Tensor, test: Examples) -> dict[s
 
 
 def measure_robustness(
-    served: ArchivedModel, test: Examples, photographs: int, seed: int, picture: Path
+    served: ArchivedModel, test: Examples, logits: Tensor, photographs: int, seed: int, picture: Path
 ) -> dict[str, dict[str, Any]]:
     """The figures on test images that are sent as files, and that are rendered as photographs."""
-    metrics: dict[str, dict[str, Any]] = {"as_files": robustness.measure_files(served, test)}
+    metrics: dict[str, dict[str, Any]] = {"as_files": robustness.measure_files(served, test, logits)}
     drawable = robustness.keep_strokes(test)
     if photographs > len(drawable.labels):
         log.info("evaluate.photographs = %d, but %d test images can be drawn.", photographs, len(drawable.labels))

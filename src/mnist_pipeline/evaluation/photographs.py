@@ -6,15 +6,13 @@ reads these pictures as the server does, because accuracy on MNIST's own picture
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
-
-from mnist_pipeline.reading import NothingToRead, read_digit
 
 Colour = tuple[int, int, int]
 
@@ -385,11 +383,14 @@ def encode(picture: np.ndarray, style: Style, rng: np.random.Generator) -> bytes
     return file.getvalue()
 
 
-def contact_sheet(photographs: Sequence[Photograph], side: int = 160, columns: int = 6) -> Image.Image:
+def contact_sheet(
+    photographs: Sequence[Photograph], read: Callable[[bytes], np.ndarray], side: int = 160, columns: int = 6
+) -> Image.Image:
     """Draw photographs in rows, each with its kind, and next to it what the network sees of it.
 
     Args:
         photographs: what to show.
+        read: finds the digit in an encoded picture, uint8 (28, 28); raises ValueError with the reason if there is none.
         side: pixels of a photograph on the contact sheet.
         columns: photographs in a row.
 
@@ -408,8 +409,8 @@ def contact_sheet(photographs: Sequence[Photograph], side: int = 160, columns: i
         result.paste(upright, (x + 2, y + 14), upright)
         pen.text((x + 2, y + 1), f"{each.kind}, {name} {size[0]}x{size[1]}", fill="white")
         try:
-            seen = Image.fromarray(read_digit(each.image)).resize((side - 4, side - 4), Image.Resampling.NEAREST)
+            seen = Image.fromarray(read(each.image)).resize((side - 4, side - 4), Image.Resampling.NEAREST)
             result.paste(seen, (x + side, y + 14))
-        except NothingToRead as error:
+        except ValueError as error:
             pen.text((x + side, y + side // 2), str(error)[:26], fill="white")
     return result

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -214,7 +213,6 @@ def load(folder: Path, gpu: int | None = None) -> Model:
     else:
         network = open_weights(verify(folder / info["weights"], info["sha256"]), info, gpu)
     network(np.zeros((1, 28, 28), np.uint8))  # the first call is the slowest; no user should wait for it
-    cv2.setNumThreads(1)  # the network's threads need the CPUs more
     return Model(info, network)
 
 

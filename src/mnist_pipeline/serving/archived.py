@@ -28,6 +28,9 @@ class ArchivedModel(Protocol):
 
     info: ModelInfo
 
+    def read(self, picture: bytes) -> NDArray[np.uint8]:
+        """The digit in a picture, uint8 (28, 28); raises ValueError with the reason where nothing can be read."""
+
     def find_digit(self, picture: bytes) -> NDArray[np.uint8] | None:
         """The digit in a picture, uint8 (28, 28); None where nothing can be read."""
 

@@ -22,6 +22,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor
 
 from mnist_pipeline import files
+from mnist_pipeline.serving.answer import open_onnx
 from mnist_pipeline.training.inference import accuracy
 from mnist_pipeline.training.model_info import ServingInfo
 from mnist_pipeline.training.network import DigitNetwork
@@ -138,10 +139,9 @@ def quantise(fp32: Path, calibration: UInt8[Tensor, "n 1 28 28"], target: Path) 
 
 
 def compute_logits(model: Path, images: UInt8[Tensor, "n 1 28 28"]) -> Float32[Tensor, "n classes"]:
-    """The calibrated logits that an ONNX file gives on the CPU."""
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    batches = [session.run(["logits"], {"images": batch.numpy()})[0] for batch in images.split(BATCH)]
-    return torch.cat([torch.from_numpy(batch) for batch in batches])
+    """The calibrated logits that an ONNX file gives on the CPU, as it will be served."""
+    network = open_onnx(model)
+    return torch.cat([torch.from_numpy(network(batch[:, 0].numpy())) for batch in images.split(BATCH)])
 
 
 class CalibrationImages(CalibrationDataReader):
