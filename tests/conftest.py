@@ -29,7 +29,7 @@ from mnist_pipeline.training.runtime import configure  # noqa: E402
 configure()
 
 # Whatever needs one of these is slow: a pipeline that has run, a network trained for the tests, a server, a browser.
-SLOW_FIXTURES = {"repository", "clone", "trained", "server", "browser"}
+SLOW_FIXTURES = {"repository", "clone", "saved", "server", "browser"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

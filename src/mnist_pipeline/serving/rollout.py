@@ -159,7 +159,13 @@ def main() -> None:
     arguments = parser.parse_args()
     tokens = read_tokens(arguments.keys) if arguments.keys else {}
     service = Service(arguments.inference, arguments.management, tokens=tokens, certificate=arguments.certificate)
-    roll_out(service, arguments.archive, arguments.model_store, read_known_digits(arguments.digits))
+    try:
+        roll_out(service, arguments.archive, arguments.model_store, read_known_digits(arguments.digits))
+    except requests.ConnectionError as error:
+        raise RolloutError(
+            f"no TorchServe answers at {arguments.management}; start one with this model: "
+            "torchserve --start --models mnist=mnist.mar"
+        ) from error
 
 
 if __name__ == "__main__":
