@@ -4,15 +4,35 @@
 transparent one on white. `read_picture` scales the pixels of such a picture to 28x28, whatever it shows.
 """
 
+import contextlib
 import io
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow's other decoders are never reached
-FORMAT_NAMES = "PNG, JPEG, WebP, BMP, GIF or TIFF"
-MAX_PIXELS = 50_000_000  # the largest photographs of telephones have 48 million
+try:
+    import pillow_heif
+except ImportError:  # the extra "heic"
+    pillow_heif = None
+else:
+    pillow_heif.register_heif_opener()
+
+# Pillow's other decoders are never reached. With each format the pixels (width times height) that two cores of 2022
+# decode in less than a second whatever they show; JPEG is decoded at a reduced size.
+MAX_PIXELS = {
+    "JPEG": 200_000_000,
+    "PNG": 50_000_000,
+    "WEBP": 50_000_000,
+    "BMP": 50_000_000,
+    "GIF": 50_000_000,
+    "TIFF": 50_000_000,
+    "AVIF": 50_000_000,
+} | ({"HEIF": 50_000_000} if pillow_heif else {})
+FORMATS = tuple(MAX_PIXELS)
+FORMAT_NAMES = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 WORKING_SIDE = 640  # larger pictures are reduced to between this and twice this: a digit of 5 % is still 32 pixels high
 SIDE = 28  # height and width of MNIST's images
 
@@ -21,14 +41,26 @@ class NotAnImage(ValueError):
     """The bytes are no image of FORMATS that can be decoded within the limit; the message says why."""
 
 
-def read_picture(image: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+class Decoded(NamedTuple):
+    """A decoded picture.
+
+    Attributes:
+        pixels: uint8, 0 to 255: (h, w) if the picture is grey, else (h, w, 3) in RGB; h and w are below
+            2 * WORKING_SIDE.
+        scale: pixels of the picture that was sent for each of these, along an axis; 1 or more.
+    """
+
+    pixels: np.ndarray
+    scale: float
+
+
+def read_picture(image: bytes) -> np.ndarray:
     """Scale a whole picture to 28x28, for networks that classify other things than handwriting.
 
     The picture is made square with the median grey of its border, scaled down, and inverted if that border is bright.
 
     Args:
-        image: an encoded PNG, JPEG, WebP, BMP, GIF or TIFF, as `decode` takes it.
-        max_pixels: width times height above which nothing is decoded.
+        image: an encoded picture, as `decode` takes it.
 
     Returns:
         uint8 (28, 28), 0 to 255, bright on dark. A grey 28x28 picture with a dark border is returned unchanged.
@@ -36,48 +68,57 @@ def read_picture(image: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     Raises:
         NotAnImage: the bytes cannot be decoded.
     """
-    grey = to_grey(decode(image, max_pixels))
+    grey = to_grey(decode(image).pixels)
     border = int(np.median(np.concatenate((grey[0], grey[-1], grey[:, 0], grey[:, -1]))))
     square = ImageOps.pad(Image.fromarray(grey), (SIDE, SIDE), Image.Resampling.LANCZOS, color=border)
     small = np.asarray(square)
     return 255 - small if border > 127 else small
 
 
-def decode(image: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def decode(image: bytes) -> Decoded:
     """Decode a picture: upright, on white, and small enough to work on.
 
     Args:
-        image: an encoded PNG, JPEG, WebP, BMP, GIF or TIFF (the first frame or page) of any mode and size.
-        max_pixels: width times height above which nothing is decoded.
-
-    Returns:
-        uint8, 0 to 255: (h, w) if the picture is grey, else (h, w, 3) in RGB; h and w are below 2 * WORKING_SIDE.
+        image: an encoded picture in one of FORMATS (the first frame or page) of any mode and size.
 
     Raises:
-        NotAnImage: the bytes cannot be decoded.
+        NotAnImage: the bytes cannot be decoded, or are a picture of more than MAX_PIXELS.
     """
     if not image:
         raise NotAnImage(f"the body is empty; send the bytes of a {FORMAT_NAMES}")
     try:
         with Image.open(io.BytesIO(image), formats=FORMATS) as picture:
             width, height = picture.size
-            if width * height > max_pixels:
-                raise NotAnImage(f"{width}x{height} is {width * height} pixels; at most {max_pixels} are decoded")
+            limit = MAX_PIXELS["JPEG" if picture.format == "MPO" else str(picture.format)]
+            if width * height > limit:
+                raise NotAnImage(
+                    f"{width}x{height} is {width * height} pixels; at most {limit} of a {picture.format} are decoded"
+                )
             return to_pixels(picture)
     except NotAnImage:
         raise
     except Image.UnidentifiedImageError:
+        if image[4:8] == b"ftyp" and image[8:12] in HEIC_BRANDS:
+            raise NotAnImage(
+                "this is a HEIC picture, which this server does not read; send it as JPEG (an iPhone takes JPEG with "
+                "Settings > Camera > Formats > Most Compatible), or install the extra `heic` on the server"
+            ) from None
         raise NotAnImage(f"these {len(image)} bytes are no {FORMAT_NAMES}") from None
     except Exception as error:  # on damaged files Pillow raises whatever its decoders stumble over
         raise NotAnImage(f"the image cannot be decoded: {error or type(error).__name__}") from error
 
 
-def to_pixels(picture: Image.Image) -> np.ndarray:
-    """Convert an opened picture to the array that `decode` returns."""
-    scale = WORKING_SIDE / max(picture.size)
+def to_pixels(picture: Image.Image) -> Decoded:
+    """Convert an opened picture to what `decode` returns."""
+    longest = max(picture.size)
+    scale = WORKING_SIDE / longest
     if scale < 1:  # a JPEG is then decoded at a half, quarter or eighth of its size, which is several times faster
         picture.draft(None, (int(picture.width * scale), int(picture.height * scale)))
-    upright = to_8_bits(ImageOps.exif_transpose(picture))
+    picture.load()
+    upright = picture
+    with contextlib.suppress(Exception):  # damaged EXIF data: every viewer shows the picture as it is stored
+        upright = ImageOps.exif_transpose(picture)
+    upright = to_8_bits(upright)
     transparent = upright.has_transparency_data
     mode = "L" if upright.mode in ("1", "L", "LA") else "RGB"
     upright = upright.convert(mode + "A" if transparent else mode)
@@ -87,22 +128,21 @@ def to_pixels(picture: Image.Image) -> np.ndarray:
         values = remove_transparency(values)
     if values.ndim == 3 and (values == values[..., :1]).all():  # a grey picture that is stored in colour
         values = values[..., 0]
-    return values
+    return Decoded(values, longest / max(values.shape))
 
 
 def to_8_bits(picture: Image.Image) -> Image.Image:
     """Convert numbers of 16 or 32 bits to 8 bits; other pictures are returned unchanged.
 
-    Floating-point numbers (a TIFF's) are taken to run from 0 to 1 if none is above 1, else from 0 to 255. Integers stay
-    as they are if all are below 256. Otherwise the upper 8 of 16 bits are kept, or of as many bits as the largest has.
+    Floating-point numbers (a TIFF's) are taken to run from 0 to 1 if none is above 1, else from 0 to 255. Of integers
+    the upper 8 of as many bits are kept as the largest has: cameras store 10, 12 or 14 bits in 16.
     """
     if picture.mode == "F":
         real = np.nan_to_num(np.asarray(picture), posinf=255)
         return Image.fromarray((real * (255 if real.max() <= 1 else 1)).clip(0, 255).astype(np.uint8))
     if picture.mode.startswith("I"):
         integers = np.maximum(np.asarray(picture).astype(np.int64), 0)
-        largest = int(integers.max())
-        shift = 0 if largest < 1 << 8 else max(16, largest.bit_length()) - 8
+        shift = max(0, int(integers.max()).bit_length() - 8)
         return Image.fromarray((integers >> shift).astype(np.uint8))
     return picture
 

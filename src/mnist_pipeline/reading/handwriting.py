@@ -1,18 +1,22 @@
-"""The bytes of a picture -> the handwritten digit in it, as an image like MNIST's.
+"""The bytes of a picture -> the handwritten digits in it, each as an image like MNIST's.
 
-`read_digit` decodes the picture, measures the ink on each pixel, finds the digit among all that has ink, redraws its
-strokes at MNIST's width, scales it to 20 pixels and centres it in 28x28.
+`read_digits` decodes the picture, measures the ink on each pixel, finds the digits among all that has ink, redraws their
+strokes at MNIST's width, scales each to 20 pixels and centres it in 28x28.
 
 The thresholds without a source were tuned on rendered photographs.
 """
 
 import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from .decoding import MAX_PIXELS, SIDE, decode
+from .components import NothingToRead, find_digit, find_digits
+from .decoding import SIDE, decode
 from .paper import choose_channel, erode, extend_paper, find_paper, ink_density, interior_mask, rescale
+from .touching import cut_columns
 
 BOX = 20  # pixels: MNIST's digits are scaled to fit a square of this side (LeCun et al. 1998)
 FINE = 5 * BOX  # strokes are measured and redrawn at this size
@@ -22,47 +26,79 @@ STROKE_WIDTHS = (2.2, 4.2)  # 16 % of MNIST's training digits are thinner, 4 % a
 MARKER_WIDTH = 6.5  # thicker than 99.9 % of MNIST's training digits
 BLOB_WIDTH = 10  # thicker than all of them
 
-MIN_DENSITY = 0.08  # what takes less than this part of the paper's brightness is no ink
-NOISE_MARGIN = 4.0  # ink is denser than the paper by this many standard deviations of the paper's noise
+Box = tuple[int, int, int, int]  # left, top, width and height in pixels of the picture that was sent, upright
+Finder = Callable[..., list[np.ndarray]]
 
 
-class NothingToRead(ValueError):
-    """A picture was decoded, but no digit was found in it; the message says why."""
+@dataclass(frozen=True)
+class Item:
+    """Something in a picture that may be a digit.
+
+    Attributes:
+        image: uint8 (28, 28), ink 255 on paper 0.
+        box: where it is.
+        parts: the items that it may consist of, by the first and the last of the pieces that thin places cut it into:
+            (0, 1) and (1, 2) are two halves. Called only where it is not known as it is, because it takes as long as
+            reading each of them.
+    """
+
+    image: np.ndarray
+    box: Box
+    parts: Callable[[], dict[tuple[int, int], "Item"]] = dict
 
 
-def read_digit(image: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Find the digit in a picture and draw it as MNIST would.
+def read_digits(image: bytes) -> list[Item]:
+    """Find the digits in a picture and draw each as MNIST would.
 
     Args:
-        image: an encoded PNG, JPEG, WebP, BMP, GIF or TIFF (the first frame or page) of any mode and size.
-        max_pixels: width times height above which nothing is decoded.
+        image: an encoded picture in one of FORMATS (the first frame or page) of any mode and size.
 
     Returns:
-        uint8 (28, 28), ink 255 on paper 0: the longest side is 20, the centre of mass is in the middle (LeCun et al.
-        1998, "Gradient-based learning applied to document recognition"). A picture that is like this already is
-        returned unchanged.
+        In reading order, 1 to MAX_DIGITS: uint8 (28, 28), ink 255 on paper 0: the longest side is 20, the centre of
+        mass is in the middle (LeCun et al. 1998, "Gradient-based learning applied to document recognition"). A picture
+        that is like this already is returned unchanged.
 
     Raises:
         NotAnImage: the bytes cannot be decoded.
         NothingToRead: there is no digit in the picture.
     """
-    picture = decode(image, max_pixels)
+    return read_handwriting(image, find_digits)
+
+
+def read_digit(image: bytes) -> np.ndarray:
+    """Find the character with most ink in a picture and draw it as MNIST would.
+
+    Arguments and errors are those of `read_digits`; the image returned is uint8 (28, 28).
+    """
+    (item,) = read_handwriting(image, lambda *ink, **options: [find_digit(*ink, **options)])
+    return item.image
+
+
+def read_handwriting(image: bytes, find: Finder) -> list[Item]:
+    """Read a picture as `read_digits` does. `find` is components.find_digits, or takes less."""
+    picture, scale = decode(image)
     if is_mnist(picture):
-        return picture
+        return [Item(picture, scale_box(cv2.boundingRect(picture), scale))]
     if max(picture.shape[:2]) < 8:
         raise NothingToRead(f"{picture.shape[1]}x{picture.shape[0]} pixels are too few to hold a digit")
     channel, dark_ink = choose_channel(picture)
     paper = find_paper(picture)
     if paper is not None:
         with contextlib.suppress(NothingToRead):  # where its edge cuts the digit, it is a patch of light and no paper
-            digit, stroke_width = read_on_paper(picture, paper)
+            items, stroke_width = read_on_paper(picture, paper, scale, find)
             if stroke_width < MARKER_WIDTH:
-                return digit
-        dark_ink = dark_ink or bool(channel[paper > 0].mean() > channel[paper == 0].mean())
-    digit, stroke_width = read_anywhere(channel, dark_ink)
+                return items
+        dark_ink = bool(channel[paper > 0].mean() > channel[paper == 0].mean())
+    items, stroke_width = read_anywhere(channel, dark_ink, scale, find)
     if stroke_width > BLOB_WIDTH:
         raise NothingToRead("there is a blob in the picture, but no stroke")
-    return digit
+    return items
+
+
+def scale_box(box: Box, scale: float) -> Box:
+    """A box in pixels of the decoded picture -> in pixels of the picture that was sent."""
+    left, top, width, height = (round(scale * value) for value in box)
+    return left, top, width, height
 
 
 def is_mnist(picture: np.ndarray) -> bool:
@@ -77,58 +113,115 @@ def is_mnist(picture: np.ndarray) -> bool:
     return longest > BOX or (longest >= BOX - 1 and centred)
 
 
-def read_on_paper(picture: np.ndarray, paper: np.ndarray) -> tuple[np.ndarray, float]:
-    """Read the digit that lies completely on the paper region, as `normalise_strokes` returns it.
+def read_on_paper(picture: np.ndarray, paper: np.ndarray, scale: float, find: Finder) -> tuple[list[Item], float]:
+    """Read the digits that lie completely on the paper region, as `read_ink` returns them.
 
     Args:
         picture: uint8 (h, w) or (h, w, 3).
         paper: uint8 (h, w), 1 on the paper.
+        scale, find: as for `read_ink`.
 
     Raises:
         NothingToRead: no digit lies completely on the paper.
     """
     interior = erode(paper, 1 + max(paper.shape) // 128) & interior_mask(paper.shape)
     ink = ink_density(*choose_channel(extend_paper(picture, paper)))
-    return normalise_strokes(ink, interior, allow_cut=False)
+    return read_ink(ink, find(ink, interior, allow_cut=False), scale)
 
 
-def read_anywhere(channel: np.ndarray, dark_ink: bool) -> tuple[np.ndarray, float]:
-    """Read the digit in the whole picture, as `normalise_strokes` returns it.
+def read_anywhere(channel: np.ndarray, dark_ink: bool, scale: float, find: Finder) -> tuple[list[Item], float]:
+    """Read the digits in the whole picture, as `read_ink` returns them.
 
-    If the strokes are thicker than a marker's, they may be the paper between the strokes, taken for ink. The picture is
-    then read a second time with ink and paper exchanged, and the reading with the thinner strokes is returned.
+    If nothing is found, or if the strokes are thicker than a marker's, what was taken for ink may be the paper between
+    the strokes. The picture is then read a second time with ink and paper exchanged, and the reading with the thinner
+    strokes is returned.
 
     Args:
         channel: uint8 (h, w).
         dark_ink: whether ink is darker than paper.
+        scale, find: as for `read_ink`.
 
     Raises:
         NothingToRead: there is no digit in the picture.
     """
     interior = interior_mask(channel.shape)
-    digit, stroke_width = normalise_strokes(ink_density(channel, dark_ink), interior)
-    if stroke_width > MARKER_WIDTH:
-        with contextlib.suppress(NothingToRead):
-            inverse = normalise_strokes(ink_density(channel, not dark_ink), interior)
-            return min((digit, stroke_width), inverse, key=lambda reading: reading[1])
-    return digit, stroke_width
+    readings: list[tuple[list[Item], float]] = []
+    failures: list[NothingToRead] = []
+    for dark in (dark_ink, not dark_ink):
+        ink = ink_density(channel, dark)
+        try:
+            readings.append(read_ink(ink, find(ink, interior), scale))
+        except NothingToRead as error:
+            failures.append(error)
+        else:
+            if readings[0][1] <= MARKER_WIDTH:
+                break
+    if not readings:
+        raise failures[0]
+    return min(readings, key=lambda reading: reading[1])
 
 
-def normalise_strokes(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool = True) -> tuple[np.ndarray, float]:
-    """Find the digit, redraw its strokes at MNIST's width, scale it to 20 pixels and centre it.
+def read_ink(ink: np.ndarray, masks: list[np.ndarray], scale: float) -> tuple[list[Item], float]:
+    """Draw each digit as MNIST would.
 
     Args:
         ink: float32 (h, w), ink density, 0 to 1.
-        interior: uint8 (h, w), 1 where the digit should lie.
-        allow_cut: whether the digit may reach beyond the interior.
+        masks: for each digit uint8 (h, w), 1 on the digit.
+        scale: pixels of the picture that was sent for each pixel of `ink`.
+
+    Returns:
+        The digits, and the largest mean width of a digit's strokes, in pixels of the 28.
+
+    Raises:
+        NothingToRead: nothing of the strokes is left.
+    """
+    drawn = [normalise_strokes(ink, mask) for mask in masks]
+    items = [
+        Item(digit, scale_box(cv2.boundingRect(mask), scale), lambda mask=mask: read_parts(ink, mask, scale))
+        for (digit, _), mask in zip(drawn, masks, strict=True)
+    ]
+    return items, max(width for _, width in drawn)
+
+
+def read_parts(ink: np.ndarray, mask: np.ndarray, scale: float) -> dict[tuple[int, int], Item]:
+    """The items that the ink of a mask may consist of, as Item.parts says. `ink`, `mask`, `scale`: as for `read_ink`."""
+    columns = cut_columns(mask)
+    height = cv2.boundingRect(mask)[3]
+    parts = {}
+    for first, left in enumerate(columns[:-1]):
+        for last in range(first + 1, len(columns)):
+            part = np.zeros_like(mask)
+            part[:, left : columns[last]] = mask[:, left : columns[last]]
+            part = largest_component(part)
+            box = cv2.boundingRect(part)
+            if box[3] > 0.4 * height and box[2] < 1.3 * height:
+                with contextlib.suppress(NothingToRead):
+                    parts[first, last] = Item(normalise_strokes(ink, part)[0], scale_box(box, scale))
+    return parts
+
+
+def largest_component(mask: np.ndarray) -> np.ndarray:
+    """Of a mask, uint8 (h, w), the largest connected component, and those that are at least a tenth as large."""
+    _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask)
+    area = statistics[:, cv2.CC_STAT_AREA]
+    area[0] = 0
+    return mask * (area > 0.1 * area.max())[labels].astype(np.uint8)
+
+
+def normalise_strokes(ink: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, float]:
+    """Redraw a digit's strokes at MNIST's width, scale it to 20 pixels and centre it.
+
+    Args:
+        ink: float32 (h, w), ink density, 0 to 1.
+        mask: uint8 (h, w), 1 on the digit.
 
     Returns:
         The digit, uint8 (28, 28), and the mean width that its strokes had, in pixels of the 28.
 
     Raises:
-        NothingToRead: no digit is found.
+        NothingToRead: nothing of the strokes is left.
     """
-    strokes = magnify(ink, find_digit(ink, interior, allow_cut=allow_cut))
+    strokes = magnify(ink, mask)
     inside = cv2.distanceTransform(strokes.astype(np.uint8), cv2.DIST_L2, 5)
     outside = cv2.distanceTransform(1 - strokes.astype(np.uint8), cv2.DIST_L2, 5)
     width = 4 * float(inside[strokes].mean()) * BOX / FINE  # in a ribbon the mean distance is a quarter of the width
@@ -163,88 +256,6 @@ def magnify(ink: np.ndarray, mask: np.ndarray) -> np.ndarray:
     if not strokes.any():
         raise NothingToRead("there is no ink in the picture but specks and lines")
     return strokes
-
-
-def find_digit(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool = True) -> np.ndarray:
-    """Find the digit: the connected component with most ink, and the components near it that belong to it.
-
-    A component that reaches beyond the interior (a finger, a neighbour, the desk) counts a tenth, or nothing.
-
-    Args:
-        ink: float32 (h, w), ink density, 0 to 1.
-        interior: uint8 (h, w), 1 where the digit should lie.
-        allow_cut: whether the digit may reach beyond the interior.
-
-    Returns:
-        uint8 (h, w), 1 on the digit.
-
-    Raises:
-        NothingToRead: there is no ink, only specks and lines, or too many things to choose from.
-    """
-    mask = threshold_ink(ink)
-    gap = max(1, max(mask.shape) // 150)  # parts as close as this are one stroke, broken by the paper's grain
-    linked = cv2.dilate(mask, np.ones((2 * gap + 1, 2 * gap + 1), np.uint8))
-    count, labels, boxes, _ = cv2.connectedComponentsWithStats(linked)
-    inked = mask > 0
-    mass = np.bincount(labels[inked], weights=ink[inked], minlength=count)  # (count,)
-    mass[0] = 0  # the background
-    mass[is_speck_or_line(boxes, mask.shape, gap)] = 0
-    cut = np.bincount(labels[inked & (interior == 0)], minlength=count) > 0
-    score = mass * np.where(cut, 0.1 if allow_cut else 0, 1)
-    main = int(score.argmax())
-    if score[main] == 0:
-        raise NothingToRead("there is no ink in the picture but specks and lines")
-    if (score > 0.3 * score[main]).sum() > 15:
-        raise NothingToRead("there are too many things in the picture to say which is the digit")
-    parts = is_near(boxes, main, gap) & (mass > 0.06 * mass[main]) & (~cut | cut[main])
-    return mask * parts[labels].astype(np.uint8)
-
-
-def threshold_ink(ink: np.ndarray) -> np.ndarray:
-    """uint8 (h, w), 1 where ink density, float32 (h, w), stands out from the paper. Raises NothingToRead."""
-    step = 1 + max(ink.shape) // 200
-    sample = ink[::step, ::step]
-    median = float(np.median(sample))
-    noise = 1.4826 * float(np.median(np.abs(sample - median)))  # the standard deviation, if there were no ink
-    floor = max(MIN_DENSITY, median + NOISE_MARGIN * noise)
-    above = ink[ink > floor]
-    if not above.size:
-        raise NothingToRead("the picture is blank: no ink stands out from the paper")
-    above = above[above >= otsu_threshold(above)]
-    level = float((above**3).sum() / (above**2).sum())  # a mean in which dense ink counts most
-    return (ink > max(floor, (level + median) / 2)).astype(np.uint8)
-
-
-def otsu_threshold(values: np.ndarray) -> float:
-    """The threshold, 0 to 1, that separates values of 0 to 1 best into low and high ones (Otsu 1979)."""
-    threshold, _ = cv2.threshold((values * 255).astype(np.uint8).reshape(1, -1), 0, 255, cv2.THRESH_OTSU)
-    return float(threshold) / 255
-
-
-def is_speck_or_line(boxes: np.ndarray, shape: tuple[int, ...], gap: int) -> np.ndarray:
-    """Which components are too small for a digit, or a notebook's lines from border to border: bool (count,).
-
-    Args:
-        boxes: int32 (count, 5): left, top, width, height and area of each component, widened by `gap` on each side.
-        shape: height and width of the picture.
-        gap: pixels.
-    """
-    height, width = shape
-    wide, high = boxes[:, cv2.CC_STAT_WIDTH], boxes[:, cv2.CC_STAT_HEIGHT]
-    specks = np.maximum(wide, high) - 2 * gap < max(5, 0.02 * max(shape))
-    lines = (np.maximum(wide / width, high / height) > 0.95) & (np.minimum(wide, high) < 0.15 * min(shape))
-    return specks | lines
-
-
-def is_near(boxes: np.ndarray, main: int, gap: int) -> np.ndarray:
-    """Which components are nearer to the main one than 0.3 of its longest side: bool (count,).
-
-    `boxes` and `gap` are those of `is_speck_or_line`.
-    """
-    left, top, wide, high = (boxes[:, i] for i in range(4))
-    distance_x = np.maximum(left - (left[main] + wide[main]), left[main] - (left + wide))
-    distance_y = np.maximum(top - (top[main] + high[main]), top[main] - (top + high))
-    return np.maximum(distance_x, distance_y) < 0.3 * (max(wide[main], high[main]) - 2 * gap)
 
 
 def centre_of_mass(picture: np.ndarray) -> tuple[float, float]:

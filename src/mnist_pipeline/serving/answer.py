@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..reading import READERS, NotAnImage, NothingToRead
+from ..reading import READERS, Item, NotAnImage, NothingToRead, read_digits
 
 Digits: TypeAlias = NDArray[np.uint8]  # (N, 28, 28), ink 255 on paper 0
 Network: TypeAlias = Callable[[Digits], NDArray[np.float32]]  # digits -> calibrated logits (N, classes)
@@ -24,6 +24,9 @@ Body: TypeAlias = bytes | bytearray | dict[str, Any] | list[Any]  # the last two
 
 BATCH = 64  # images per forward pass; a larger batch is not faster and takes more memory
 MAX_IMAGES = 256  # per request; with more, the requests behind it would wait too long
+MAX_ITEMS = 512  # digits per request, for the same reason
+DOUBT = 0.9  # what is known less than this may be several digits that touch
+MAX_CUT = 16  # items per picture that are looked at so: each takes as long as a dozen others
 PATCH = 5  # pixels a side of what an explanation covers: a little wider than a pen stroke
 
 
@@ -36,20 +39,36 @@ class Rejected:
 
 
 @dataclass(frozen=True)
-class Request:
-    """A decoded request: its digits, each (28, 28), or why there is none; and whether it is a list of pictures."""
+class Found:
+    """Something in a picture, and what the network makes of it.
 
-    pictures: list[Digits | Rejected]
+    Attributes:
+        item: what was read.
+        probabilities: (classes,), of each class if it is of one.
+        known: 0 to 1, that it is of a class at all.
+    """
+
+    item: Item
+    probabilities: NDArray[np.float32]
+    known: float
+
+
+@dataclass(frozen=True)
+class Request:
+    """A decoded request: what was read in each picture, or why nothing was; and whether it is a list of pictures."""
+
+    pictures: list[list[Item] | Rejected]
     is_list: bool = False
 
 
 @dataclass(frozen=True)
 class Response:
-    """What a client gets: an HTTP status and JSON; and the status of each picture that was rejected."""
+    """What a client gets: an HTTP status and JSON; the status of each picture that was rejected, each score `known`."""
 
     status: int
     body: bytes
     rejected: list[int] = field(default_factory=list)
+    known: list[float] = field(default_factory=list)
 
 
 class Model:
@@ -62,7 +81,9 @@ class Model:
 
     def __init__(self, info: dict[str, Any], network: Network) -> None:
         self.info, self.network = info, network
-        self.read = READERS[info["reader"]]
+        # Digits make numbers, so a picture may hold several of them. Anything else is one thing in each picture.
+        self.is_digits = info["reader"] == "handwriting" and all(name in "0123456789" for name in info["class_names"])
+        self.score_name = "is_digit" if self.is_digits else "known"
 
     def answer(self, bodies: Sequence[Body], explain: Sequence[bool] = ()) -> list[Response]:
         """Answer the requests that are waiting in one batch.
@@ -75,66 +96,188 @@ class Model:
             One response for each request, in their order.
         """
         requests = [decode(body, self.read) for body in bodies]
-        digits = [picture for request in requests for picture in request.pictures if not isinstance(picture, Rejected)]
-        predictions = self.predict(digits)
+        recognised = self.recognise([picture for request in requests for picture in request.pictures])
         responses, first = [], 0
         for request, wanted in zip(requests, explain or [False] * len(bodies), strict=True):
-            count = sum(not isinstance(picture, Rejected) for picture in request.pictures)
-            found = predictions[first : first + count]
-            first += count
-            responses.append(self.explain(request, found) if wanted else encode(request, found))
+            pictures = recognised[first : first + len(request.pictures)]
+            first += len(request.pictures)
+            responses.append(self.explain(request, pictures) if wanted else self.encode(request, pictures))
         return responses
 
-    def predict(self, digits: Sequence[Digits]) -> list[dict[str, Any]]:
-        """Digit, label, probability and all probabilities of each digit (28, 28)."""
-        if not digits:
-            return []
-        probabilities = softmax(self.logits(np.stack(digits)))
-        names, model = self.info["class_names"], self.info["weights"]
-        rounded = probabilities.astype(float).round(6).tolist()  # as float32, JSON would show its rounding error
-        return [
-            {"digit": best, "label": names[best], "probability": row[best], "probabilities": row, "model": model}
-            for best, row in zip(probabilities.argmax(1).tolist(), rounded, strict=True)
-        ]
+    def read(self, picture: bytes) -> list[Item]:
+        """What a picture holds, in reading order: the digits, or for other models the one thing that is in it.
 
-    def find_digit(self, picture: bytes) -> Digits | None:
-        """The digit (28, 28) in a picture; None where nothing can be read."""
-        digit = decode_picture(picture, self.read)
-        return None if isinstance(digit, Rejected) else digit
+        Raises:
+            NotAnImage: the bytes cannot be decoded.
+            NothingToRead: there is nothing in the picture.
+        """
+        if self.is_digits:
+            return read_digits(picture)
+        image = READERS[self.info["reader"]](picture)
+        return [Item(image, (0, 0, *image.shape[::-1]))]
+
+    def recognise(self, pictures: Sequence[list[Item] | Rejected]) -> list[list[Found] | Rejected]:
+        """What the network makes of pictures that were read.
+
+        What it does not know is left out, unless it is several digits that touch: these are told apart. A picture in
+        which it knows nothing is rejected.
+        """
+        read = [picture for picture in pictures if not isinstance(picture, Rejected)]
+        found = self.look_at([item for items in read for item in items])
+        if self.is_digits:
+            found = self.separate(found)
+        else:
+            found = [[one] for one in found]
+        recognised: list[list[Found] | Rejected] = []
+        for picture in pictures:
+            if isinstance(picture, Rejected):
+                recognised.append(picture)
+                continue
+            own = [one for group in found[: len(picture)] for one in group]
+            found = found[len(picture) :]
+            known = [one for one in own if one.known >= self.info["known"]["least"]]
+            recognised.append(known or self.reject(own))
+        return recognised
+
+    def look_at(self, items: Sequence[Item]) -> list[Found]:
+        """The network's view of each item."""
+        if not items:
+            return []
+        logits = self.logits(np.stack([item.image for item in items]))
+        known = self.score(logits)
+        return [Found(*one) for one in zip(items, softmax(logits), known.tolist(), strict=True)]
+
+    def score(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        """How sure it is that images are of any class, 0 to 1: (N,), of calibrated logits (N, classes).
+
+        Where training had a further class, "none", whose logit is always 0, log(sum(exp(logits))) tells it from the
+        others; a logistic function of it, fitted on validation images and on generated outliers, is a probability.
+        """
+        scores = log_sum_exp(logits * self.info["temperature"])
+        return 1 / (1 + np.exp(-(self.info["known"]["slope"] * scores + self.info["known"]["offset"])))
+
+    def separate(self, found: Sequence[Found]) -> list[list[Found]]:
+        """For each item the digits that it consists of: itself, unless it is known better as several that touch."""
+        doubtful = [one for one in found if one.known < DOUBT][:MAX_CUT]
+        parts = [one.item.parts() for one in doubtful]
+        seen = iter(self.look_at([part for each in parts for part in each.values()]))
+        paths = {}
+        for one, each in zip(doubtful, parts, strict=True):
+            path = best_path({pieces: next(seen) for pieces in each})
+            if len(path) > 1 and np.prod([part.known for part in path]) > one.known:
+                paths[id(one)] = path
+        return [paths.get(id(one), [one]) for one in found]
+
+    def reject(self, found: Sequence[Found]) -> Rejected:
+        """Why a picture is rejected in which nothing is known."""
+        best, least = max(one.known for one in found), self.info["known"]["least"]
+        what = "digit" if self.is_digits else "picture of any known class"
+        return Rejected(422, f"no {what} in it: the score {self.score_name} is {best:.3g}, below {least:.3g}")
 
     def logits(self, digits: Digits) -> NDArray[np.float32]:
         """Calibrated logits (N, classes) of digits (N, 28, 28), N of 1 or more."""
         return np.concatenate([self.network(digits[i : i + BATCH]) for i in range(0, len(digits), BATCH)])
 
-    def explain(self, request: Request, predictions: list[dict[str, Any]]) -> Response:
-        """Encode the prediction of one picture with the 28x28 image that the network saw and each pixel's attribution.
+    def describe(self, found: Sequence[Found]) -> dict[str, Any]:
+        """The answer to a picture, as docs/answer.schema.json says."""
+        digits = [self.describe_one(one) for one in found]
+        if not self.is_digits:
+            return digits[0] | {"model": self.info["weights"]}
+        numbers = {"number": "".join(digit["label"] for digit in digits), "digits": digits}
+        boxes = [digit | {"box": list(one.item.box)} for digit, one in zip(digits, found, strict=True)]
+        numbers["digits"] = boxes
+        if len(digits) == 1:
+            return digits[0] | numbers | {"model": self.info["weights"]}
+        probability = float(np.prod([one.probabilities.max() * one.known for one in found]))
+        return {
+            "digit": None,
+            "label": None,
+            "probability": round(probability, 6),
+            "is_digit": min(digit["is_digit"] for digit in digits),
+            **numbers,
+            "model": self.info["weights"],
+        }
+
+    def describe_one(self, found: Found) -> dict[str, Any]:
+        """Digit, label, probability, all probabilities and score of one item."""
+        best = int(found.probabilities.argmax())
+        rounded = found.probabilities.astype(float).round(6).tolist()  # as float32, JSON would show its rounding error
+        return {
+            "digit": best,
+            "label": self.info["class_names"][best],
+            "probability": rounded[best],
+            "probabilities": rounded,
+            self.score_name: round(found.known, 6),
+        }
+
+    def encode(self, request: Request, pictures: Sequence[list[Found] | Rejected]) -> Response:
+        """JSON for a request: an answer for each of its pictures, errors in their places."""
+        answers = [
+            {"error": picture.message, "status": picture.status}
+            if isinstance(picture, Rejected)
+            else self.describe(picture)
+            for picture in pictures
+        ]
+        return respond(request, pictures, answers)
+
+    def explain(self, request: Request, pictures: Sequence[list[Found] | Rejected]) -> Response:
+        """Encode the answer to a picture of one digit with the 28x28 image that the network saw and each pixel's
+        attribution.
 
         Occlusion (Zeiler and Fergus, arXiv 1311.2901): remove the ink around a pixel, and see how much the
         log-probability of the prediction falls (natural logarithm; below 0: without that ink it would rise).
         """
         if request.is_list:
-            return encode(Request([Rejected(400, "an explanation takes one picture, not a list")]), [])
-        if not predictions:
-            return encode(request, predictions)
-        (digit,), (prediction,) = request.pictures, predictions
-        assert not isinstance(digit, Rejected)
+            refusal = Rejected(400, "an explanation takes one picture, not a list")
+            return self.encode(Request([refusal]), [refusal])
+        (picture,) = pictures
+        if isinstance(picture, Rejected):
+            return self.encode(request, pictures)
+        if len(picture) > 1:
+            return self.encode(request, [Rejected(400, f"an explanation takes one digit; {len(picture)} were found")])
+        digit, best = picture[0].item.image, int(picture[0].probabilities.argmax())
         copies, changed = occlude(digit)  # (28 * 28, 28, 28), (28 * 28,)
         attribution = np.zeros(digit.size)
-        before = softmax(self.logits(digit[None]))[0, prediction["digit"]]
-        after = softmax(self.logits(copies[changed]))[:, prediction["digit"]]
+        before = softmax(self.logits(digit[None]))[0, best]
+        after = softmax(self.logits(copies[changed]))[:, best]
         attribution[changed] = np.log(before) - np.log(np.maximum(after, 1e-12))
         heat = attribution.reshape(digit.shape).round(4).tolist()
-        return encode(request, [prediction | {"image": digit.tolist(), "attribution": heat}])
+        return respond(request, pictures, [self.describe(picture) | {"image": digit.tolist(), "attribution": heat}])
 
 
-def decode(body: Body, read: Callable[[bytes], Digits]) -> Request:
-    """The digits of a request; what is wrong with a picture stands in its place."""
+def best_path(parts: dict[tuple[int, int], Found]) -> list[Found]:
+    """The parts, side by side, that cover everything and are known best: whose product of `known` is largest.
+
+    Args:
+        parts: by the first and the last of the pieces that each consists of, as Item.parts gives them.
+
+    Returns:
+        From left to right; empty if no parts cover everything.
+    """
+    if not parts:
+        return []
+    best: dict[int, tuple[float, list[Found]]] = {0: (1.0, [])}
+    for (first, last), part in sorted(parts.items(), key=lambda entry: entry[0][1]):
+        if first in best:
+            product = best[first][0] * part.known
+            if product > best.get(last, (0.0, []))[0]:
+                best[last] = product, [*best[first][1], part]
+    end = max(last for _, last in parts)
+    return best.get(end, (0.0, []))[1]
+
+
+def decode(body: Body, read: Callable[[bytes], list[Item]]) -> Request:
+    """What a request's pictures hold; what is wrong with a picture stands in its place."""
     try:
         if isinstance(body, dict | list) or bytes(body[:64]).lstrip()[:1] in (b"{", b"["):  # no picture starts so
-            return Request([decode_picture(picture, read) for picture in parse_json(body)], is_list=True)
+            pictures = [read_picture(picture, read) for picture in parse_json(body)]
+            count = sum(len(picture) for picture in pictures if not isinstance(picture, Rejected))
+            if count > MAX_ITEMS:
+                return Request([Rejected(413, f"the pictures hold {count} digits; a request may hold {MAX_ITEMS}")])
+            return Request(pictures, is_list=True)
     except ValueError as error:
         return Request([Rejected(400, str(error))])
-    return Request([decode_picture(bytes(body), read)])
+    return Request([read_picture(bytes(body), read)])
 
 
 def parse_json(body: Body) -> list[Any]:
@@ -149,8 +292,8 @@ def parse_json(body: Body) -> list[Any]:
     return pictures
 
 
-def decode_picture(picture: Any, read: Callable[[bytes], Digits]) -> Digits | Rejected:
-    """The digit (28, 28) in a picture, which is bytes or a base64 string; or why there is none."""
+def read_picture(picture: Any, read: Callable[[bytes], list[Item]]) -> list[Item] | Rejected:
+    """What a picture holds, which is bytes or a base64 string; or why there is nothing."""
     try:
         return read(picture if isinstance(picture, bytes) else base64.b64decode(picture, validate=True))
     except NothingToRead as error:
@@ -159,17 +302,21 @@ def decode_picture(picture: Any, read: Callable[[bytes], Digits]) -> Digits | Re
         return Rejected(400, str(error))
 
 
-def encode(request: Request, predictions: Sequence[dict[str, Any]]) -> Response:
-    """JSON for a request: the predictions in the order of its pictures, errors in their places."""
-    remaining = list(predictions)
-    answers: list[dict[str, Any]] = [
-        {"error": picture.message, "status": picture.status} if isinstance(picture, Rejected) else remaining.pop(0)
-        for picture in request.pictures
-    ]
-    rejected = [picture.status for picture in request.pictures if isinstance(picture, Rejected)]
+def respond(
+    request: Request, pictures: Sequence[list[Found] | Rejected], answers: Sequence[dict[str, Any]]
+) -> Response:
+    """The response to a request whose pictures have these answers, with what the server's metrics count."""
+    rejected = [picture.status for picture in pictures if isinstance(picture, Rejected)]
+    known = [one.known for picture in pictures if not isinstance(picture, Rejected) for one in picture]
     if request.is_list:
-        return Response(200, json.dumps({"predictions": answers}).encode(), rejected)
-    return Response(answers[0].get("status", 200), json.dumps(answers[0]).encode(), rejected)
+        return Response(200, json.dumps({"predictions": answers}).encode(), rejected, known)
+    return Response(answers[0].get("status", 200), json.dumps(answers[0]).encode(), rejected, known)
+
+
+def log_sum_exp(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """log(sum(exp(logits))) along the classes: (N,)."""
+    largest = logits.max(1)
+    return largest + np.log(np.exp(logits - largest[:, None]).sum(1))
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

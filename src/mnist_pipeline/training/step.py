@@ -17,6 +17,9 @@ from mnist_pipeline.training.network import DigitNetwork, crop, embed
 from mnist_pipeline.training.runtime import autocast
 
 
+OUTLIER = -1  # the label of images that are of no class
+
+
 @dataclass(frozen=True)
 class Phase:
     """A part of a training; `cropped`: on the middle of the images, `end`: the number of steps when it is over."""
@@ -63,7 +66,7 @@ class Learner:
             self.graphed = capture(self.network, images)
         with autocast(images.device):
             logits = (self.graphed or self.network)(images)
-        loss = F.cross_entropy(logits.float(), batch.labels, label_smoothing=self.hp.label_smoothing)
+        loss = open_set_loss(logits.float(), batch.labels, self.hp.label_smoothing)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -97,6 +100,21 @@ class Learner:
         """Take over the state of a learner that was cropped or full as this one is."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+def open_set_loss(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+    """The cross-entropy with one class more, "none of them", whose logit is always 0.
+
+    The network's outputs stay the classes. Their logits rise above 0 together for what is of a class and fall below
+    for what is of none, so log(sum(exp(logits))) says whether the network knows what it sees.
+
+    Args:
+        logits: float (N, classes).
+        labels: int64 (N,); OUTLIER for what is of no class.
+        label_smoothing: probability given to the other classes, 0 to 0.5.
+    """
+    targets = torch.where(labels == OUTLIER, logits.shape[1], labels)
+    return F.cross_entropy(F.pad(logits, (0, 1)), targets, label_smoothing=label_smoothing)
 
 
 def make_optimizer(network: nn.Module, hp: Hyperparameters) -> torch.optim.Optimizer:

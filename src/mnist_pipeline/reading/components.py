@@ -1,0 +1,216 @@
+"""The ink of a picture -> which of it belongs to which digit, in reading order."""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+MIN_DENSITY = 0.08  # what takes less than this part of the paper's brightness is no ink
+NOISE_MARGIN = 4.0  # ink is denser than the paper by this many standard deviations of the paper's noise
+MAX_DIGITS = 64  # in a picture
+NEAR = 0.3  # of a digit's longest side: its parts are not farther from each other
+
+
+class NothingToRead(ValueError):
+    """A picture was decoded, but no digit was found in it; the message says why."""
+
+
+class Components(NamedTuple):
+    """The connected components of the ink, the first of which is the paper.
+
+    Attributes:
+        mask: uint8 (h, w), 1 where there is ink.
+        labels: int32 (h, w), the component of each pixel.
+        boxes: int32 (count, 4): left, top, right and bottom of each component.
+        mass: float (count,), the ink of each component; 0 for the paper, specks and ruled lines.
+        density: float (count,), mean ink density of each component, 0 to 1.
+        cut: bool (count,), which components reach beyond the interior.
+    """
+
+    mask: np.ndarray
+    labels: np.ndarray
+    boxes: np.ndarray
+    mass: np.ndarray
+    density: np.ndarray
+    cut: np.ndarray
+
+
+def find_digit(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool = True) -> np.ndarray:
+    """Find the digit: the connected component with most ink, and the components near it that belong to it.
+
+    A component that reaches beyond the interior (a finger, a neighbour, the desk) counts a tenth, or nothing.
+
+    Args:
+        ink: float32 (h, w), ink density, 0 to 1.
+        interior: uint8 (h, w), 1 where the digit should lie.
+        allow_cut: whether the digit may reach beyond the interior.
+
+    Returns:
+        uint8 (h, w), 1 on the digit.
+
+    Raises:
+        NothingToRead: there is no ink, only specks and lines, or too many things to choose from.
+    """
+    found = find_components(ink, interior)
+    main, score = choose_main(found, allow_cut)
+    if (score > 0.3 * score[main]).sum() > 15:
+        raise NothingToRead("there are too many things in the picture to say which is the digit")
+    return found.mask * find_parts(found, main)[found.labels].astype(np.uint8)
+
+
+def find_digits(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool = True) -> list[np.ndarray]:
+    """Find every digit, in reading order: line by line, from left to right.
+
+    What is at least half as high as the component with most ink is a digit of its own, unless it lies above, below or
+    in another. Smaller components belong to the digit that they are near.
+
+    Args:
+        ink, interior, allow_cut: as for `find_digit`.
+
+    Returns:
+        For each digit a mask, uint8 (h, w), 1 on the digit; 1 to MAX_DIGITS of them.
+
+    Raises:
+        NothingToRead: there is no ink, only specks and lines, or more than MAX_DIGITS things.
+    """
+    found = find_components(ink, interior)
+    main, _ = choose_main(found, allow_cut)
+    height = found.boxes[:, 3] - found.boxes[:, 1]
+    usable = (found.mass > 0.06 * found.mass[main]) & (found.density > 0.5 * found.density[main])
+    usable &= ~found.cut | found.cut[main]
+    seeds = np.flatnonzero(usable & (height > 0.5 * height[main]))
+    if len(seeds) == 1:
+        return [found.mask * find_parts(found, main)[found.labels].astype(np.uint8)]
+    groups = join_overlapping(found.boxes, [{int(seed)} for seed in seeds])
+    if len(groups) > MAX_DIGITS:
+        raise NothingToRead(f"there are {len(groups)} things in the picture; at most {MAX_DIGITS} digits are read")
+    for part in np.flatnonzero(usable & (height <= 0.5 * height[main])):
+        distances = [distance(found.boxes[part], union_box(found.boxes, group)) for group in groups]
+        nearest = int(np.argmin(distances))
+        if distances[nearest] < NEAR * longest_side(union_box(found.boxes, groups[nearest])):
+            groups[nearest].add(int(part))
+    order = reading_order([union_box(found.boxes, group) for group in groups])
+    return [found.mask * np.isin(np.arange(len(height)), [*groups[k]])[found.labels].astype(np.uint8) for k in order]
+
+
+def find_components(ink: np.ndarray, interior: np.ndarray) -> Components:
+    """Find the connected components of ink, float32 (h, w). Raises NothingToRead where none is a digit's size."""
+    mask = threshold_ink(ink)
+    gap = max(1, max(mask.shape) // 150)  # parts as close as this are one stroke, broken by the paper's grain
+    linked = cv2.dilate(mask, np.ones((2 * gap + 1, 2 * gap + 1), np.uint8))
+    count, labels, statistics, _ = cv2.connectedComponentsWithStats(linked)
+    inked = mask > 0
+    mass = np.bincount(labels[inked], weights=ink[inked], minlength=count)  # (count,)
+    density = mass / np.maximum(np.bincount(labels[inked], minlength=count), 1)
+    mass[0] = 0  # the paper
+    corners = statistics[:, :2] + gap, statistics[:, :2] + statistics[:, 2:4] - gap
+    boxes = np.concatenate(corners, 1)
+    specks, lines = find_specks(boxes, mask.shape), find_lines(boxes, mask.shape)
+    mass[specks] = 0
+    upright = lines & (boxes[:, 3] - boxes[:, 1] > boxes[:, 2] - boxes[:, 0])
+    if upright.sum() > 1 or (mass[~lines] > 0.1 * mass[lines].sum()).any():  # a single upright line may be a 1
+        upright[:] = False
+    mass[lines & ~upright] = 0
+    if not mass.any():
+        raise NothingToRead("there is no ink in the picture but specks and lines")
+    cut = np.bincount(labels[inked & (interior == 0)], minlength=count) > 0
+    return Components(mask, labels, boxes, mass, density, cut)
+
+
+def choose_main(found: Components, allow_cut: bool) -> tuple[int, np.ndarray]:
+    """The component that is most likely a digit, and the score of each: float (count,). Raises NothingToRead."""
+    score = found.mass * np.where(found.cut, 0.1 if allow_cut else 0, 1)
+    main = int(score.argmax())
+    if score[main] == 0:
+        raise NothingToRead("there is no ink in the picture but specks and lines")
+    return main, score
+
+
+def find_parts(found: Components, main: int) -> np.ndarray:
+    """Which components belong to the main one: bool (count,)."""
+    reach = NEAR * longest_side(found.boxes[main])
+    near = np.array([distance(box, found.boxes[main]) < reach for box in found.boxes])
+    return near & (found.mass > 0.06 * found.mass[main]) & (~found.cut | found.cut[main])
+
+
+def join_overlapping(boxes: np.ndarray, groups: list[set[int]]) -> list[set[int]]:
+    """Join groups of components that are near each other and lie one above or in the other."""
+    for i, first in enumerate(groups):
+        for second in groups[i + 1 :]:
+            one, other = union_box(boxes, first), union_box(boxes, second)
+            shared = min(one[2], other[2]) - max(one[0], other[0])
+            narrower = min(one[2] - one[0], other[2] - other[0])
+            near = distance(one, other) < NEAR / 2 * max(longest_side(one), longest_side(other))
+            if near and shared > 0.6 * narrower:
+                rest = [group for group in groups if group is not first and group is not second]
+                return join_overlapping(boxes, [*rest, first | second])
+    return groups
+
+
+def reading_order(boxes: list[np.ndarray]) -> list[int]:
+    """Indices of boxes line by line, each from left to right.
+
+    A box belongs to the line whose last box it overlaps in height by half of the lower of the two.
+    """
+    lines: list[list[int]] = []
+    for k in sorted(range(len(boxes)), key=lambda k: int(boxes[k][0])):
+        for line in lines:
+            last = boxes[line[-1]]
+            shared = min(last[3], boxes[k][3]) - max(last[1], boxes[k][1])
+            if shared > 0.5 * min(last[3] - last[1], boxes[k][3] - boxes[k][1]):
+                line.append(k)
+                break
+        else:
+            lines.append([k])
+    lines.sort(key=lambda line: float(np.mean([boxes[k][1] + boxes[k][3] for k in line])))
+    return [k for line in lines for k in line]
+
+
+def union_box(boxes: np.ndarray, group: set[int]) -> np.ndarray:
+    """The box around a group of boxes: left, top, right, bottom."""
+    chosen = boxes[[*group]]
+    return np.concatenate([chosen[:, :2].min(0), chosen[:, 2:].max(0)])
+
+
+def longest_side(box: np.ndarray) -> int:
+    """Of a box, in pixels."""
+    return int(max(box[2] - box[0], box[3] - box[1]))
+
+
+def distance(one: np.ndarray, other: np.ndarray) -> int:
+    """Pixels between two boxes along the axis in which they are farther apart; below 0: they overlap."""
+    return int(np.maximum(one[:2] - other[2:], other[:2] - one[2:]).max())
+
+
+def threshold_ink(ink: np.ndarray) -> np.ndarray:
+    """uint8 (h, w), 1 where ink density, float32 (h, w), stands out from the paper. Raises NothingToRead."""
+    step = 1 + max(ink.shape) // 200
+    sample = ink[::step, ::step]
+    median = float(np.median(sample))
+    noise = 1.4826 * float(np.median(np.abs(sample - median)))  # the standard deviation, if there were no ink
+    floor = max(MIN_DENSITY, median + NOISE_MARGIN * noise)
+    above = ink[ink > floor]
+    if not above.size:
+        raise NothingToRead("the picture is blank: no ink stands out from the paper")
+    above = above[above >= otsu_threshold(above)]
+    level = float((above**3).sum() / (above**2).sum())  # a mean in which dense ink counts most
+    return (ink > max(floor, (level + median) / 2)).astype(np.uint8)
+
+
+def otsu_threshold(values: np.ndarray) -> float:
+    """The threshold, 0 to 1, that separates values of 0 to 1 best into low and high ones (Otsu 1979)."""
+    threshold, _ = cv2.threshold((values * 255).astype(np.uint8).reshape(1, -1), 0, 255, cv2.THRESH_OTSU)
+    return float(threshold) / 255
+
+
+def find_specks(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Which components, with boxes (count, 4) in a picture of this shape, are too small for a digit: bool (count,)."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return sides.max(1) < max(5, 0.02 * max(shape))
+
+
+def find_lines(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Which components, with boxes (count, 4), are lines from border to border, like a notebook's: bool (count,)."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    from_border_to_border = (sides / np.array(shape[1::-1])).max(1) > 0.95
+    return from_border_to_border & (sides.min(1) < 0.15 * min(shape))

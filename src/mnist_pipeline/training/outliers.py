@@ -1,0 +1,166 @@
+"""Generates images that show no digit, so that training can teach the network what it does not know.
+
+Hendrycks et al., "Deep Anomaly Detection with Outlier Exposure" (arXiv 1812.04606), with generated images in the place
+of another dataset.
+"""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_pipeline.training.digit_forms import random_warp
+from mnist_pipeline.training.drawing import SIDE, Ink, Points, draw_glyph, draw_strokes, normalise, smooth
+
+# Letters, but those that somebody may write like a digit: O o 0, I i l 1, S s 5, Z z 2, B 8, b 6, g q 9.
+LETTERS = "ACDEFGHJKLMNPQRTUVWXYacdefhjkmnprtuvwxy"
+SIGNS = "#%&@?+=<>*$~{}[]:;^"
+FONTS = (
+    *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSansMono", "DejaVuSansMono-Bold"),
+    *("DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic", "STIXGeneral", "STIXGeneralBol"),
+    *("STIXGeneralItalic", "STIXGeneralBolIta"),
+)
+
+
+class Sources:
+    """The training images that outliers are made of, and their labels: uint8 (N, 28, 28), int64 (N,)."""
+
+    def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
+        self.images, self.labels = images, labels
+
+    def pick(self, rng: np.random.Generator) -> tuple[Ink, int]:
+        """A random image and its label."""
+        index = int(rng.integers(len(self.images)))
+        return self.images[index], int(self.labels[index])
+
+
+def draw_letter(rng: np.random.Generator, sources: Sources) -> Ink:
+    """A letter in one of the FONTS, slanted, stretched, thicker or thinner; one in eight is another sign."""
+    text = str(rng.choice(list(SIGNS if rng.random() < 0.125 else LETTERS)))
+    return draw_glyph(text, str(rng.choice(FONTS)), rng.uniform(-1.0, 1.8), random_warp(rng))
+
+
+def draw_scribble(rng: np.random.Generator, sources: Sources) -> Ink:
+    """One to four strokes through random points, straight or round."""
+    strokes: list[Points] = []
+    for _ in range(rng.integers(1, 5)):
+        points = rng.random((rng.integers(2, 9), 2)) + rng.normal(0, 0.2, 2)
+        strokes.append(smooth(points, closed=bool(rng.random() < 0.2)) if rng.random() < 0.6 else points)
+    if len(strokes) == 1 and len(strokes[0]) < 20:  # a short line alone may be a 1 or a 7
+        strokes.append(rng.random((3, 2)))
+    return draw_strokes(strokes, rng.uniform(1.8, 4.5))
+
+
+def draw_shape(rng: np.random.Generator, sources: Sources) -> Ink:
+    """A polygon, a zigzag, a spiral, a cross, an arrow, a wave, a lying line."""
+    kind = rng.integers(7)
+    turn = rng.uniform(0, 2 * np.pi)
+    if kind == 0:
+        count = int(rng.integers(3, 7))
+        angles = turn + np.arange(count + 1) * 2 * np.pi / count
+        strokes = [np.column_stack([np.cos(angles), np.sin(angles)])]
+    elif kind == 1:
+        count = int(rng.integers(5, 9))
+        strokes = [np.column_stack([np.arange(count) / count * rng.uniform(0.7, 2), np.arange(count) % 2])]
+    elif kind == 2:
+        angles = np.linspace(0, rng.uniform(2.5, 5) * 2 * np.pi, 80)
+        strokes = [np.column_stack([np.cos(angles + turn), np.sin(angles + turn)]) * angles[:, None]]
+    elif kind == 3:
+        strokes = [np.array([(0, 0.5), (1, 0.5 + rng.normal(0, 0.1))]), np.array([(0.5, 0), (0.5, 1)])]
+        strokes += [np.array([(0.1, 0.1), (0.9, 0.9)])] * int(rng.integers(2))
+    elif kind == 4:
+        strokes = [np.array([(0, 0), (1, 0)]), np.array([(0.7, -0.3), (1, 0), (0.7, 0.3)])]
+    elif kind == 5:
+        x = np.linspace(0, 1, 60)
+        strokes = [np.column_stack([x, rng.uniform(0.1, 0.3) * np.sin(x * rng.uniform(10, 25))])]
+    else:
+        strokes = [np.array([(0, 0), (1, rng.normal(0, 0.08))])]
+        strokes += [np.array([(0, 0.35), (1, 0.35)])] * int(rng.integers(2))
+    rotation = turn if kind in (3, 4) else rng.normal(0, 0.2)
+    matrix = np.array([[np.cos(rotation), -np.sin(rotation)], [np.sin(rotation), np.cos(rotation)]]) @ random_warp(rng)
+    return draw_strokes([(stroke + rng.normal(0, 0.02, stroke.shape)) @ matrix.T for stroke in strokes], rng.uniform(1.8, 4.5))
+
+
+def draw_blob(rng: np.random.Generator, sources: Sources) -> Ink:
+    """A filled shape with an uneven surface, which may have holes: what is left of a thing that is no writing."""
+    coarse = cv2.resize(rng.standard_normal((6, 6)), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+    fine = cv2.resize(rng.standard_normal((14, 14)), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+    y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]  # type: ignore[misc]
+    power = rng.choice([2, 4, 8])
+    outline = 0.75 - np.abs(x / rng.uniform(0.5, 1.1)) ** power - np.abs(y / rng.uniform(0.5, 1.1)) ** power
+    inside = outline + rng.uniform(0, 0.5) * coarse > 0
+    surface = 170 + rng.uniform(0, 60) * coarse + rng.uniform(0, 60) * fine
+    surface = np.where(surface > rng.uniform(0, 150), surface, 0)
+    image = np.where(inside, np.clip(surface, 0, 255), 0).astype(np.uint8)
+    if rng.random() < 0.5:
+        image = np.where(image > 0, 255, 0).astype(np.uint8)
+    return normalise(image) if rng.random() < 0.6 and image.max() > 64 else image
+
+
+def join_halves(rng: np.random.Generator, sources: Sources) -> Ink:
+    """The upper or left half of one image and the other half of another of a different class."""
+    first, label = sources.pick(rng)
+    second, other = sources.pick(rng)
+    while other == label:
+        second, other = sources.pick(rng)
+    joined, middle = first.copy(), SIDE // 2
+    if rng.random() < 0.5:
+        joined[middle:] = second[middle:]
+    else:
+        joined[:, middle:] = second[:, middle:]
+    return joined
+
+
+def turn_digit(rng: np.random.Generator, sources: Sources) -> Ink:
+    """A digit that is none when it lies on its side or, but for 2 and 5, upside down; or one that is mirrored."""
+    digit, label = sources.pick(rng)
+    while label not in (2, 3, 4, 5, 7):
+        digit, label = sources.pick(rng)
+    turns = int(rng.choice([1, 3] if label in (2, 5) else [1, 2, 3]))
+    if label in (3, 4, 7) and rng.random() < 0.25:
+        return np.ascontiguousarray(digit[:, ::-1])
+    return np.ascontiguousarray(np.rot90(digit, turns))
+
+
+def join_digits(rng: np.random.Generator, sources: Sources) -> Ink:
+    """Two or three digits side by side, apart or touching."""
+    row = np.zeros((SIDE, 0), np.uint8)
+    for _ in range(rng.choice([2, 3], p=[0.8, 0.2])):
+        digit, _ = sources.pick(rng)
+        left, top, width, height = cv2.boundingRect(digit)
+        ink = digit[top : top + height, left : left + width]
+        shift = int(rng.integers(0, SIDE - height + 1))
+        column = np.zeros((SIDE, width), np.uint8)
+        column[shift : shift + height] = ink
+        overlap = int(rng.integers(-4, 4))
+        if row.shape[1] > 8 and overlap > 0:
+            overlap = min(overlap, width - 1)
+            row[:, -overlap:] = np.maximum(row[:, -overlap:], column[:, :overlap])
+            row = np.concatenate([row, column[:, overlap:]], 1)
+        else:
+            row = np.concatenate([row, np.zeros((SIDE, max(0, -overlap)), np.uint8), column], 1)
+    if rng.random() < 0.5:  # the strokes of a number are as wide as those of a digit once it is redrawn
+        row = cv2.dilate(row, np.ones((3, 3), np.uint8))
+    return normalise(row)
+
+
+Kind = Callable[[np.random.Generator, Sources], Ink]
+KINDS: dict[str, Kind] = {
+    "letters": draw_letter,
+    "scribbles": draw_scribble,
+    "shapes": draw_shape,
+    "blobs": draw_blob,
+    "halves": join_halves,
+    "turned digits": turn_digit,
+    "joined digits": join_digits,
+}
+SHARES = {"letters": 5, "scribbles": 2, "shapes": 1.5, "blobs": 1.5, "halves": 1.5, "turned digits": 1.5, "joined digits": 2}
+
+
+def draw_outliers(count: int, kinds: tuple[str, ...], sources: Sources, seed: int) -> NDArray[np.uint8]:
+    """Generate images of these kinds: uint8 (count, 28, 28)."""
+    rng = np.random.default_rng(seed)
+    shares = np.array([SHARES[kind] for kind in kinds])
+    chosen = rng.choice(len(kinds), count, p=shares / shares.sum())
+    return np.stack([KINDS[kinds[kind]](rng, sources) for kind in chosen])
