@@ -7,7 +7,7 @@ package's name, so it needs numpy, OpenCV and Pillow only and imports nothing of
 
 from .components import MAX_DIGITS, NothingToRead
 from .decoding import FORMATS, SIDE, NotAnImage, read_picture
-from .handwriting import Item, read_digit, read_digits
+from .handwriting import Item, Reading, read_digit, read_digits
 
 # The ways in which a model's pictures are read. Its model_info.json names one of them.
 READERS = {"handwriting": read_digit, "picture": read_picture}
@@ -20,6 +20,7 @@ __all__ = [
     "Item",
     "NotAnImage",
     "NothingToRead",
+    "Reading",
     "read_digit",
     "read_digits",
     "read_picture",

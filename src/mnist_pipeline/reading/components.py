@@ -25,6 +25,7 @@ class Components(NamedTuple):
         mass: float (count,), the ink of each component; 0 for the paper, specks and ruled lines.
         density: float (count,), mean ink density of each component, 0 to 1.
         cut: bool (count,), which components reach beyond the interior.
+        weight: float (count,), what their ink counts for that reason, 0 to 1.
     """
 
     mask: np.ndarray
@@ -33,12 +34,14 @@ class Components(NamedTuple):
     mass: np.ndarray
     density: np.ndarray
     cut: np.ndarray
+    weight: np.ndarray
 
 
 def find_digit(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool = True) -> np.ndarray:
     """Find the digit: the connected component with most ink, and the components near it that belong to it.
 
-    A component that reaches beyond the interior (a finger, a neighbour, the desk) counts a tenth, or nothing.
+    A component that reaches beyond the interior counts half, or nothing; a tenth if it does so along much of its side,
+    as a finger, a neighbour or the desk does.
 
     Args:
         ink: float32 (h, w), ink density, 0 to 1.
@@ -58,7 +61,7 @@ def find_digit(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool = True)
     return found.mask * find_parts(found, main)[found.labels].astype(np.uint8)
 
 
-def find_digits(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool = True) -> list[np.ndarray]:
+def find_digits(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool = True) -> list[list[np.ndarray]]:
     """Find every digit, in reading order: line by line, from left to right.
 
     What is at least half as high as the component with most ink is a digit of its own, unless it lies above, below or
@@ -68,7 +71,8 @@ def find_digits(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool = True
         ink, interior, allow_cut: as for `find_digit`.
 
     Returns:
-        For each digit a mask, uint8 (h, w), 1 on the digit; 1 to MAX_DIGITS of them.
+        For each digit its masks, uint8 (h, w), 1 on the digit. Several masks, from left to right, are so close to each
+        other that they may be one digit in pieces, or several digits. 1 to MAX_DIGITS masks in all.
 
     Raises:
         NothingToRead: there is no ink, only specks and lines, or more than MAX_DIGITS things.
@@ -80,7 +84,7 @@ def find_digits(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool = True
     usable &= ~found.cut | found.cut[main]
     seeds = np.flatnonzero(usable & (height > 0.5 * height[main]))
     if len(seeds) == 1:
-        return [found.mask * find_parts(found, main)[found.labels].astype(np.uint8)]
+        return [[found.mask * find_parts(found, main)[found.labels].astype(np.uint8)]]
     groups = join_overlapping(found.boxes, [{int(seed)} for seed in seeds])
     if len(groups) > MAX_DIGITS:
         raise NothingToRead(f"there are {len(groups)} things in the picture; at most {MAX_DIGITS} digits are read")
@@ -89,8 +93,9 @@ def find_digits(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool = True
         nearest = int(np.argmin(distances))
         if distances[nearest] < NEAR * longest_side(union_box(found.boxes, groups[nearest])):
             groups[nearest].add(int(part))
-    order = reading_order([union_box(found.boxes, group) for group in groups])
-    return [found.mask * np.isin(np.arange(len(height)), [*groups[k]])[found.labels].astype(np.uint8) for k in order]
+    boxes = [union_box(found.boxes, group) for group in groups]
+    masks = [found.mask * np.isin(np.arange(len(height)), [*group])[found.labels].astype(np.uint8) for group in groups]
+    return [[masks[k] for k in chain] for line in find_lines(boxes) for chain in find_chains(boxes, line)]
 
 
 def find_components(ink: np.ndarray, interior: np.ndarray) -> Components:
@@ -105,7 +110,7 @@ def find_components(ink: np.ndarray, interior: np.ndarray) -> Components:
     mass[0] = 0  # the paper
     corners = statistics[:, :2] + gap, statistics[:, :2] + statistics[:, 2:4] - gap
     boxes = np.concatenate(corners, 1)
-    specks, lines = find_specks(boxes, mask.shape), find_lines(boxes, mask.shape)
+    specks, lines = are_specks(boxes, mask.shape), are_lines(boxes, mask.shape)
     mass[specks] = 0
     upright = lines & (boxes[:, 3] - boxes[:, 1] > boxes[:, 2] - boxes[:, 0])
     if upright.sum() > 1 or (mass[~lines] > 0.1 * mass[lines].sum()).any():  # a single upright line may be a 1
@@ -113,13 +118,15 @@ def find_components(ink: np.ndarray, interior: np.ndarray) -> Components:
     mass[lines & ~upright] = 0
     if not mass.any():
         raise NothingToRead("there is no ink in the picture but specks and lines")
-    cut = np.bincount(labels[inked & (interior == 0)], minlength=count) > 0
-    return Components(mask, labels, boxes, mass, density, cut)
+    outside = np.bincount(labels[inked & (interior == 0)], minlength=count)
+    wide = outside > 0.4 * (boxes[:, 2:] - boxes[:, :2]).max(1)
+    weight = np.where(outside == 0, 1, np.where(wide, 0.1, 0.5))
+    return Components(mask, labels, boxes, mass, density, outside > 0, weight)
 
 
 def choose_main(found: Components, allow_cut: bool) -> tuple[int, np.ndarray]:
     """The component that is most likely a digit, and the score of each: float (count,). Raises NothingToRead."""
-    score = found.mass * np.where(found.cut, 0.1 if allow_cut else 0, 1)
+    score = found.mass * (found.weight if allow_cut else ~found.cut)
     main = int(score.argmax())
     if score[main] == 0:
         raise NothingToRead("there is no ink in the picture but specks and lines")
@@ -147,7 +154,7 @@ def join_overlapping(boxes: np.ndarray, groups: list[set[int]]) -> list[set[int]
     return groups
 
 
-def reading_order(boxes: list[np.ndarray]) -> list[int]:
+def find_lines(boxes: list[np.ndarray]) -> list[list[int]]:
     """Indices of boxes line by line, each from left to right.
 
     A box belongs to the line whose last box it overlaps in height by half of the lower of the two.
@@ -162,8 +169,21 @@ def reading_order(boxes: list[np.ndarray]) -> list[int]:
                 break
         else:
             lines.append([k])
-    lines.sort(key=lambda line: float(np.mean([boxes[k][1] + boxes[k][3] for k in line])))
-    return [k for line in lines for k in line]
+    return sorted(lines, key=lambda line: float(np.mean([boxes[k][1] + boxes[k][3] for k in line])))
+
+
+def find_chains(boxes: list[np.ndarray], line: list[int]) -> list[list[int]]:
+    """Divide a line of boxes into chains, which are close to each other and together not much wider than high."""
+    chains: list[list[int]] = []
+    for k in line:
+        if chains:
+            left, top, right, bottom = union_box(np.array(boxes), {*chains[-1], k})
+            gap = boxes[k][0] - boxes[chains[-1][-1]][2]
+            if gap < NEAR * (bottom - top) and right - left < 1.3 * (bottom - top):
+                chains[-1].append(k)
+                continue
+        chains.append([k])
+    return chains
 
 
 def union_box(boxes: np.ndarray, group: set[int]) -> np.ndarray:
@@ -203,13 +223,13 @@ def otsu_threshold(values: np.ndarray) -> float:
     return float(threshold) / 255
 
 
-def find_specks(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def are_specks(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Which components, with boxes (count, 4) in a picture of this shape, are too small for a digit: bool (count,)."""
     sides = boxes[:, 2:] - boxes[:, :2]
     return sides.max(1) < max(5, 0.02 * max(shape))
 
 
-def find_lines(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def are_lines(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Which components, with boxes (count, 4), are lines from border to border, like a notebook's: bool (count,)."""
     sides = boxes[:, 2:] - boxes[:, :2]
     from_border_to_border = (sides / np.array(shape[1::-1])).max(1) > 0.95

@@ -7,16 +7,17 @@ The thresholds without a source were tuned on rendered photographs.
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
 
 from .components import NothingToRead, find_digit, find_digits
 from .decoding import SIDE, decode
-from .paper import choose_channel, erode, extend_paper, find_paper, ink_density, interior_mask, rescale
-from .touching import cut_columns
+from .paper import choose_channel, erode, extend_paper, faint_density, find_paper, ink_density, interior_mask, plain_density, rescale
+from .touching import cut
 
 BOX = 20  # pixels: MNIST's digits are scaled to fit a square of this side (LeCun et al. 1998)
 FINE = 5 * BOX  # strokes are measured and redrawn at this size
@@ -27,7 +28,8 @@ MARKER_WIDTH = 6.5  # thicker than 99.9 % of MNIST's training digits
 BLOB_WIDTH = 10  # thicker than all of them
 
 Box = tuple[int, int, int, int]  # left, top, width and height in pixels of the picture that was sent, upright
-Finder = Callable[..., list[np.ndarray]]
+Finder = Callable[..., list[list[np.ndarray]]]
+Way = Callable[[], tuple[np.ndarray, list[list[np.ndarray]]]]
 
 
 @dataclass(frozen=True)
@@ -37,17 +39,33 @@ class Item:
     Attributes:
         image: uint8 (28, 28), ink 255 on paper 0.
         box: where it is.
-        parts: the items that it may consist of, by the first and the last of the pieces that thin places cut it into:
-            (0, 1) and (1, 2) are two halves. Called only where it is not known as it is, because it takes as long as
-            reading each of them.
+        parts: the items that it may consist of instead, by the first and the last of the pieces that make each: (0, 1)
+            and (1, 2) are two halves. Called only where it is not known as it is, because it takes as long as reading
+            each of them.
     """
 
     image: np.ndarray
     box: Box
-    parts: Callable[[], dict[tuple[int, int], "Item"]] = dict
+    parts: Callable[[], "Parts"] = dict
 
 
-def read_digits(image: bytes) -> list[Item]:
+Parts = dict[tuple[int, int], Item]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is in a picture.
+
+    Attributes:
+        items: in reading order.
+        others: other ways to read it. Called only where nothing is known as it was read first.
+    """
+
+    items: list[Item]
+    others: Callable[[], "list[list[Item]]"] = list
+
+
+def read_digits(image: bytes) -> Reading:
     """Find the digits in a picture and draw each as MNIST would.
 
     Args:
@@ -70,29 +88,89 @@ def read_digit(image: bytes) -> np.ndarray:
 
     Arguments and errors are those of `read_digits`; the image returned is uint8 (28, 28).
     """
-    (item,) = read_handwriting(image, lambda *ink, **options: [find_digit(*ink, **options)])
+    (item,) = read_handwriting(image, lambda *ink, **options: [[find_digit(*ink, **options)]]).items
     return item.image
 
 
-def read_handwriting(image: bytes, find: Finder) -> list[Item]:
-    """Read a picture as `read_digits` does. `find` is components.find_digits, or takes less."""
+def read_handwriting(image: bytes, find: Finder) -> Reading:
+    """Read a picture as `read_digits` does. `find` is components.find_digits, or finds less."""
     picture, scale = decode(image)
     if is_mnist(picture):
-        return [Item(picture, scale_box(cv2.boundingRect(picture), scale))]
+        return Reading([Item(picture, cv2.boundingRect(picture))], lambda: read_all(picture, scale, find))
     if max(picture.shape[:2]) < 8:
         raise NothingToRead(f"{picture.shape[1]}x{picture.shape[0]} pixels are too few to hold a digit")
+    tries = list_ways(picture, find)
+    found, reasons = [], []
+    for way in tries:
+        try:
+            found.append(read_ink(*way(), scale))
+        except NothingToRead as error:
+            reasons.append(error)
+        else:
+            if found[-1][1] <= MARKER_WIDTH:  # otherwise it may be the paper between the strokes, taken for ink
+                break
+    items, width = min(found, key=lambda reading: reading[1], default=([], 0))
+    if not found:
+        raise reasons[0]
+    if width > BLOB_WIDTH:
+        raise NothingToRead("there is a blob in the picture, but no stroke")
+    return Reading(items, lambda: read_all(picture, scale, find))
+
+
+def read_all(picture: np.ndarray, scale: float, find: Finder) -> list[list[Item]]:
+    """Read a decoded picture in all ways in which something is found."""
+    readings = []
+    for way in list_ways(picture, find):
+        with contextlib.suppress(NothingToRead):
+            items, width = read_ink(*way(), scale)
+            if width <= BLOB_WIDTH:
+                readings.append(items)
+    return readings
+
+
+def list_ways(picture: np.ndarray, find: Finder) -> Iterator[Way]:
+    """The ways to find ink, the most likely first: on the paper, where one is seen, or anywhere; with either polarity.
+
+    Args:
+        picture: uint8 (h, w) or (h, w, 3).
+        find: gives the masks of the digits.
+
+    Returns:
+        Functions that return ink density, float32 (h, w), and the masks, or raise NothingToRead.
+    """
     channel, dark_ink = choose_channel(picture)
+    interior = interior_mask(channel.shape)
     paper = find_paper(picture)
     if paper is not None:
-        with contextlib.suppress(NothingToRead):  # where its edge cuts the digit, it is a patch of light and no paper
-            items, stroke_width = read_on_paper(picture, paper, scale, find)
-            if stroke_width < MARKER_WIDTH:
-                return items
+        yield lambda: find_on_paper(picture, paper, find)
         dark_ink = bool(channel[paper > 0].mean() > channel[paper == 0].mean())
-    items, stroke_width = read_anywhere(channel, dark_ink, scale, find)
-    if stroke_width > BLOB_WIDTH:
-        raise NothingToRead("there is a blob in the picture, but no stroke")
-    return items
+
+    def find_anywhere(density: Callable[..., np.ndarray], dark: bool) -> tuple[np.ndarray, list[list[np.ndarray]]]:
+        ink = density(channel, dark)
+        return ink, find(ink, interior)
+
+    for density in (ink_density, faint_density, plain_density):
+        for dark in (dark_ink, not dark_ink):
+            yield partial(find_anywhere, density, dark)
+
+
+def find_on_paper(picture: np.ndarray, paper: np.ndarray, find: Finder) -> tuple[np.ndarray, list[list[np.ndarray]]]:
+    """Find the digits that lie completely on the paper: where its edge cuts them, it is a patch of light and no paper.
+
+    Args:
+        picture: uint8 (h, w) or (h, w, 3).
+        paper: uint8 (h, w), 1 on the paper.
+        find: gives the masks of the digits.
+
+    Returns:
+        Ink density, float32 (h, w), and the masks.
+
+    Raises:
+        NothingToRead: no digit lies completely on the paper.
+    """
+    interior = erode(paper, 1 + max(paper.shape) // 128) & interior_mask(paper.shape)
+    ink = ink_density(*choose_channel(extend_paper(picture, paper)))
+    return ink, find(ink, interior, allow_cut=False)
 
 
 def scale_box(box: Box, scale: float) -> Box:
@@ -113,60 +191,12 @@ def is_mnist(picture: np.ndarray) -> bool:
     return longest > BOX or (longest >= BOX - 1 and centred)
 
 
-def read_on_paper(picture: np.ndarray, paper: np.ndarray, scale: float, find: Finder) -> tuple[list[Item], float]:
-    """Read the digits that lie completely on the paper region, as `read_ink` returns them.
-
-    Args:
-        picture: uint8 (h, w) or (h, w, 3).
-        paper: uint8 (h, w), 1 on the paper.
-        scale, find: as for `read_ink`.
-
-    Raises:
-        NothingToRead: no digit lies completely on the paper.
-    """
-    interior = erode(paper, 1 + max(paper.shape) // 128) & interior_mask(paper.shape)
-    ink = ink_density(*choose_channel(extend_paper(picture, paper)))
-    return read_ink(ink, find(ink, interior, allow_cut=False), scale)
-
-
-def read_anywhere(channel: np.ndarray, dark_ink: bool, scale: float, find: Finder) -> tuple[list[Item], float]:
-    """Read the digits in the whole picture, as `read_ink` returns them.
-
-    If nothing is found, or if the strokes are thicker than a marker's, what was taken for ink may be the paper between
-    the strokes. The picture is then read a second time with ink and paper exchanged, and the reading with the thinner
-    strokes is returned.
-
-    Args:
-        channel: uint8 (h, w).
-        dark_ink: whether ink is darker than paper.
-        scale, find: as for `read_ink`.
-
-    Raises:
-        NothingToRead: there is no digit in the picture.
-    """
-    interior = interior_mask(channel.shape)
-    readings: list[tuple[list[Item], float]] = []
-    failures: list[NothingToRead] = []
-    for dark in (dark_ink, not dark_ink):
-        ink = ink_density(channel, dark)
-        try:
-            readings.append(read_ink(ink, find(ink, interior), scale))
-        except NothingToRead as error:
-            failures.append(error)
-        else:
-            if readings[0][1] <= MARKER_WIDTH:
-                break
-    if not readings:
-        raise failures[0]
-    return min(readings, key=lambda reading: reading[1])
-
-
-def read_ink(ink: np.ndarray, masks: list[np.ndarray], scale: float) -> tuple[list[Item], float]:
+def read_ink(ink: np.ndarray, chains: list[list[np.ndarray]], scale: float) -> tuple[list[Item], float]:
     """Draw each digit as MNIST would.
 
     Args:
         ink: float32 (h, w), ink density, 0 to 1.
-        masks: for each digit uint8 (h, w), 1 on the digit.
+        chains: for each digit its masks, as components.find_digits returns them.
         scale: pixels of the picture that was sent for each pixel of `ink`.
 
     Returns:
@@ -175,28 +205,34 @@ def read_ink(ink: np.ndarray, masks: list[np.ndarray], scale: float) -> tuple[li
     Raises:
         NothingToRead: nothing of the strokes is left.
     """
-    drawn = [normalise_strokes(ink, mask) for mask in masks]
-    items = [
-        Item(digit, scale_box(cv2.boundingRect(mask), scale), lambda mask=mask: read_parts(ink, mask, scale))
-        for (digit, _), mask in zip(drawn, masks, strict=True)
-    ]
-    return items, max(width for _, width in drawn)
+    items, widths = [], []
+    for chain in chains:
+        whole = np.bitwise_or.reduce(chain)
+        digit, width = normalise_strokes(ink, whole)
+        parts = partial(read_parts, ink, chain, scale)
+        items.append(Item(digit, scale_box(cv2.boundingRect(whole), scale), parts))
+        widths.append(width)
+    return items, max(widths)
 
 
-def read_parts(ink: np.ndarray, mask: np.ndarray, scale: float) -> dict[tuple[int, int], Item]:
-    """The items that the ink of a mask may consist of, as Item.parts says. `ink`, `mask`, `scale`: as for `read_ink`."""
-    columns = cut_columns(mask)
-    height = cv2.boundingRect(mask)[3]
+def read_parts(ink: np.ndarray, pieces: list[np.ndarray], scale: float) -> Parts:
+    """The items that pieces of ink make, each alone and with its neighbours, but not all together.
+
+    Args:
+        ink, scale: as for `read_ink`.
+        pieces: masks, uint8 (h, w), from left to right; a single one is cut where digits may touch.
+    """
+    if len(pieces) == 1:
+        pieces = cut(pieces[0])
+    height = max(cv2.boundingRect(piece)[3] for piece in pieces)
     parts = {}
-    for first, left in enumerate(columns[:-1]):
-        for last in range(first + 1, len(columns)):
-            part = np.zeros_like(mask)
-            part[:, left : columns[last]] = mask[:, left : columns[last]]
-            part = largest_component(part)
-            box = cv2.boundingRect(part)
+    for first in range(len(pieces)):
+        for last in range(first + 1, len(pieces) + (first > 0)):
+            mask = largest_component(np.bitwise_or.reduce(pieces[first:last]))
+            box = cv2.boundingRect(mask)
             if box[3] > 0.4 * height and box[2] < 1.3 * height:
                 with contextlib.suppress(NothingToRead):
-                    parts[first, last] = Item(normalise_strokes(ink, part)[0], scale_box(box, scale))
+                    parts[first, last] = Item(normalise_strokes(ink, mask)[0], scale_box(box, scale))
     return parts
 
 

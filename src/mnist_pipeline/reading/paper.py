@@ -131,6 +131,21 @@ def ink_density(channel: np.ndarray, dark_ink: bool) -> np.ndarray:
     return np.clip(density, 0, 1)
 
 
+def faint_density(channel: np.ndarray, dark_ink: bool) -> np.ndarray:
+    """The square root of what `ink_density` gives: faint strokes count more, and so do blurred edges."""
+    density: np.ndarray = np.sqrt(ink_density(channel, dark_ink))
+    return density
+
+
+def plain_density(channel: np.ndarray, dark_ink: bool) -> np.ndarray:
+    """Ink density as `ink_density` gives it, if all paper is as bright as the brightest tenth of the picture.
+
+    It sees strokes that are wide or lie along the border, which `ink_density` takes for paper, and is misled by shadows.
+    """
+    values = (channel if dark_ink else 255 - channel).astype(np.float32)
+    return np.clip(1 - values / max(float(np.quantile(values[::4, ::4], 0.9)), 1), 0, 1)
+
+
 def estimate_paper_brightness(brightness: np.ndarray) -> np.ndarray:
     """Brightness that the paper would have without ink: a morphological closing wider than any stroke.
 

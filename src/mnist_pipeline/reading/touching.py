@@ -4,26 +4,31 @@ import cv2
 import numpy as np
 
 MAX_CUTS = 6
+MAX_INK = 0.4  # of the height: where a column has more, no two digits touch, but a stroke runs along it
 
 
-def cut_columns(mask: np.ndarray) -> list[int]:
-    """Columns at which a piece of ink may be cut into digits, from its left side to its right side.
-
-    Cuts lie where a column has least ink nearby; wide pieces get more of them.
+def cut(mask: np.ndarray) -> list[np.ndarray]:
+    """Cut a piece of ink where digits may touch: between columns that have least ink. Wide pieces are cut more often.
 
     Args:
         mask: uint8 (h, w), 1 on the ink.
 
     Returns:
-        2 to MAX_CUTS + 2 columns, ascending; the first and the last are the sides of the ink.
+        1 to MAX_CUTS + 1 masks like it, from left to right.
     """
     left, top, width, height = cv2.boundingRect(mask)
     ink = mask[top : top + height, left : left + width].sum(0).astype(np.float64)
     ink = cv2.GaussianBlur(ink[None], (0, 0), max(0.5, height / 40))[0]
-    distance = max(2, height // 8)
-    cuts: list[int] = []
     margin = max(1, height // 8)
+    cuts: list[int] = []
     for column in np.argsort(ink[margin : width - margin], kind="stable") + margin:
-        if len(cuts) < min(MAX_CUTS, 1 + round(2 * width / height)) and all(abs(column - cut) >= distance for cut in cuts):
+        apart = all(abs(column - cut) >= margin for cut in cuts)
+        if apart and ink[column] < MAX_INK * height and len(cuts) < min(MAX_CUTS, 1 + round(2 * width / height)):
             cuts.append(int(column))
-    return [left, *(left + cut for cut in sorted(cuts)), left + width]
+    borders = [0, *(left + cut for cut in sorted(cuts)), mask.shape[1]]
+    pieces = []
+    for start, end in zip(borders, borders[1:], strict=False):
+        piece = np.zeros_like(mask)
+        piece[:, start:end] = mask[:, start:end]
+        pieces.append(piece)
+    return pieces

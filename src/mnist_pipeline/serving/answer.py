@@ -9,14 +9,14 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..reading import READERS, Item, NotAnImage, NothingToRead, read_digits
+from ..reading import READERS, Item, NotAnImage, NothingToRead, Reading, read_digits
 
 Digits: TypeAlias = NDArray[np.uint8]  # (N, 28, 28), ink 255 on paper 0
 Network: TypeAlias = Callable[[Digits], NDArray[np.float32]]  # digits -> calibrated logits (N, classes)
@@ -26,7 +26,9 @@ BATCH = 64  # images per forward pass; a larger batch is not faster and takes mo
 MAX_IMAGES = 256  # per request; with more, the requests behind it would wait too long
 MAX_ITEMS = 512  # digits per request, for the same reason
 DOUBT = 0.9  # what is known less than this may be several digits that touch
-MAX_CUT = 16  # items per picture that are looked at so: each takes as long as a dozen others
+PART_KNOWN = 0.9
+PRIOR = 0.7  # that it is, before both are seen: how much better known the parts must be
+MAX_DOUBTFUL = 16  # items, and pictures, that are looked at more closely: each takes as long as a dozen others
 PATCH = 5  # pixels a side of what an explanation covers: a little wider than a pen stroke
 
 
@@ -46,18 +48,20 @@ class Found:
         item: what was read.
         probabilities: (classes,), of each class if it is of one.
         known: 0 to 1, that it is of a class at all.
+        is_part: whether it was part of another item.
     """
 
     item: Item
     probabilities: NDArray[np.float32]
     known: float
+    is_part: bool = False
 
 
 @dataclass(frozen=True)
 class Request:
     """A decoded request: what was read in each picture, or why nothing was; and whether it is a list of pictures."""
 
-    pictures: list[list[Item] | Rejected]
+    pictures: list[Reading | Rejected]
     is_list: bool = False
 
 
@@ -104,8 +108,8 @@ class Model:
             responses.append(self.explain(request, pictures) if wanted else self.encode(request, pictures))
         return responses
 
-    def read(self, picture: bytes) -> list[Item]:
-        """What a picture holds, in reading order: the digits, or for other models the one thing that is in it.
+    def read(self, picture: bytes) -> Reading:
+        """What a picture holds: the digits, or for other models the one thing that is in it.
 
         Raises:
             NotAnImage: the bytes cannot be decoded.
@@ -114,30 +118,40 @@ class Model:
         if self.is_digits:
             return read_digits(picture)
         image = READERS[self.info["reader"]](picture)
-        return [Item(image, (0, 0, *image.shape[::-1]))]
+        return Reading([Item(image, (0, 0, *image.shape[::-1]))])
 
-    def recognise(self, pictures: Sequence[list[Item] | Rejected]) -> list[list[Found] | Rejected]:
+    def recognise(self, pictures: Sequence[Reading | Rejected]) -> list[list[Found] | Rejected]:
         """What the network makes of pictures that were read.
 
-        What it does not know is left out, unless it is several digits that touch: these are told apart. A picture in
-        which it knows nothing is rejected.
+        Where it does not know what it sees, the picture is read in other ways, and the way that it knows best is
+        taken. What it still does not know is left out; a picture in which it knows nothing is rejected.
         """
-        read = [picture for picture in pictures if not isinstance(picture, Rejected)]
-        found = self.look_at([item for items in read for item in items])
-        if self.is_digits:
-            found = self.separate(found)
-        else:
-            found = [[one] for one in found]
-        recognised: list[list[Found] | Rejected] = []
-        for picture in pictures:
-            if isinstance(picture, Rejected):
-                recognised.append(picture)
-                continue
-            own = [one for group in found[: len(picture)] for one in group]
-            found = found[len(picture) :]
-            known = [one for one in own if one.known >= self.info["known"]["least"]]
-            recognised.append(known or self.reject(own))
-        return recognised
+        first = iter(self.separate([picture.items for picture in pictures if not isinstance(picture, Rejected)]))
+        recognised = [picture if isinstance(picture, Rejected) else next(first) for picture in pictures]
+        doubtful = [
+            k for k, found in enumerate(recognised) if not isinstance(found, Rejected) and self.certainty(found) < DOUBT
+        ]
+        for k in doubtful[:MAX_DOUBTFUL]:
+            picture = pictures[k]
+            assert not isinstance(picture, Rejected)
+            recognised[k] = max([recognised[k], *self.separate(picture.others())], key=self.certainty)
+        return [found if isinstance(found, Rejected) else self.select(found) for found in recognised]
+
+    def certainty(self, found: Sequence[Found]) -> float:
+        """The probability that what is known in a picture is of a class, and what is not known is not, 0 to 1."""
+        least = self.info["known"]["least"]
+        if all(one.known < least for one in found):
+            return 0.0
+        separated = PRIOR ** sum(one.is_part for one in found)
+        return separated * float(np.prod([one.known if one.known >= least else 1 - one.known for one in found]))
+
+    def select(self, found: Sequence[Found]) -> list[Found] | Rejected:
+        """What is known of what was found; Rejected if nothing is."""
+        least = self.info["known"]["least"]
+        what = "digit" if self.is_digits else "picture of any known class"
+        best = max(one.known for one in found)
+        reason = f"no {what} in it: the score {self.score_name} is {best:.3g}, below {least:.3g}"
+        return [one for one in found if one.known >= least] or Rejected(422, reason)
 
     def look_at(self, items: Sequence[Item]) -> list[Found]:
         """The network's view of each item."""
@@ -156,23 +170,21 @@ class Model:
         scores = log_sum_exp(logits * self.info["temperature"])
         return 1 / (1 + np.exp(-(self.info["known"]["slope"] * scores + self.info["known"]["offset"])))
 
-    def separate(self, found: Sequence[Found]) -> list[list[Found]]:
-        """For each item the digits that it consists of: itself, unless it is known better as several that touch."""
-        doubtful = [one for one in found if one.known < DOUBT][:MAX_CUT]
+    def separate(self, readings: Sequence[Sequence[Item]]) -> list[list[Found]]:
+        """The network's view of each reading's items, and of their parts in the place of what it does not know."""
+        seen = iter(self.look_at([item for items in readings for item in items]))
+        found = [[next(seen) for _ in items] for items in readings]
+        if not self.is_digits:
+            return found
+        doubtful = [one for group in found for one in group if one.known < DOUBT][:MAX_DOUBTFUL]
         parts = [one.item.parts() for one in doubtful]
         seen = iter(self.look_at([part for each in parts for part in each.values()]))
         paths = {}
         for one, each in zip(doubtful, parts, strict=True):
             path = best_path({pieces: next(seen) for pieces in each})
-            if len(path) > 1 and np.prod([part.known for part in path]) > one.known:
-                paths[id(one)] = path
-        return [paths.get(id(one), [one]) for one in found]
-
-    def reject(self, found: Sequence[Found]) -> Rejected:
-        """Why a picture is rejected in which nothing is known."""
-        best, least = max(one.known for one in found), self.info["known"]["least"]
-        what = "digit" if self.is_digits else "picture of any known class"
-        return Rejected(422, f"no {what} in it: the score {self.score_name} is {best:.3g}, below {least:.3g}")
+            if path and min(part.known for part in path) > PART_KNOWN and PRIOR * np.prod([part.known for part in path]) > one.known:
+                paths[id(one)] = [replace(part, is_part=True) for part in path]
+        return [[part for one in group for part in paths.get(id(one), [one])] for group in found]
 
     def logits(self, digits: Digits) -> NDArray[np.float32]:
         """Calibrated logits (N, classes) of digits (N, 28, 28), N of 1 or more."""
@@ -266,12 +278,12 @@ def best_path(parts: dict[tuple[int, int], Found]) -> list[Found]:
     return best.get(end, (0.0, []))[1]
 
 
-def decode(body: Body, read: Callable[[bytes], list[Item]]) -> Request:
+def decode(body: Body, read: Callable[[bytes], Reading]) -> Request:
     """What a request's pictures hold; what is wrong with a picture stands in its place."""
     try:
         if isinstance(body, dict | list) or bytes(body[:64]).lstrip()[:1] in (b"{", b"["):  # no picture starts so
             pictures = [read_picture(picture, read) for picture in parse_json(body)]
-            count = sum(len(picture) for picture in pictures if not isinstance(picture, Rejected))
+            count = sum(len(picture.items) for picture in pictures if not isinstance(picture, Rejected))
             if count > MAX_ITEMS:
                 return Request([Rejected(413, f"the pictures hold {count} digits; a request may hold {MAX_ITEMS}")])
             return Request(pictures, is_list=True)
@@ -292,7 +304,7 @@ def parse_json(body: Body) -> list[Any]:
     return pictures
 
 
-def read_picture(picture: Any, read: Callable[[bytes], list[Item]]) -> list[Item] | Rejected:
+def read_picture(picture: Any, read: Callable[[bytes], Reading]) -> Reading | Rejected:
     """What a picture holds, which is bytes or a base64 string; or why there is nothing."""
     try:
         return read(picture if isinstance(picture, bytes) else base64.b64decode(picture, validate=True))

@@ -24,12 +24,12 @@ def draw_digit_form(rng: np.random.Generator) -> tuple[Ink, int]:
 
 def random_warp(rng: np.random.Generator) -> Points:
     """A slant and a change of proportions, (2, 2)."""
-    return np.array([[rng.uniform(0.8, 1.2), rng.normal(0, 0.15)], [rng.normal(0, 0.04), 1]])
+    return np.array([[rng.uniform(0.8, 1.2), rng.normal(-0.08, 0.15)], [rng.normal(0, 0.04), 1]])
 
 
 def draw_flagged_1(rng: np.random.Generator) -> list[Points]:
     """A stem, a flag that falls by 28 to 70 degrees, and at times a base."""
-    angle, length = np.deg2rad(rng.uniform(28, 70)), rng.uniform(0.2, 0.65)
+    angle, length = np.deg2rad(rng.uniform(28, 70)), rng.uniform(0.2, 0.8)
     tip = np.array([-length * np.cos(angle), length * np.sin(angle)])
     bend = tip / 2 + rng.normal(0, 0.03, 2)
     strokes = [np.array([tip, bend, (0, 0), (0, 0), (0, 0), (0, 1)])]
@@ -77,8 +77,10 @@ def draw_hooked_9(rng: np.random.Generator) -> list[Points]:
     turn = 2 * np.pi - rng.uniform(-0.1, 1.0)  # below 2 pi: the loop is open
     angles = np.linspace(0, -turn, 12) + rng.uniform(-0.5, 0)
     loop = np.column_stack([np.cos(angles) * width / 2, np.sin(angles) * height / 2 + height / 2])
-    hook = rng.uniform(0, 0.7) * width
+    hook = rng.uniform(0, 1.3) * width
     foot = [(width / 2, 0.9), (width / 2 - hook / 2, 1.02), (width / 2 - hook, 1.0 - rng.uniform(0, 0.1))]
+    if hook > 0.5 * width and rng.random() < 0.4:  # the hook turns up again
+        foot.append((width / 2 - hook * rng.uniform(1, 1.2), rng.uniform(0.6, 0.95)))
     stem = np.array([(width / 2, height * rng.uniform(0, 0.4)), (width / 2, 0.6), *(foot if hook > 0.1 else foot[:1])])
     return [loop, stem]
 
@@ -91,4 +93,4 @@ FORMS = (
     (9, draw_hooked_9),
     (-1, None),  # printed
 )
-SHARES = (0.25, 0.15, 0.12, 0.1, 0.13, 0.25)
+SHARES = (0.27, 0.14, 0.1, 0.09, 0.16, 0.24)

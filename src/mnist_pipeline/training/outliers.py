@@ -41,6 +41,17 @@ def draw_letter(rng: np.random.Generator, sources: Sources) -> Ink:
     return draw_glyph(text, str(rng.choice(FONTS)), rng.uniform(-1.0, 1.8), random_warp(rng))
 
 
+def cut_letter(rng: np.random.Generator, sources: Sources) -> Ink:
+    """The left or the right part of a letter, but no upright stroke alone, which is a 1."""
+    while True:
+        letter = crop_sides(draw_letter(rng, sources))
+        column = int(letter.shape[1] * rng.uniform(0.25, 0.75))
+        part = letter[:, column:] if rng.random() < 0.5 else letter[:, :column]
+        _, _, width, height = cv2.boundingRect(part)
+        if width > 0.3 * height:
+            return normalise(part)
+
+
 def draw_scribble(rng: np.random.Generator, sources: Sources) -> Ink:
     """One to four strokes through random points, straight or round."""
     strokes: list[Points] = []
@@ -124,30 +135,40 @@ def turn_digit(rng: np.random.Generator, sources: Sources) -> Ink:
 
 
 def join_digits(rng: np.random.Generator, sources: Sources) -> Ink:
-    """Two or three digits side by side, apart or touching."""
-    row = np.zeros((SIDE, 0), np.uint8)
-    for _ in range(rng.choice([2, 3], p=[0.8, 0.2])):
-        digit, _ = sources.pick(rng)
-        left, top, width, height = cv2.boundingRect(digit)
-        ink = digit[top : top + height, left : left + width]
-        shift = int(rng.integers(0, SIDE - height + 1))
-        column = np.zeros((SIDE, width), np.uint8)
-        column[shift : shift + height] = ink
-        overlap = int(rng.integers(-4, 4))
-        if row.shape[1] > 8 and overlap > 0:
-            overlap = min(overlap, width - 1)
-            row[:, -overlap:] = np.maximum(row[:, -overlap:], column[:, :overlap])
-            row = np.concatenate([row, column[:, overlap:]], 1)
-        else:
-            row = np.concatenate([row, np.zeros((SIDE, max(0, -overlap)), np.uint8), column], 1)
-    if rng.random() < 0.5:  # the strokes of a number are as wide as those of a digit once it is redrawn
+    """Two or three digits side by side, apart or touching; or one with a piece of the next."""
+    count = int(rng.choice([2, 3], p=[0.85, 0.15]))
+    row, width = crop_sides(sources.pick(rng)[0]), 0
+    for _ in range(count - 1):
+        following = crop_sides(sources.pick(rng)[0])
+        width = following.shape[1]
+        row = join_sideways(row, np.roll(following, int(rng.integers(-3, 4)), 0), int(rng.integers(-4, 6)))
+    if count == 2 and rng.random() < 0.3:
+        piece = int(width * rng.uniform(0.3, 0.7))
+        row = row[:, piece:] if rng.random() < 0.5 else row[:, : row.shape[1] - piece]
+    if rng.random() < 0.6:  # the strokes of a number are as wide as those of a digit once it is redrawn
         row = cv2.dilate(row, np.ones((3, 3), np.uint8))
     return normalise(row)
+
+
+def crop_sides(digit: Ink) -> Ink:
+    """A digit, (28, 28), without the empty columns at its sides."""
+    left, _, width, _ = cv2.boundingRect(digit)
+    return digit[:, left : left + width]
+
+
+def join_sideways(left: Ink, right: Ink, overlap: int) -> Ink:
+    """Two images of the same height side by side, with so many columns in common; below 0: apart."""
+    overlap = min(overlap, left.shape[1] - 1, right.shape[1] - 1)
+    joined = np.zeros((left.shape[0], left.shape[1] + right.shape[1] - overlap), np.uint8)
+    joined[:, : left.shape[1]] = left
+    joined[:, -right.shape[1] :] = np.maximum(joined[:, -right.shape[1] :], right)
+    return joined
 
 
 Kind = Callable[[np.random.Generator, Sources], Ink]
 KINDS: dict[str, Kind] = {
     "letters": draw_letter,
+    "parts of letters": cut_letter,
     "scribbles": draw_scribble,
     "shapes": draw_shape,
     "blobs": draw_blob,
@@ -155,7 +176,7 @@ KINDS: dict[str, Kind] = {
     "turned digits": turn_digit,
     "joined digits": join_digits,
 }
-SHARES = {"letters": 5, "scribbles": 2, "shapes": 1.5, "blobs": 1.5, "halves": 1.5, "turned digits": 1.5, "joined digits": 2}
+SHARES = {"letters": 4.5, "parts of letters": 2, "scribbles": 2, "shapes": 1.5, "blobs": 1.5, "halves": 1.2, "turned digits": 1.5, "joined digits": 4}
 
 
 def draw_outliers(count: int, kinds: tuple[str, ...], sources: Sources, seed: int) -> NDArray[np.uint8]:
