@@ -58,6 +58,9 @@ LR ?= 0.0005 0.001 0.002
 experiments: setup ## train.lr in turn as experiments of DVC, then their table (LR="0.001 0.003" takes others)
 	$(ACTIVATE) && scripts/experiments.sh train.lr $(LR)
 
+score: setup ## how well the model reads a folder of your own pictures (PICTURES=folder; names like 7_kitchen.jpg)
+	$(ACTIVATE) && python -m mnist_pipeline.evaluation.score $(PICTURES)
+
 report: setup ## results/report.html: one file about the model in saved_models/
 	$(ACTIVATE) && python -m mnist_pipeline.evaluation.report
 
@@ -68,4 +71,4 @@ clean: ## remove the environment, results of tests and caches; models, data and 
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: help setup extras repro undo test test-fast test-extras bench-train bench-accuracy bench-default bench-long \
-	bench-serve bench-tune rollout demo experiments report lint clean
+	bench-serve bench-tune rollout demo experiments score report lint clean

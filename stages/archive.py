@@ -22,9 +22,9 @@ def main() -> None:
         Path("handlers/model-config.yaml"),
         destination,
         calibration=dataset.train.images,
-        validation_images=dataset.validation.images,
-        validation_labels=dataset.validation.labels,
+        validation=dataset.validation,
         maximal_drop=params.archive.max_drop,
+        least=params.reading.least,
     )
     log.info("%s: served in %s; %s.", destination, serving["format"], serving["reason"])
 

@@ -17,6 +17,7 @@ def main() -> None:
         Path("results/evaluate"),
         mistakes=params.mistakes,
         photographs=params.photographs,
+        numbers=params.numbers,
         seed=params.seed,
     )
 

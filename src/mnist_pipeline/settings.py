@@ -131,12 +131,15 @@ class Train(Section):
     scaling: Real | None = Field(ge=0, le=0.5)
     elasticity: Real | None = Field(ge=0, le=8)
     flip: Real | None = Field(ge=0, le=1)
+    outliers: Real | None = Field(ge=0, le=10)
+    digit_forms: Real | None = Field(ge=0, le=10)
     seed: Seed
     checkpoint_seconds: Real = Field(ge=0, le=86_400)
 
 
-# What a search space may hold: how to train, not how long.
-TUNABLE = tuple(name for name in Train.model_fields if name not in ("epochs", "seed", "checkpoint_seconds"))
+# What a search space may hold: how to train, not how long, nor with which further images.
+NOT_TUNABLE = ("epochs", "outliers", "digit_forms", "seed", "checkpoint_seconds")
+TUNABLE = tuple(name for name in Train.model_fields if name not in NOT_TUNABLE)
 
 
 class Tune(Section):
@@ -223,9 +226,14 @@ class Archive(Section):
     max_drop: Real = Field(ge=-1, le=1)
 
 
+class Reading(Section):
+    least: Real | None = Field(ge=0, le=1)
+
+
 class Evaluate(Section):
     mistakes: int = Field(ge=1, le=400)
     photographs: int = Field(ge=0, le=10_000)
+    numbers: int = Field(ge=0, le=10_000)
     seed: Seed
 
 
@@ -234,6 +242,7 @@ class Settings(Section):
     tune: Tune
     train: Train
     archive: Archive
+    reading: Reading
     evaluate: Evaluate
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from helpers import ROOT
-from mnist_pipeline.data.dataset import Dataset
+from mnist_pipeline.data.dataset import Dataset, Examples
 from mnist_pipeline.serving import archive
 from mnist_pipeline.training import model
 from mnist_pipeline.training.model_info import ModelDescription
@@ -81,8 +81,7 @@ def pack(folder: Path, saved: Path, digits: Dataset, maximal_drop: float) -> Pat
         HANDLERS / "model-config.yaml",
         target,
         calibration=digits.train.images,
-        validation_images=digits.validation.images[:100],
-        validation_labels=digits.validation.labels[:100],
+        validation=Examples(digits.validation.images[:100], digits.validation.labels[:100]),
         maximal_drop=maximal_drop,
     )
     return target

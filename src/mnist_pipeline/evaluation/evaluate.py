@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mnist_pipeline import files
-from mnist_pipeline.data.catalogue import DATASETS
+from mnist_pipeline.data.catalogue import DATASETS, DIGITS
 from mnist_pipeline.data.dataset import Examples
 from mnist_pipeline.evaluation import plots, robustness
 from mnist_pipeline.evaluation.calibration import reliability
@@ -18,6 +18,7 @@ from mnist_pipeline.evaluation.metrics import (
     without_wrong_labels,
     worst_mistakes,
 )
+from mnist_pipeline.evaluation.unknown import measure_unknown
 from mnist_pipeline.figures import class_labels
 from mnist_pipeline.serving.archived import ArchivedModel, open_archive
 from mnist_pipeline.training import model
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(
-    archived: Path, test: Examples, results_folder: Path, *, mistakes: int, photographs: int, seed: int
+    archived: Path, test: Examples, results_folder: Path, *, mistakes: int, photographs: int, numbers: int, seed: int
 ) -> dict[str, Any]:
     """Write metrics.json, predictions.csv, the tables that DVC plots, and the pictures.
 
@@ -41,7 +42,8 @@ def evaluate(
         results_folder: gets the results.
         mistakes: how many of the worst mistakes to picture.
         photographs: how many test images to render as photographs, 0 for none.
-        seed: of the photographs.
+        numbers: how many numbers of several test images to render so, 0 for none.
+        seed: of the photographs, numbers and scribbles.
 
     Returns:
         The content of metrics.json.
@@ -60,8 +62,7 @@ def evaluate(
         if wrong and max(wrong) < len(test.labels):
             metrics["without_wrong_labels"] = without_wrong_labels(logits, test.labels, wrong)
         if info["reader"] == "handwriting":
-            picture = results_folder / "plots" / "photographs.png"
-            metrics |= measure_robustness(served, test, logits, photographs, seed, picture)
+            metrics |= measure_pictures(served, test, logits, photographs, numbers, seed, results_folder / "plots")
     write_predictions(results_folder / "predictions.csv", logits, test.labels, info["class_names"])
     files.write_json(results_folder / "metrics.json", metrics)
     draw(results_folder / "plots", logits, test, info["temperature"], info["class_names"], mistakes)
@@ -90,19 +91,27 @@ def compare_with_weights(folder: Path, served: Tensor, test: Examples) -> dict[s
     }
 
 
-def measure_robustness(
-    served: ArchivedModel, test: Examples, logits: Tensor, photographs: int, seed: int, picture: Path
+def measure_pictures(
+    served: ArchivedModel, test: Examples, logits: Tensor, photographs: int, numbers: int, seed: int, plots_folder: Path
 ) -> dict[str, dict[str, Any]]:
-    """The figures on test images that are sent as files, and that are rendered as photographs."""
-    metrics: dict[str, dict[str, Any]] = {"as_files": robustness.measure_files(served, test, logits)}
+    """The figures on what people send: test images as files, as photographs, in numbers; letters and scribbles."""
+    figures: dict[str, dict[str, Any]] = {"as_files": robustness.measure_files(served, test)}
     drawable = robustness.keep_strokes(test)
     if photographs > len(drawable.labels):
         log.info("evaluate.photographs = %d, but %d test images can be drawn.", photographs, len(drawable.labels))
     if photographs and len(drawable.labels):
+        picture = plots_folder / "photographs.png"
         found = robustness.measure_photographs(served, drawable, photographs, seed, picture)
-        metrics["as_photographs"] = found
+        figures["as_photographs"] = found
         log.info("As photographs: accuracy %.2f %%, on %d.", 100 * found["accuracy"], found["photographs"])
-    return metrics
+    if all(name in DIGITS for name in served.info["class_names"]):
+        if numbers and len(drawable.labels):
+            picture = plots_folder / "numbers.png"
+            found = robustness.measure_numbers(served, drawable, numbers, seed, picture)
+            figures["as_numbers"] = found
+            log.info("As numbers: %.2f %% of %d read whole.", 100 * found["accuracy"], found["numbers"])
+        figures["unknown"] = measure_unknown(served, served.score(logits.numpy()), seed)
+    return figures
 
 
 def write_predictions(file: Path, logits: Tensor, labels: Tensor, names: list[str]) -> None:

@@ -6,8 +6,9 @@ reads these pictures as the server does, because accuracy on MNIST's own picture
 """
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import NamedTuple
 
 import cv2
@@ -37,7 +38,7 @@ GLOWING: tuple[Colour, ...] = ((255, 255, 255), (120, 220, 255), (255, 220, 90),
 
 
 class Photograph(NamedTuple):
-    """An encoded picture of a digit, and which of KINDS it is of."""
+    """An encoded picture of a digit or a number, and which of KINDS it is of."""
 
     image: bytes
     kind: str
@@ -100,24 +101,27 @@ KINDS = {
 }
 
 
-def photograph(digit: np.ndarray, rng: np.random.Generator) -> Photograph:
-    """Render a digit as a photograph or screenshot of a random kind.
+def photograph(digits: Sequence[np.ndarray], rng: np.random.Generator) -> Photograph:
+    """Render a digit, or a number of several digits, as a photograph or screenshot of a random kind.
 
     Args:
-        digit: uint8 (28, 28), ink 255 on paper 0.
+        digits: uint8 (28, 28) each, ink 255 on paper 0; from left to right.
         rng: decides everything else.
 
     Returns:
-        The encoded picture, its longer side log-uniform from 28 to 4,000 pixels, and its kind.
+        The encoded picture, its longer side log-uniform from 28 (of a number: 40 a digit) to 4,000 pixels, and its
+        kind.
     """
     kind = list(KINDS)[rng.integers(len(KINDS))]
     style = KINDS[kind]
-    longest = round(np.exp(rng.uniform(*np.log(SIDES))))
+    least = SIDES[0] if len(digits) == 1 else 40 * len(digits)
+    longest = round(np.exp(rng.uniform(np.log(least), np.log(SIDES[1]))))
     shortest = max(SIDES[0], round(longest * rng.choice([1, 3 / 4, 2 / 3, 9 / 16])))
     width, height = (longest, shortest) if rng.random() < 0.5 else (shortest, longest)
     scale = min(1, CANVAS / longest)
     canvas = max(1, round(width * scale)), max(1, round(height * scale))
-    ink, size = place(redraw_strokes(digit, rng.uniform(*style.width)), canvas, rng)
+    pen = rng.uniform(*style.width)
+    ink, size = place(put_side_by_side([redraw_strokes(digit, pen) for digit in digits], rng), canvas, rng)
     if style.transparent:
         colour = np.broadcast_to(to_float(pick(style.inks, rng)), (*ink.shape, 3))
         picture = np.dstack([colour, ink * 255])
@@ -157,6 +161,30 @@ def redraw_strokes(digit: np.ndarray, width: float) -> np.ndarray:
         if count_parts_and_loops(changed) == count_parts_and_loops(shape):
             return cv2.GaussianBlur(signed_distance(changed), (0, 0), 1)
     return cv2.GaussianBlur(signed_distance(shape), (0, 0), 1)
+
+
+def put_side_by_side(digits: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """Write digits in a row, each a little higher or lower than the last, 0.15 to 0.6 of a digit's height apart.
+
+    Args:
+        digits: what `redraw_strokes` returns, for each.
+        rng: decides the distances.
+
+    Returns:
+        The same for all of them, float32 (280 or more, 280 or more); the one given, if there is one.
+    """
+    if len(digits) == 1:
+        return digits[0]
+    height, far = digits[0].shape[0], -float(digits[0].shape[0])
+    row = np.full((height, 10), far, np.float32)
+    spacing = rng.uniform(0.15, 0.6)
+    for digit in digits:
+        left, _, width, _ = cv2.boundingRect((digit > 0).astype(np.uint8))
+        gap = round(20 * RESOLUTION * spacing * rng.uniform(0.7, 1.3))
+        shift = round(rng.normal(0, 0.03) * height)
+        column = np.pad(np.roll(digit[:, left : left + width], shift, 0), ((0, 0), (gap, 0)), constant_values=far)
+        row = np.concatenate([row, column], 1)
+    return np.pad(row, ((0, 0), (0, 10)), constant_values=far)
 
 
 def change_width(shape: np.ndarray, width: float, part: float) -> np.ndarray:
@@ -200,7 +228,8 @@ def place(distance: np.ndarray, canvas: tuple[int, int], rng: np.random.Generato
         rng: decides tilt, size and place.
 
     Returns:
-        How much of each pixel is covered with ink, float64 (h, w), 0 to 1; and the digit's longer side in pixels.
+        How much of each pixel is covered with ink, float64 (h, w), 0 to 1; and the longer side of a digit (the height
+        of a number) in pixels.
     """
     width, height = canvas
     left, top, wide, high = cv2.boundingRect((distance > 0).astype(np.uint8))
@@ -216,7 +245,7 @@ def place(distance: np.ndarray, canvas: tuple[int, int], rng: np.random.Generato
     middle = np.array([left + wide / 2, top + high / 2])
     matrix = np.column_stack([scale * tilt, centre - scale * tilt @ middle])
     warped = cv2.warpAffine(distance, matrix, canvas, flags=cv2.INTER_LINEAR, borderValue=-1e3)
-    return np.clip(warped * scale + 0.5, 0, 1), scale * max(wide, high)
+    return np.clip(warped * scale + 0.5, 0, 1), scale * (high if wide > 2 * high else max(wide, high))
 
 
 def choose_tilt(rng: np.random.Generator) -> np.ndarray:
@@ -383,34 +412,51 @@ def encode(picture: np.ndarray, style: Style, rng: np.random.Generator) -> bytes
     return file.getvalue()
 
 
-def contact_sheet(
-    photographs: Sequence[Photograph], read: Callable[[bytes], np.ndarray], side: int = 160, columns: int = 6
-) -> Image.Image:
-    """Draw photographs in rows, each with its kind, and next to it what the network sees of it.
+class Shown(NamedTuple):
+    """A picture on a contact sheet: an encoded picture, what is written above it, and what the network saw of it.
+
+    `seen` are images, uint8 (28, 28), or the reason why there are none.
+    """
+
+    image: bytes
+    title: str
+    seen: Sequence[np.ndarray] | str
+
+
+def contact_sheet(pictures: Sequence[Shown], side: int = 160, columns: int = 6) -> Image.Image:
+    """Draw pictures in rows, and next to each what the network saw of it.
 
     Args:
-        photographs: what to show.
-        read: finds the digit in an encoded picture, uint8 (28, 28); raises ValueError with the reason if there is none.
-        side: pixels of a photograph on the contact sheet.
-        columns: photographs in a row.
+        pictures: what to show.
+        side: pixels of a picture on the contact sheet.
+        columns: pictures in a row.
 
     Returns:
-        RGB, 2 * columns * side pixels wide, side + 14 high for each row. If no digit is found, the reason is
-        written in place of the network's image.
+        RGB, 2 * columns * side pixels wide, side + 14 high for each row.
     """
-    rows = -(-len(photographs) // columns)
+    rows = -(-len(pictures) // columns)
     result = Image.new("RGB", (columns * 2 * side, rows * (side + 14)), (96, 96, 96))
     pen = ImageDraw.Draw(result)
-    for i, each in enumerate(photographs):
+    for i, shown in enumerate(pictures):
         x, y = i % columns * 2 * side, i // columns * (side + 14)
-        with Image.open(io.BytesIO(each.image)) as opened:
-            name, size = opened.format, opened.size
-            upright = ImageOps.contain(ImageOps.exif_transpose(opened).convert("RGBA"), (side - 4, side - 4))
+        upright = thumbnail(shown.image, side - 4)
         result.paste(upright, (x + 2, y + 14), upright)
-        pen.text((x + 2, y + 1), f"{each.kind}, {name} {size[0]}x{size[1]}", fill="white")
-        try:
-            seen = Image.fromarray(read(each.image)).resize((side - 4, side - 4), Image.Resampling.NEAREST)
-            result.paste(seen, (x + side, y + 14))
-        except ValueError as error:
-            pen.text((x + side, y + side // 2), str(error)[:26], fill="white")
+        pen.text((x + 2, y + 1), shown.title, fill="white")
+        if isinstance(shown.seen, str):
+            pen.multiline_text((x + side, y + side // 3), "\n".join(wrap(shown.seen, 25)), fill="white")
+            continue
+        across = int(np.ceil(np.sqrt(len(shown.seen))))
+        small = (side - 4) // across
+        for k, digit in enumerate(shown.seen):
+            seen = Image.fromarray(digit).resize((small, small), Image.Resampling.NEAREST)
+            result.paste(seen, (x + side + k % across * small, y + 14 + k // across * small))
     return result
+
+
+def thumbnail(image: bytes, side: int) -> Image.Image:
+    """An encoded picture, upright, in a square of `side` pixels; grey where it cannot be decoded."""
+    try:
+        with Image.open(io.BytesIO(image)) as opened:
+            return ImageOps.contain(ImageOps.exif_transpose(opened).convert("RGBA"), (side, side))
+    except Exception:  # what Pillow raises on damaged files
+        return Image.new("RGBA", (side, side), (64, 64, 64, 255))

@@ -1,8 +1,9 @@
-"""What the archived model answers to test digits as people send them: as files, and as photographs."""
+"""What the archived model answers to test digits as people send them: as files, as photographs, and as numbers."""
 
 import io
 import os
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,32 +18,41 @@ from mnist_pipeline import files
 from mnist_pipeline.data.dataset import Examples
 from mnist_pipeline.evaluation.calibration import calibration_error
 from mnist_pipeline.evaluation.metrics import accuracy_with_interval
-from mnist_pipeline.evaluation.photographs import Photograph, contact_sheet, photograph
-from mnist_pipeline.serving.archived import ArchivedModel
+from mnist_pipeline.evaluation.photographs import Photograph, Shown, contact_sheet, photograph
+from mnist_pipeline.serving.archived import ArchivedFound, ArchivedModel
 
 SHEET = 36  # photographs to show
-BLANK = np.zeros((28, 28), np.uint8)
+BATCH = 64  # pictures that are answered together
+DIGITS_OF_A_NUMBER = (2, 8)
 
 
-def measure_files(served: ArchivedModel, test: Examples, logits: Tensor) -> dict[str, float]:
+def measure_files(served: ArchivedModel, test: Examples) -> dict[str, float]:
     """Accuracy, with its interval, on the plain test images when each is sent as a PNG.
 
-    An image in which no digit is found counts as a mistake.
-
-    Args:
-        served: the archived model.
-        test: the test images.
-        logits: what the model makes of them as they are, (N, classes): most images are read unchanged.
+    An image in which no digit is found, or several, counts as a mistake.
     """
-    originals = test.images[:, 0].numpy()
-    digits = [served.find_digit(encode_png(image)) for image in originals]
-    answers, found = logits.argmax(1), torch.tensor([digit is not None for digit in digits])
-    changed = {
-        k: digit for k, digit in enumerate(digits) if digit is not None and not np.array_equal(digit, originals[k])
-    }
-    if changed:
-        answers[list(changed)] = torch.from_numpy(served.logits(np.stack([*changed.values()])).argmax(1))
-    return accuracy_with_interval((answers == test.labels) & found)
+    files = [encode_png(image) for image in test.images[:, 0].numpy()]
+    answers = [read_number(found) for found, _ in answer(served, files, "files")]
+    return accuracy_with_interval(compare(answers, [str(label) for label in test.labels.tolist()]))
+
+
+def answer(
+    served: ArchivedModel, pictures: Sequence[bytes], description: str
+) -> Iterable[tuple[list[ArchivedFound], str]]:
+    """What is answered to each picture, a batch at a time, with a progress bar."""
+    batches = range(0, len(pictures), BATCH)
+    for start in tqdm(batches, desc=description, unit="batch", disable=None):
+        yield from served.find(pictures[start : start + BATCH])
+
+
+def read_number(found: Sequence[ArchivedFound]) -> str:
+    """The classes that were found, as a string of their indices."""
+    return "".join(str(int(one.probabilities.argmax())) for one in found)
+
+
+def compare(answers: Sequence[str], expected: Sequence[str]) -> Tensor:
+    """Which answers are right: bool (N,)."""
+    return torch.tensor([one == other for one, other in zip(answers, expected, strict=True)])
 
 
 def keep_strokes(test: Examples) -> Examples:
@@ -59,10 +69,16 @@ def encode_png(image: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def measure_photographs(served: ArchivedModel, test: Examples, count: int, seed: int, picture: Path) -> dict[str, Any]:
-    """Accuracy on test digits that are rendered as photographs and read as the server reads them.
+def render(count: int, draw: Callable[[int], Photograph], description: str) -> list[Photograph]:
+    """Draw so many photographs, with a progress bar."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow, numpy and OpenCV release Python's lock
+        return list(tqdm(pool.map(draw, range(count)), total=count, desc=description, disable=None))
 
-    A photograph in which no digit is found counts as a mistake.
+
+def measure_photographs(served: ArchivedModel, test: Examples, count: int, seed: int, picture: Path) -> dict[str, Any]:
+    """Accuracy on test digits that are rendered as photographs and answered as the server answers them.
+
+    A photograph in which no digit is found, or several, counts as a mistake.
 
     Args:
         served: the archived model.
@@ -73,40 +89,80 @@ def measure_photographs(served: ArchivedModel, test: Examples, count: int, seed:
         picture: gets a contact sheet of the first ones, each next to what the network saw.
 
     Returns:
-        JSON-able: accuracy with its interval, the share in which nothing was found, calibration error of the answers
-        that were given, and accuracy for each kind of photograph.
+        JSON-able: accuracy with its interval, the shares in which nothing and in which several digits were found,
+        calibration error of the answers with one digit, and accuracy for each kind of photograph.
     """
     chosen = np.random.default_rng(seed).permutation(len(test.labels))[:count]
     originals, labels = test.images[torch.from_numpy(chosen), 0].numpy(), test.labels[torch.from_numpy(chosen)]
-
-    def render_and_read(k: int) -> tuple[Photograph, np.ndarray | None]:
-        rendered = photograph(originals[k], np.random.default_rng((seed, k)))
-        return rendered, served.find_digit(rendered.image)
-
-    kinds: list[str] = []
-    digits: list[np.ndarray | None] = []
-    samples: list[Photograph] = []
-    # Threads: Pillow, numpy and OpenCV release Python's lock.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(render_and_read, range(len(originals)))
-        for rendered, digit in tqdm(results, total=len(originals), desc="photographs", disable=None):
-            kinds.append(rendered.kind)
-            digits.append(digit)
-            if len(samples) < SHEET:
-                samples.append(rendered)
-    with files.replacing(picture) as unfinished:
-        contact_sheet(samples, served.read).save(unfinished, "PNG")
-
-    found = torch.tensor([digit is not None for digit in digits])
-    logits = torch.from_numpy(served.logits(np.stack([BLANK if digit is None else digit for digit in digits])))
-    correct = (logits.argmax(1) == labels) & found
+    rendered = render(
+        len(labels), lambda k: photograph([originals[k]], np.random.default_rng((seed, k))), "photographs"
+    )
+    found = list(answer(served, [each.image for each in rendered], "answers"))
+    save_sheet(picture, rendered[:SHEET], found[:SHEET])
+    correct = compare([read_number(items) for items, _ in found], [str(label) for label in labels.tolist()])
+    single = [k for k, (items, _) in enumerate(found) if len(items) == 1]
+    probabilities = torch.from_numpy(np.stack([found[k][0][0].probabilities for k in single]))
     return {
         **accuracy_with_interval(correct),
         "photographs": len(labels),
-        "nothing_found": 1 - found.double().mean().item(),
-        "calibration_error": calibration_error(logits[found].softmax(1), labels[found]),
-        "by_kind": by_kind(kinds, correct),
+        "nothing_found": sum(not items for items, _ in found) / len(labels),
+        "several_found": sum(len(items) > 1 for items, _ in found) / len(labels),
+        "calibration_error": calibration_error(probabilities, labels[single]),
+        "by_kind": by_kind([each.kind for each in rendered], correct),
     }
+
+
+def measure_numbers(served: ArchivedModel, test: Examples, count: int, seed: int, picture: Path) -> dict[str, Any]:
+    """Accuracy on numbers of 2 to 8 test digits, rendered as photographs: those that are read whole.
+
+    Args:
+        served, test, seed: as for `measure_photographs`.
+        count: of numbers, 1 or more.
+        picture: gets a contact sheet of the first ones.
+
+    Returns:
+        JSON-able: accuracy with its interval, and the share of wrong numbers with a probability above 0.9.
+    """
+    images, labels = test.images[:, 0].numpy(), test.labels.numpy()
+
+    def choose(k: int) -> tuple[np.random.Generator, np.ndarray]:
+        rng = np.random.default_rng((seed, 1, k))
+        low, high = DIGITS_OF_A_NUMBER
+        return rng, rng.integers(len(labels), size=rng.integers(low, high + 1))
+
+    def draw(k: int) -> Photograph:
+        rng, digits = choose(k)
+        return photograph([*images[digits]], rng)
+
+    rendered = render(count, draw, "numbers")
+    expected = ["".join(str(label) for label in labels[choose(k)[1]]) for k in range(count)]
+    found = list(answer(served, [each.image for each in rendered], "answers"))
+    save_sheet(picture, rendered[:SHEET], found[:SHEET])
+    correct = compare([read_number(items) for items, _ in found], expected)
+    sure = torch.tensor([bool(items) and probability(items) > 0.9 for items, _ in found])
+    return {
+        **accuracy_with_interval(correct),
+        "numbers": count,
+        "wrong_and_sure": (~correct & sure).double().mean().item(),
+        "by_kind": by_kind([each.kind for each in rendered], correct),
+    }
+
+
+def probability(found: Sequence[ArchivedFound]) -> float:
+    """The probability of a whole number, as the answer gives it."""
+    if len(found) == 1:
+        return float(found[0].probabilities.max())
+    return float(np.prod([one.probabilities.max() * one.known for one in found]))
+
+
+def save_sheet(picture: Path, rendered: Sequence[Photograph], found: Sequence[tuple[list[ArchivedFound], str]]) -> None:
+    """Save a contact sheet of photographs, each next to what the network saw, or why it saw nothing."""
+    shown = [
+        Shown(each.image, f"{each.kind}: {read_number(items)}", [one.item.image for one in items] or reason)
+        for each, (items, reason) in zip(rendered, found, strict=True)
+    ]
+    with files.replacing(picture) as unfinished:
+        contact_sheet(shown).save(unfinished, "PNG")
 
 
 def by_kind(kinds: list[str], correct: Tensor) -> dict[str, dict[str, float]]:

@@ -1,13 +1,13 @@
 """The bytes of a picture -> the handwritten digits in it, each as an image like MNIST's.
 
-`read_digits` decodes the picture, measures the ink on each pixel, finds the digits among all that has ink, redraws their
-strokes at MNIST's width, scales each to 20 pixels and centres it in 28x28.
+`read_digits` decodes the picture, measures the ink on each pixel, finds the digits among all that has ink, redraws
+their strokes at MNIST's width, scales each to 20 pixels and centres it in 28x28.
 
 The thresholds without a source were tuned on rendered photographs.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,7 +16,17 @@ import numpy as np
 
 from .components import NothingToRead, find_digit, find_digits
 from .decoding import SIDE, decode
-from .paper import choose_channel, erode, extend_paper, faint_density, find_paper, ink_density, interior_mask, plain_density, rescale
+from .paper import (
+    choose_channel,
+    erode,
+    extend_paper,
+    faint_density,
+    find_paper,
+    ink_density,
+    interior_mask,
+    plain_density,
+    rescale,
+)
 from .touching import cut
 
 BOX = 20  # pixels: MNIST's digits are scaled to fit a square of this side (LeCun et al. 1998)
@@ -27,7 +37,7 @@ STROKE_WIDTHS = (2.2, 4.2)  # 16 % of MNIST's training digits are thinner, 4 % a
 MARKER_WIDTH = 6.5  # thicker than 99.9 % of MNIST's training digits
 BLOB_WIDTH = 10  # thicker than all of them
 
-Box = tuple[int, int, int, int]  # left, top, width and height in pixels of the picture that was sent, upright
+Box = Sequence[int]  # left, top, width and height in pixels of the picture that was sent, upright
 Finder = Callable[..., list[list[np.ndarray]]]
 Way = Callable[[], tuple[np.ndarray, list[list[np.ndarray]]]]
 
@@ -175,8 +185,7 @@ def find_on_paper(picture: np.ndarray, paper: np.ndarray, find: Finder) -> tuple
 
 def scale_box(box: Box, scale: float) -> Box:
     """A box in pixels of the decoded picture -> in pixels of the picture that was sent."""
-    left, top, width, height = (round(scale * value) for value in box)
-    return left, top, width, height
+    return [round(scale * value) for value in box]
 
 
 def is_mnist(picture: np.ndarray) -> bool:

@@ -140,7 +140,7 @@ def faint_density(channel: np.ndarray, dark_ink: bool) -> np.ndarray:
 def plain_density(channel: np.ndarray, dark_ink: bool) -> np.ndarray:
     """Ink density as `ink_density` gives it, if all paper is as bright as the brightest tenth of the picture.
 
-    It sees strokes that are wide or lie along the border, which `ink_density` takes for paper, and is misled by shadows.
+    It sees strokes that are wide or lie along the border, which `ink_density` takes for paper; shadows mislead it.
     """
     values = (channel if dark_ink else 255 - channel).astype(np.float32)
     return np.clip(1 - values / max(float(np.quantile(values[::4, ::4], 0.9)), 1), 0, 1)

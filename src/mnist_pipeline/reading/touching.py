@@ -1,5 +1,7 @@
 """Where a connected piece of ink may consist of several digits that touch."""
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 
@@ -27,7 +29,7 @@ def cut(mask: np.ndarray) -> list[np.ndarray]:
             cuts.append(int(column))
     borders = [0, *(left + cut for cut in sorted(cuts)), mask.shape[1]]
     pieces = []
-    for start, end in zip(borders, borders[1:], strict=False):
+    for start, end in pairwise(borders):
         piece = np.zeros_like(mask)
         piece[:, start:end] = mask[:, start:end]
         pieces.append(piece)

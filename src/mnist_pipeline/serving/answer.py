@@ -25,10 +25,10 @@ Body: TypeAlias = bytes | bytearray | dict[str, Any] | list[Any]  # the last two
 BATCH = 64  # images per forward pass; a larger batch is not faster and takes more memory
 MAX_IMAGES = 256  # per request; with more, the requests behind it would wait too long
 MAX_ITEMS = 512  # digits per request, for the same reason
-DOUBT = 0.9  # what is known less than this may be several digits that touch
-PART_KNOWN = 0.9
-PRIOR = 0.7  # that it is, before both are seen: how much better known the parts must be
-MAX_DOUBTFUL = 16  # items, and pictures, that are looked at more closely: each takes as long as a dozen others
+DOUBT = 0.9  # what is known less than this is looked at more closely: in parts, or read in another way
+PART_KNOWN = 0.9  # how well each part must be known
+PRIOR = 0.7  # how likely it is, before they are seen, that a thing in doubt is its parts
+MAX_DOUBTFUL = 16  # items of a picture, pictures of a request, so looked at: each takes as long as a dozen others
 PATCH = 5  # pixels a side of what an explanation covers: a little wider than a pen stroke
 
 
@@ -100,13 +100,16 @@ class Model:
             One response for each request, in their order.
         """
         requests = [decode(body, self.read) for body in bodies]
-        recognised = self.recognise([picture for request in requests for picture in request.pictures])
-        responses, first = [], 0
-        for request, wanted in zip(requests, explain or [False] * len(bodies), strict=True):
-            pictures = recognised[first : first + len(request.pictures)]
-            first += len(request.pictures)
-            responses.append(self.explain(request, pictures) if wanted else self.encode(request, pictures))
-        return responses
+        recognised = self.recognise([request.pictures for request in requests])
+        return [
+            self.explain(request, pictures) if wanted else self.encode(request, pictures)
+            for request, pictures, wanted in zip(requests, recognised, explain or [False] * len(bodies), strict=True)
+        ]
+
+    def find(self, pictures: Sequence[bytes]) -> list[tuple[list[Found], str]]:
+        """What is answered to pictures, each sent alone: what was found, or nothing and the reason."""
+        recognised = self.recognise([[read_picture(picture, self.read)] for picture in pictures])
+        return [([], found.message) if isinstance(found, Rejected) else (found, "") for (found,) in recognised]
 
     def read(self, picture: bytes) -> Reading:
         """What a picture holds: the digits, or for other models the one thing that is in it.
@@ -120,22 +123,29 @@ class Model:
         image = READERS[self.info["reader"]](picture)
         return Reading([Item(image, (0, 0, *image.shape[::-1]))])
 
-    def recognise(self, pictures: Sequence[Reading | Rejected]) -> list[list[Found] | Rejected]:
-        """What the network makes of pictures that were read.
+    def recognise(self, requests: Sequence[Sequence[Reading | Rejected]]) -> list[list[list[Found] | Rejected]]:
+        """What the network makes of the pictures of each request, which were read.
 
         Where it does not know what it sees, the picture is read in other ways, and the way that it knows best is
         taken. What it still does not know is left out; a picture in which it knows nothing is rejected.
         """
-        first = iter(self.separate([picture.items for picture in pictures if not isinstance(picture, Rejected)]))
-        recognised = [picture if isinstance(picture, Rejected) else next(first) for picture in pictures]
-        doubtful = [
-            k for k, found in enumerate(recognised) if not isinstance(found, Rejected) and self.certainty(found) < DOUBT
-        ]
-        for k in doubtful[:MAX_DOUBTFUL]:
-            picture = pictures[k]
-            assert not isinstance(picture, Rejected)
-            recognised[k] = max([recognised[k], *self.separate(picture.others())], key=self.certainty)
-        return [found if isinstance(found, Rejected) else self.select(found) for found in recognised]
+        read = [picture for pictures in requests for picture in pictures if not isinstance(picture, Rejected)]
+        found = iter(self.separate([picture.items for picture in read]))
+        recognised = []
+        for pictures in requests:
+            budget = MAX_DOUBTFUL
+            answers: list[list[Found] | Rejected] = []
+            for picture in pictures:
+                if isinstance(picture, Rejected):
+                    answers.append(picture)
+                    continue
+                best = next(found)
+                if self.certainty(best) < DOUBT and budget:
+                    budget -= 1
+                    best = max([best, *self.separate(picture.others())], key=self.certainty)
+                answers.append(self.select(best))
+            recognised.append(answers)
+        return recognised
 
     def certainty(self, found: Sequence[Found]) -> float:
         """The probability that what is known in a picture is of a class, and what is not known is not, 0 to 1."""
@@ -176,13 +186,14 @@ class Model:
         found = [[next(seen) for _ in items] for items in readings]
         if not self.is_digits:
             return found
-        doubtful = [one for group in found for one in group if one.known < DOUBT][:MAX_DOUBTFUL]
+        doubtful = [one for group in found for one in [one for one in group if one.known < DOUBT][:MAX_DOUBTFUL]]
         parts = [one.item.parts() for one in doubtful]
         seen = iter(self.look_at([part for each in parts for part in each.values()]))
         paths = {}
         for one, each in zip(doubtful, parts, strict=True):
             path = best_path({pieces: next(seen) for pieces in each})
-            if path and min(part.known for part in path) > PART_KNOWN and PRIOR * np.prod([part.known for part in path]) > one.known:
+            known = [part.known for part in path]
+            if path and min(known) > PART_KNOWN and PRIOR * np.prod(known) > one.known:
                 paths[id(one)] = [replace(part, is_part=True) for part in path]
         return [[part for one in group for part in paths.get(id(one), [one])] for group in found]
 

@@ -9,13 +9,15 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from jaxtyping import Int64, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
 from mnist_pipeline import files
 from mnist_pipeline.console import PipelineError
+from mnist_pipeline.data.dataset import Examples
 from mnist_pipeline.serving.archived import PACKAGE
-from mnist_pipeline.serving.export import export_for_serving
+from mnist_pipeline.serving.export import compute_logits, export_for_serving
+from mnist_pipeline.serving.known import draw_unseen_outliers, fit_known
 from mnist_pipeline.training import model
 from mnist_pipeline.training.model_info import ServingInfo
 
@@ -46,9 +48,9 @@ def archive(
     destination: Path,
     *,
     calibration: UInt8[Tensor, "n 1 28 28"],
-    validation_images: UInt8[Tensor, "m 1 28 28"],
-    validation_labels: Int64[Tensor, " m"],
+    validation: Examples,
     maximal_drop: float = 0.0005,
+    least: float | None = None,
 ) -> ServingInfo:
     """Pack one trained model for TorchServe. Equal inputs give equal bytes.
 
@@ -58,8 +60,9 @@ def archive(
         model_config: TorchServe's settings for this model (model-config.yaml).
         destination: the .mar to write; it is replaced whole or not at all.
         calibration: training images, from which the int8 form takes its ranges.
-        validation_images, validation_labels: these decide whether the int8 form is served.
+        validation: decides whether the int8 form is served, and what is too unlike it to be answered.
         maximal_drop: validation accuracy that the int8 form may lose, 0 to 1.
+        least: score `known` below which nothing is answered, 0 to 1; None: 99.9 % of the validation images pass.
 
     Returns:
         The section "serving" of the archived model_info.json: the form that is served, and why.
@@ -72,10 +75,12 @@ def archive(
     with tempfile.TemporaryDirectory() as name:
         staging = Path(name) / "staging"
         copy_code(staging / PACKAGE)
-        serving = export_for_serving(
-            network, calibration, validation_images, validation_labels, staging / ONNX_FILE, maximal_drop
-        )
-        files.write_json(staging / model.INFO, info | {"serving": serving})
+        onnx = staging / ONNX_FILE
+        serving = export_for_serving(network, calibration, validation.images, validation.labels, onnx, maximal_drop)
+        outliers = draw_unseen_outliers(validation, info["class_names"])
+        logits = compute_logits(onnx, validation.images), compute_logits(onnx, outliers)
+        known = fit_known(*logits, info["temperature"], least)
+        files.write_json(staging / model.INFO, info | {"serving": serving, "known": known})
         packed = pack(Path(name), model_folder / info["weights"], handler, model_config, staging)
         with files.replacing(destination) as unfinished:
             rewrite(packed, unfinished)

@@ -4,7 +4,7 @@ import importlib.util
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -22,20 +22,35 @@ class OpenError(PipelineError):
     """An archive that is missing, damaged or of another version; the message says which and what to do."""
 
 
+class ArchivedItem(Protocol):
+    """Something in a picture: an `Item` of an archive's reading."""
+
+    image: NDArray[np.uint8]  # (28, 28)
+    box: Sequence[int]  # left, top, width, height in the picture's pixels
+
+
+class ArchivedFound(Protocol):
+    """What the network makes of an item: a `Found` of an archive's serving/answer.py."""
+
+    item: ArchivedItem
+    probabilities: NDArray[np.float32]  # (classes,)
+    known: float  # 0 to 1
+
+
 @runtime_checkable
 class ArchivedModel(Protocol):
     """What this project uses of the class `Model` in an archive's serving/answer.py."""
 
     info: ModelInfo
 
-    def read(self, picture: bytes) -> NDArray[np.uint8]:
-        """The digit in a picture, uint8 (28, 28); raises ValueError with the reason where nothing can be read."""
-
-    def find_digit(self, picture: bytes) -> NDArray[np.uint8] | None:
-        """The digit in a picture, uint8 (28, 28); None where nothing can be read."""
+    def find(self, pictures: Sequence[bytes]) -> list[tuple[list[ArchivedFound], str]]:
+        """What is answered to pictures, each sent alone: what was found, or nothing and the reason."""
 
     def logits(self, digits: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Calibrated logits (N, classes) of digits (N, 28, 28)."""
+
+    def score(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        """How sure it is that images are of any class, 0 to 1: (N,), of calibrated logits."""
 
 
 @contextmanager

@@ -68,7 +68,8 @@ def draw_barred_7(rng: np.random.Generator) -> list[Points]:
     if rng.random() < 0.3:
         roof.insert(0, (left, rng.uniform(0.08, 0.2)))
     tilt = rng.normal(0, 0.04)
-    return [np.array(roof), np.stack([middle - (half, -tilt), middle + (half, -tilt)])]
+    bar = np.array([half, -tilt])
+    return [np.array(roof), np.stack([middle - bar, middle + bar])]
 
 
 def draw_hooked_9(rng: np.random.Generator) -> list[Points]:

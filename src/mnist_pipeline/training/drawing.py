@@ -65,7 +65,7 @@ def draw_glyph(text: str, font: str, widening: float, warp: NDArray[np.float64])
     centre = np.array(glyph.shape[::-1]) / 2
     size = np.ceil(np.abs(warp) @ np.array(glyph.shape[::-1])).astype(int)
     matrix = np.column_stack([warp, size / 2 - warp @ centre])
-    return normalise(cv2.warpAffine(glyph, matrix, (int(size[0]), int(size[1]))))
+    return normalise(np.asarray(cv2.warpAffine(glyph, matrix, (int(size[0]), int(size[1]))), np.uint8))
 
 
 @lru_cache(maxsize=64)

@@ -25,7 +25,10 @@ class HyperparameterError(PipelineError):
 
 @dataclass(frozen=True, kw_only=True)
 class Hyperparameters:
-    """What decides how the network is trained; params.yaml has each one's meaning and range."""
+    """What decides how the network is trained; params.yaml has each one's meaning and range.
+
+    `outliers` and `digit_forms` are of the final training alone: generated.py adds them to the images.
+    """
 
     optimizer: str = "adam"
     lr: float = 1.5e-3
@@ -41,6 +44,8 @@ class Hyperparameters:
     scaling: float = 0.0
     elasticity: float = 0.0
     flip: float = 0.0
+    outliers: float = 0.0
+    digit_forms: float = 0.0
 
     @property
     def augmentation(self) -> Augmentation:

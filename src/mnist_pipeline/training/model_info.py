@@ -30,6 +30,14 @@ class ServingInfo(TypedDict):
     versions: dict[str, str]
 
 
+class KnownInfo(TypedDict):
+    """How sure a model is that an image is of any of its classes; `archive` adds it."""
+
+    slope: float  # the score is 1 / (1 + exp(-(slope * log(sum(exp(temperature * logits))) + offset)))
+    offset: float
+    least: float  # below this score nothing is answered, 0..1
+
+
 class ModelDescription(TypedDict):
     """What `train` knows of a model."""
 
@@ -57,3 +65,4 @@ class ModelInfo(ModelDescription):
     versions: dict[str, str]
     git_revision: str | None
     serving: NotRequired[ServingInfo]
+    known: NotRequired[KnownInfo]

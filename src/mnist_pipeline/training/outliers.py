@@ -4,12 +4,13 @@ Hendrycks et al., "Deep Anomaly Detection with Outlier Exposure" (arXiv 1812.046
 of another dataset.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mnist_pipeline.data.catalogue import DIGITS
 from mnist_pipeline.training.digit_forms import random_warp
 from mnist_pipeline.training.drawing import SIDE, Ink, Points, draw_glyph, draw_strokes, normalise, smooth
 
@@ -28,11 +29,13 @@ class Sources:
 
     def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
         self.images, self.labels = images, labels
+        self.classes = {int(label): np.flatnonzero(labels == label) for label in np.unique(labels)}
 
-    def pick(self, rng: np.random.Generator) -> tuple[Ink, int]:
-        """A random image and its label."""
-        index = int(rng.integers(len(self.images)))
-        return self.images[index], int(self.labels[index])
+    def pick(self, rng: np.random.Generator, labels: Sequence[int] = ()) -> tuple[Ink, int]:
+        """A random image and its label, which is one of `labels` if there are such images."""
+        among = [label for label in labels if label in self.classes] or [*self.classes]
+        label = among[int(rng.integers(len(among)))]
+        return self.images[rng.choice(self.classes[label])], label
 
 
 def draw_letter(rng: np.random.Generator, sources: Sources) -> Ink:
@@ -90,14 +93,15 @@ def draw_shape(rng: np.random.Generator, sources: Sources) -> Ink:
         strokes += [np.array([(0, 0.35), (1, 0.35)])] * int(rng.integers(2))
     rotation = turn if kind in (3, 4) else rng.normal(0, 0.2)
     matrix = np.array([[np.cos(rotation), -np.sin(rotation)], [np.sin(rotation), np.cos(rotation)]]) @ random_warp(rng)
-    return draw_strokes([(stroke + rng.normal(0, 0.02, stroke.shape)) @ matrix.T for stroke in strokes], rng.uniform(1.8, 4.5))
+    uneven = [stroke + rng.normal(0, 0.02, stroke.shape) for stroke in strokes]
+    return draw_strokes([stroke @ matrix.T for stroke in uneven], rng.uniform(1.8, 4.5))
 
 
 def draw_blob(rng: np.random.Generator, sources: Sources) -> Ink:
     """A filled shape with an uneven surface, which may have holes: what is left of a thing that is no writing."""
     coarse = cv2.resize(rng.standard_normal((6, 6)), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
     fine = cv2.resize(rng.standard_normal((14, 14)), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
-    y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]  # type: ignore[misc]
+    y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
     power = rng.choice([2, 4, 8])
     outline = 0.75 - np.abs(x / rng.uniform(0.5, 1.1)) ** power - np.abs(y / rng.uniform(0.5, 1.1)) ** power
     inside = outline + rng.uniform(0, 0.5) * coarse > 0
@@ -112,9 +116,7 @@ def draw_blob(rng: np.random.Generator, sources: Sources) -> Ink:
 def join_halves(rng: np.random.Generator, sources: Sources) -> Ink:
     """The upper or left half of one image and the other half of another of a different class."""
     first, label = sources.pick(rng)
-    second, other = sources.pick(rng)
-    while other == label:
-        second, other = sources.pick(rng)
+    second, _ = sources.pick(rng, [other for other in sources.classes if other != label])
     joined, middle = first.copy(), SIDE // 2
     if rng.random() < 0.5:
         joined[middle:] = second[middle:]
@@ -125,9 +127,7 @@ def join_halves(rng: np.random.Generator, sources: Sources) -> Ink:
 
 def turn_digit(rng: np.random.Generator, sources: Sources) -> Ink:
     """A digit that is none when it lies on its side or, but for 2 and 5, upside down; or one that is mirrored."""
-    digit, label = sources.pick(rng)
-    while label not in (2, 3, 4, 5, 7):
-        digit, label = sources.pick(rng)
+    digit, label = sources.pick(rng, (2, 3, 4, 5, 7))
     turns = int(rng.choice([1, 3] if label in (2, 5) else [1, 2, 3]))
     if label in (3, 4, 7) and rng.random() < 0.25:
         return np.ascontiguousarray(digit[:, ::-1])
@@ -146,7 +146,7 @@ def join_digits(rng: np.random.Generator, sources: Sources) -> Ink:
         piece = int(width * rng.uniform(0.3, 0.7))
         row = row[:, piece:] if rng.random() < 0.5 else row[:, : row.shape[1] - piece]
     if rng.random() < 0.6:  # the strokes of a number are as wide as those of a digit once it is redrawn
-        row = cv2.dilate(row, np.ones((3, 3), np.uint8))
+        row = np.asarray(cv2.dilate(row, np.ones((3, 3), np.uint8)), np.uint8)
     return normalise(row)
 
 
@@ -176,11 +176,41 @@ KINDS: dict[str, Kind] = {
     "turned digits": turn_digit,
     "joined digits": join_digits,
 }
-SHARES = {"letters": 4.5, "parts of letters": 2, "scribbles": 2, "shapes": 1.5, "blobs": 1.5, "halves": 1.2, "turned digits": 1.5, "joined digits": 4}
+SHARES = {
+    "letters": 4.5,
+    "parts of letters": 2,
+    "scribbles": 2,
+    "shapes": 1.5,
+    "blobs": 1.5,
+    "halves": 1.2,
+    "turned digits": 1.5,
+    "joined digits": 4,
+}
 
 
-def draw_outliers(count: int, kinds: tuple[str, ...], sources: Sources, seed: int) -> NDArray[np.uint8]:
-    """Generate images of these kinds: uint8 (count, 28, 28)."""
+# Where the classes are no digits, letters and signs may be among them.
+KINDS_FOR_OTHERS = ("scribbles", "blobs", "halves")
+
+
+def choose_kinds(class_names: Sequence[str]) -> tuple[str, ...]:
+    """The KINDS that are of no class, for a dataset with these classes."""
+    return tuple(KINDS) if tuple(class_names) == DIGITS else KINDS_FOR_OTHERS
+
+
+def draw_outliers(
+    count: int, kinds: tuple[str, ...], sources: Sources, seed: int | tuple[int, ...]
+) -> NDArray[np.uint8]:
+    """Generate images that are of no class.
+
+    Args:
+        count: of images, 1 or more.
+        kinds: some of KINDS; they come as often as SHARES says.
+        sources: the images that some kinds are made of, of two classes or more.
+        seed: the same seed gives the same images.
+
+    Returns:
+        uint8 (count, 28, 28).
+    """
     rng = np.random.default_rng(seed)
     shares = np.array([SHARES[kind] for kind in kinds])
     chosen = rng.choice(len(kinds), count, p=shares / shares.sum())

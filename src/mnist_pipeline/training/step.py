@@ -16,8 +16,7 @@ from mnist_pipeline.training.hyperparameters import WEIGHT_DECAY, Hyperparameter
 from mnist_pipeline.training.network import DigitNetwork, crop, embed
 from mnist_pipeline.training.runtime import autocast
 
-
-OUTLIER = -1  # the label of images that are of no class
+OUTLIER = -1  # the label of an image that is of no class
 
 
 @dataclass(frozen=True)

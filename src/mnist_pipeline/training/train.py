@@ -15,6 +15,7 @@ from mnist_pipeline import files
 from mnist_pipeline.data.dataset import Dataset, Examples
 from mnist_pipeline.training import loop, model
 from mnist_pipeline.training.checkpoint import Checkpoint
+from mnist_pipeline.training.generated import add_generated
 from mnist_pipeline.training.hyperparameters import Hyperparameters, adapt_to_size, record_adaptation, resolve
 from mnist_pipeline.training.inference import accuracy, predict
 from mnist_pipeline.training.model_info import ModelDescription
@@ -57,12 +58,13 @@ def train(
     sources = record_adaptation(sources, hp, images)
     torch.manual_seed(seed)
     network = DigitNetwork(len(dataset.class_names), dataset.mean, dataset.std).to(best_device())
-    log_start(dataset, hp)
+    examples = add_generated(dataset.train, hp, dataset.class_names, seed)
+    log_start(dataset, examples, hp)
     checkpoint = None
     if checkpoint_seconds:
         checkpoint = Checkpoint(checkpoint_folder, fingerprint(dataset, hp, seed), checkpoint_seconds)
     subset = Examples(dataset.validation.images[:2000], dataset.validation.labels[:2000])
-    history = loop.fit(network, dataset.train, subset, hp, seed=seed, checkpoint=checkpoint, description="train")
+    history = loop.fit(network, examples, subset, hp, seed=seed, checkpoint=checkpoint, description="train")
 
     logits = predict(network, dataset.validation.images)
     network.temperature.fill_(fit_temperature(logits, dataset.validation.labels))
@@ -93,13 +95,14 @@ def train(
     log.info("%s: validation accuracy %.2f %% after %.0f s of training.", weights, score, seconds)
 
 
-def log_start(dataset: Dataset, hp: Hyperparameters) -> None:
+def log_start(dataset: Dataset, examples: Examples, hp: Hyperparameters) -> None:
     """Log what is trained, and how."""
-    images, device = len(dataset.train.labels), best_device()
+    images, device = len(examples.labels), best_device()
     log.info(
-        "Training on %d images of %s (%s, %s): %d steps of %d, %s, learning rate %.3g.",
-        images,
+        "Training on %d images of %s and %d generated ones (%s, %s): %d steps of %d, %s, learning rate %.3g.",
+        len(dataset.train.labels),
         dataset.name,
+        images - len(dataset.train.labels),
         device,
         "bfloat16" if has_bfloat16(device) else "fp32",
         hp.steps(images),

@@ -1,0 +1,194 @@
+"""How well the archived model reads one's own pictures:  python -m mnist_pipeline.evaluation.score PICTURES
+
+What a picture shows is the name of its sub-folder, or its file name up to the first `_`: `7_kitchen.jpg` is a 7,
+`308_door.png` the number 308. A picture that is refused counts as a mistake. Writes score.json and, if there are any,
+mistakes.png, which shows each mistake next to what the network saw.
+"""
+
+import argparse
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from mnist_pipeline import console, files
+from mnist_pipeline.console import PipelineError
+from mnist_pipeline.evaluation.metrics import accuracy_with_interval
+from mnist_pipeline.evaluation.photographs import Shown, contact_sheet
+from mnist_pipeline.serving.archived import ArchivedModel, open_archive
+
+log = logging.getLogger(__name__)
+
+NO_PICTURES = (".csv", ".json", ".md", ".txt", ".yaml")  # files that may lie beside the pictures
+
+
+class ScoreError(PipelineError):
+    """A folder without pictures, or whose names say nothing of what they show; the message says what would be right."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was answered to a picture.
+
+    Attributes:
+        path: of the picture.
+        label: what it shows.
+        answer: what was read; "" if the picture was refused.
+        reason: why it was refused; "" if it was not.
+        seen: what the network saw, uint8 (28, 28) each.
+        milliseconds: from its bytes to the answer.
+    """
+
+    path: Path
+    label: str
+    answer: str
+    reason: str
+    seen: Sequence[np.ndarray]
+    milliseconds: float
+
+    @property
+    def right(self) -> bool:
+        return self.answer == self.label
+
+
+def score(archived: Path, pictures: Path, results_folder: Path) -> dict[str, Any]:
+    """Read every picture of a folder through an archive, and write score.json and mistakes.png.
+
+    Args:
+        archived: the .mar.
+        pictures: a folder of pictures, or of sub-folders with pictures.
+        results_folder: gets the results.
+
+    Returns:
+        The content of score.json: `accuracy` with its 95 % interval (0 to 1), `numbers_right` and `n` (how many
+        pictures were read right as a whole, and how many there are), `refused`, the time that a picture takes, the same
+        figures by label, and every mistake.
+
+    Raises:
+        ScoreError: there are no pictures, or their names do not say what they show.
+        OpenError: the archive is missing or damaged.
+    """
+    labels = label_pictures(pictures)
+    with open_archive(archived) as (served, _):
+        read(served, next(iter(labels)), "")  # the first call is the slowest
+        answers = [read(served, path, label) for path, label in tqdm(labels.items(), desc="pictures", disable=None)]
+    result = summarise(answers, pictures)
+    files.write_json(results_folder / "score.json", result)
+    mistakes = [answer for answer in answers if not answer.right]
+    sheet = results_folder / "mistakes.png"
+    sheet.unlink(missing_ok=True)
+    if mistakes:
+        with files.replacing(sheet) as unfinished:
+            contact_sheet([show(mistake) for mistake in mistakes], columns=4).save(unfinished, "PNG")
+    return result
+
+
+def label_pictures(folder: Path) -> dict[Path, str]:
+    """Each picture of a folder and what it shows, sorted by path. Raises ScoreError."""
+    if not folder.is_dir():
+        raise ScoreError(f"{folder} is no folder; give one with pictures: make score PICTURES=folder")
+    labels = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")):
+        if path.suffix.lower() in NO_PICTURES:
+            continue
+        label = path.name.partition("_")[0] if path.parent == folder else path.relative_to(folder).parts[0]
+        if path.parent == folder and "_" not in path.name:
+            raise ScoreError(
+                f"{path}: the name does not say what it shows; call it like 7_{path.name}, or put it in 7/"
+            )
+        labels[path] = label
+    if not labels:
+        raise ScoreError(f"there are no pictures in {folder}")
+    return labels
+
+
+def read(served: ArchivedModel, path: Path, label: str) -> Answer:
+    """Read a picture as the server does, alone, and take the time."""
+    content = path.read_bytes()
+    start = time.perf_counter()
+    ((found, reason),) = served.find([content])
+    milliseconds = 1000 * (time.perf_counter() - start)
+    names = served.info["class_names"]
+    answer = "".join(names[int(one.probabilities.argmax())] for one in found)
+    return Answer(path, label, answer, reason, [one.item.image for one in found], milliseconds)
+
+
+def summarise(answers: Sequence[Answer], folder: Path) -> dict[str, Any]:
+    """The content of score.json."""
+    by_label: dict[str, list[Answer]] = defaultdict(list)
+    for answer in answers:
+        by_label[answer.label].append(answer)
+    times = [answer.milliseconds for answer in answers]
+    return {
+        **count(answers),
+        "milliseconds_median": float(np.median(times)),
+        "milliseconds_95_percent": float(np.quantile(times, 0.95)),
+        "by_label": {label: count(group) for label, group in sorted(by_label.items())},
+        "mistakes": [
+            {
+                "picture": str(answer.path.relative_to(folder)),
+                "label": answer.label,
+                "answer": answer.answer or None,
+                "reason": answer.reason or None,
+            }
+            for answer in answers
+            if not answer.right
+        ],
+    }
+
+
+def count(answers: Sequence[Answer]) -> dict[str, Any]:
+    """How many answers there are, how many are right and how many refusals, with the interval of their share."""
+    correct = torch.tensor([answer.right for answer in answers])
+    return {
+        **accuracy_with_interval(correct),
+        "numbers_right": int(correct.sum()),
+        "n": len(answers),
+        "refused": sum(not answer.answer for answer in answers),
+    }
+
+
+def show(mistake: Answer) -> Shown:
+    """A mistake on the contact sheet."""
+    title = f"{mistake.path.name[:28]}: {mistake.answer or 'refused'}"
+    return Shown(mistake.path.read_bytes(), title, mistake.seen or mistake.reason)
+
+
+def describe(result: dict[str, Any]) -> str:
+    """A table of the results: a line for each label, and one for all."""
+    lines = ["label      n  right  refused  accuracy (95 % interval)"]
+    for label, figures in [*result["by_label"].items(), ("all", result)]:
+        low, high = 100 * figures["accuracy_low"], 100 * figures["accuracy_high"]
+        name = label if len(label) <= 6 else f"{label[:5]}…"
+        lines.append(
+            f"{name:6}{figures['n']:6}{figures['numbers_right']:7}{figures['refused']:9}"
+            f"  {100 * figures['accuracy']:6.2f} % ({low:.2f} to {high:.2f})"
+        )
+    lines.append(
+        f"A picture takes {result['milliseconds_median']:.1f} ms (median), "
+        f"{result['milliseconds_95_percent']:.1f} ms (95 %)."
+    )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pictures", type=Path, help="a folder of pictures")
+    parser.add_argument("--archive", type=Path, default=Path("model_store/mnist.mar"), help="the model")
+    parser.add_argument("--to", type=Path, default=Path("results/score"), help="the folder for the results")
+    arguments = parser.parse_args()
+    result = score(arguments.archive, arguments.pictures, arguments.to)
+    print(describe(result))
+    log.info("Wrote %s%s.", arguments.to / "score.json", " and mistakes.png" if result["mistakes"] else "")
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -1,0 +1,48 @@
+"""From a network's logits to the probability that it knows what it sees, and the least that is answered."""
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from mnist_pipeline.data.dataset import Examples
+from mnist_pipeline.training.model_info import KnownInfo
+from mnist_pipeline.training.outliers import Sources, choose_kinds, draw_outliers
+
+ANSWERED = 0.999  # of the validation images, where no other least score is asked for
+SEED = 2**32  # of the outliers: no seed of a training is as large
+
+
+def draw_unseen_outliers(validation: Examples, class_names: list[str]) -> Tensor:
+    """As many outliers as validation images, of the kinds that training uses, made of these: uint8 (N, 1, 28, 28)."""
+    sources = Sources(validation.images[:, 0].numpy(), validation.labels.numpy())
+    drawn = draw_outliers(len(validation.labels), choose_kinds(class_names), sources, SEED)
+    return torch.from_numpy(drawn)[:, None]
+
+
+def fit_known(
+    known: Float32[Tensor, "n classes"],
+    unknown: Float32[Tensor, "m classes"],
+    temperature: float,
+    least: float | None = None,
+) -> KnownInfo:
+    """Fit a logistic function of log(sum(exp(logits))) that tells images of a class from others (Platt, 1999).
+
+    Args:
+        known: calibrated logits of validation images.
+        unknown: those of generated outliers.
+        temperature: that the logits were divided by.
+        least: score below which nothing is answered, 0 to 1; None: ANSWERED of the validation images pass.
+
+    Returns:
+        The section "known" of model_info.json.
+    """
+    scores = torch.cat([known, unknown]).mul(temperature).logsumexp(1).double().numpy()[:, None]
+    is_known = np.arange(len(scores)) < len(known)
+    fitted = LogisticRegression(C=1e6, class_weight="balanced").fit(scores, is_known)
+    slope, offset = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+    probabilities = 1 / (1 + np.exp(-(slope * scores[is_known, 0] + offset)))
+    if least is None:
+        least = float(np.quantile(probabilities, 1 - ANSWERED, method="lower"))
+    return {"slope": slope, "offset": offset, "least": least}

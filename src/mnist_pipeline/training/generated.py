@@ -1,0 +1,45 @@
+"""Adds generated images to the training images: some of no class, and digits in forms that the dataset lacks."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from mnist_pipeline.data.catalogue import DIGITS
+from mnist_pipeline.data.dataset import Examples
+from mnist_pipeline.training.digit_forms import draw_digit_form
+from mnist_pipeline.training.hyperparameters import Hyperparameters
+from mnist_pipeline.training.outliers import Sources, choose_kinds, draw_outliers
+from mnist_pipeline.training.step import OUTLIER
+
+# Purposes of the random streams.
+OUTLIERS, DIGIT_FORMS = 0, 1
+
+
+def add_generated(train: Examples, hp: Hyperparameters, class_names: Sequence[str], seed: int) -> Examples:
+    """The training images, and so many generated ones as the hyperparameters ask for.
+
+    Args:
+        train: images uint8 (N, 1, 28, 28) and labels int64 (N,).
+        hp: `outliers` and `digit_forms`, each a number of images for each training image; the latter are added only
+            where the classes are the ten digits.
+        class_names: of the labels.
+        seed: the same seed gives the same images.
+
+    Returns:
+        Examples; the label of an outlier is OUTLIER.
+    """
+    images, labels = [train.images], [train.labels]
+    count = round(hp.outliers * len(train.labels))
+    if count:
+        sources = Sources(train.images[:, 0].numpy(), train.labels.numpy())
+        drawn = draw_outliers(count, choose_kinds(class_names), sources, (seed, OUTLIERS))
+        images.append(torch.from_numpy(drawn)[:, None])
+        labels.append(torch.full((count,), OUTLIER))
+    count = round(hp.digit_forms * len(train.labels)) if tuple(class_names) == DIGITS else 0
+    if count:
+        rng = np.random.default_rng((seed, DIGIT_FORMS))
+        forms, digits = zip(*[draw_digit_form(rng) for _ in range(count)], strict=True)
+        images.append(torch.from_numpy(np.stack(forms))[:, None])
+        labels.append(torch.tensor(digits))
+    return Examples(torch.cat(images), torch.cat(labels))
