@@ -19,6 +19,7 @@ let blank = true;
 let request = new AbortController(); // of the request whose answer is expected
 let timer;
 let explanation; // the last one, drawn again when the theme changes
+let placement = { left: 0, top: 0, scale: 1 }; // of the picture that was sent, on the pad, in its pixels
 
 // ---- Messages
 
@@ -36,18 +37,23 @@ function showError(text) {
 
 const percent = (share) => (share > 0.9995 && share < 1 ? "> 99.9 %" : `${(100 * share).toFixed(1)} %`);
 
-function showAnswer({ label, probability, probabilities, model }, milliseconds, note) {
-  showMessage(`${percent(probability)} sure. ${note}`, { unseen: `It reads ${label}, ` });
-  $("label").textContent = label;
-  $("label").classList.toggle("word", label.length > 2);
-  const ranked = probabilities.map((share, k) => ({ share, name: settings.class_names[k] }));
-  if (ranked.length > MAX_BARS) ranked.sort((a, b) => b.share - a.share).splice(MAX_BARS);
-  drawBars(ranked, label);
+function showAnswer({ label, number, probability, probabilities, digits = [], model }, milliseconds, note) {
+  const name = label ?? number;
+  showMessage(`${percent(probability)} sure. ${note}`, { unseen: `It reads ${name}, ` });
+  $("label").textContent = name;
+  $("label").classList.toggle("word", name.length > 2);
+  const ranked = probabilities
+    ? probabilities.map((share, k) => ({ share, name: settings.class_names[k] }))
+    : digits.map((digit) => ({ share: digit.probability, name: digit.label })); // of a number: a bar for each digit
+  if (probabilities && ranked.length > MAX_BARS) ranked.sort((a, b) => b.share - a.share).splice(MAX_BARS);
+  drawBars(ranked.slice(0, MAX_BARS), label);
+  drawBoxes(digits);
   $("details").textContent = `Answered in ${Math.round(milliseconds)} ms by ${model}`;
   document.body.classList.remove("stale");
 }
 
 function showNothing() {
+  drawBoxes([]);
   $("label").textContent = "–";
   $("details").textContent = "";
   const names = settings?.class_names ?? [..."0123456789"];
@@ -57,7 +63,20 @@ function showNothing() {
   document.body.classList.remove("stale");
 }
 
+// A frame around each digit that was found.
+function drawBoxes(digits) {
+  const { left, top, scale } = placement;
+  const boxes = digits.map(({ label, box: [x, y, width, height] }) => {
+    const frame = Object.assign(document.createElement("span"), { className: "box", textContent: label });
+    const place = { left: left + scale * x, top: top + scale * y, width: scale * width, height: scale * height };
+    for (const [side, pixels] of Object.entries(place)) frame.style[side] = `${(100 * pixels) / pad.width}%`;
+    return frame;
+  });
+  $("boxes").replaceChildren(...boxes);
+}
+
 function drawBars(rows, best) {
+  while ($("bars").children.length > Math.max(rows.length, 1)) $("bars").lastChild.remove();
   while ($("bars").children.length < rows.length) {
     const [row, name, bar, share] = ["li", "span", "span", "span"].map((tag) => document.createElement(tag));
     bar.append(document.createElement("span"));
@@ -117,7 +136,8 @@ async function read(blob, note = "") {
     const start = performance.now();
     const answer = await send("predictions", blob, signal);
     showAnswer(answer, performance.now() - start, note);
-    explanation = await send("explanations", blob, signal);
+    // What the network looked at is known of one digit, not of a number.
+    explanation = answer.digits?.length > 1 ? undefined : await send("explanations", blob, signal);
     drawViews();
   } catch (error) {
     if (!signal.aborted) showError(error.message);
@@ -148,6 +168,7 @@ function clear() {
   request.abort();
   pen.fillStyle = "#fff";
   pen.fillRect(0, 0, pad.width, pad.height);
+  placement = { left: 0, top: 0, scale: 1 };
   blank = true;
   $("drop").dataset.shows = "drawing";
   $("invitation").hidden = false;
@@ -161,6 +182,7 @@ function line(from, to) {
   pen.moveTo(...from);
   pen.lineTo(...to);
   pen.stroke();
+  drawBoxes([]);
   blank = false;
   $("invitation").hidden = true;
 }
@@ -238,7 +260,7 @@ async function readPhoto(file) {
   try {
     picture = await createImageBitmap(file);
   } catch {
-    return showError(`“${file.name}” is no picture that can be read here: choose a PNG, JPEG, WebP, BMP or GIF.`);
+    return showError(`“${file.name}” is no picture that can be read here: choose a PNG, JPEG, WebP, AVIF, BMP or GIF.`);
   }
   clear();
   const scale = Math.min(pad.width / picture.width, pad.height / picture.height);
@@ -248,6 +270,7 @@ async function readPhoto(file) {
   $("drop").dataset.shows = "photo";
   $("invitation").hidden = true;
   const reduction = Math.min(1, MAX_SIDE / Math.max(picture.width, picture.height));
+  placement = { left: (pad.width - width) / 2, top: (pad.height - height) / 2, scale: scale / reduction };
   if (reduction === 1 && file.size <= MAX_BYTES) return read(file);
   const small = new OffscreenCanvas(Math.round(picture.width * reduction), Math.round(picture.height * reduction));
   small.getContext("2d").drawImage(picture, 0, 0, small.width, small.height);

@@ -16,6 +16,7 @@ from ts.metrics.metric_type_enum import MetricTypes
 METRICS = {  # name -> kind, unit, dimensions: as metrics.yaml has them
     "mnist_batches_total": (MetricTypes.COUNTER, "count", ["Size"]),
     "mnist_errors_total": (MetricTypes.COUNTER, "count", ["Status"]),
+    "mnist_low_scores_total": (MetricTypes.COUNTER, "count", []),
     "mnist_latency_seconds": (MetricTypes.HISTOGRAM, "s", []),
 }
 
@@ -46,12 +47,14 @@ class MnistHandler:
         return [response.body for response in responses]
 
     def record(self, responses: list[answer.Response], seconds: float) -> None:
-        """Count the batch, each rejected picture and each request's time: TorchServe reads a printed line for each."""
+        """Count the batch, rejected pictures, low scores, and each request's time: TorchServe reads a line for each."""
         self.metrics["mnist_batches_total"].add_or_update(1, [str(len(responses))])
         for response in responses:
             self.metrics["mnist_latency_seconds"].add_or_update(seconds, [])
             for status in response.rejected:
                 self.metrics["mnist_errors_total"].add_or_update(1, [str(status)])
+            if low := sum(score < answer.DOUBT for score in response.known):
+                self.metrics["mnist_low_scores_total"].add_or_update(low, [])
 
 
 def find_metric(cache: Any, name: str) -> Any:

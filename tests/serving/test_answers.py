@@ -45,7 +45,8 @@ def test_an_answer_says_digit_probability_and_model(
     answer = server.service.predict(encoded(images[0, 0]))
     content = answer.json()
     assert answer.headers["content-type"] == "application/json"
-    assert list(content) == ["digit", "label", "probability", "probabilities", "model"]
+    keys = ["digit", "label", "probability", "probabilities", "is_digit", "number", "digits", "model"]
+    assert list(content) == keys
     assert content["label"] == str(content["digit"])
     assert content["probability"] == max(content["probabilities"]) == content["probabilities"][content["digit"]]
     assert sum(content["probabilities"]) == pytest.approx(1, abs=1e-4)

@@ -1,16 +1,29 @@
 """What a request is answered, without a server: decode, predict, encode."""
 
 import base64
+import io
 import json
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
+from helpers import ROOT
+from helpers.pen_digits import FOUR, TWO, draw_digit, encode, likeness
+from helpers.pen_digits import SEVEN as SEVEN_STROKES
 from helpers.small_model import HANDLERS, encoded
+from PIL import Image, ImageChops
 
+from mnist_pipeline.reading import read_digit
 from mnist_pipeline.serving import answer
 
 SEVEN = (HANDLERS / "digits/7.png").read_bytes()
+INFO = {
+    "reader": "handwriting",
+    "weights": "20260101-000000.pth",
+    "temperature": 1.0,
+    "known": {"slope": 1.0, "offset": 0.0, "least": 0.3},
+}
 BLANK = encoded(np.full((28, 28), 255, np.uint8))
 
 
@@ -22,8 +35,108 @@ def count_ink(digits: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def model() -> answer.Model:
-    info = {"class_names": ["none", "light", "dark"], "reader": "handwriting", "weights": "20260101-000000.pth"}
-    return answer.Model(info, count_ink)
+    return answer.Model(INFO | {"class_names": ["none", "light", "dark"]}, count_ink)
+
+
+def match(digits: np.ndarray) -> np.ndarray:
+    """Logits (N, 2) that say how like a 7 and how like a 4 a digit is; both are below 0 where it is like neither."""
+    patterns = [read_digit(encode(draw_digit(strokes))) for strokes in (SEVEN_STROKES, FOUR)]
+    return np.array([[30 * likeness(digit, pattern) - 24 for pattern in patterns] for digit in digits], np.float32)
+
+
+@pytest.fixture
+def numbers() -> answer.Model:
+    """A model of two digits, which knows a 7 and a 4 and nothing else."""
+    return answer.Model(INFO | {"class_names": ["7", "4"]}, match)
+
+
+def draw_number(*places: tuple[float, float], height: float = 100) -> bytes:
+    """A 7 and a 4 in turn, at these places of a picture."""
+    picture = Image.new("L", (600, 400), 245)
+    for k, place in enumerate(places):
+        strokes = (SEVEN_STROKES, FOUR)[k % 2]
+        picture = ImageChops.darker(picture, draw_digit(strokes, (600, 400), height, place, 10))
+    return encode(picture)
+
+
+def test_several_digits_are_a_number_in_reading_order(numbers: answer.Model) -> None:
+    picture = draw_number((60, 30), (200, 40), (330, 35), (70, 230), (220, 220))
+    (response,) = numbers.answer([picture])
+    content = content_of(response)
+    assert (content["digit"], content["label"], content["number"]) == (None, None, "74747")
+    assert [digit["label"] for digit in content["digits"]] == list("74747")
+    product = np.prod([digit["probability"] * digit["is_digit"] for digit in content["digits"]])
+    assert content["probability"] == pytest.approx(product, abs=1e-4)
+    assert content["is_digit"] == min(digit["is_digit"] for digit in content["digits"])
+    for digit, (x, y) in zip(content["digits"], [(60, 30), (200, 40), (330, 35), (70, 230), (220, 220)], strict=True):
+        left, top, width, height = digit["box"]
+        assert (left, top, width, height) == pytest.approx((x, y - 5, 80, 110), abs=14)
+
+
+def test_boxes_are_in_pixels_of_the_picture_that_was_sent(numbers: answer.Model) -> None:
+    small = draw_digit(SEVEN_STROKES, (400, 300), 150, (130, 70))
+    (whole,) = content_of(numbers.answer([encode(small)])[0])["digits"]
+    for times in (2, 7):
+        large = encode(small.resize((400 * times, 300 * times)), "JPEG")
+        (found,) = content_of(numbers.answer([large])[0])["digits"]
+        assert found["box"] == pytest.approx([times * value for value in whole["box"]], abs=4 * times)
+
+
+def test_digits_that_touch_are_told_apart(numbers: answer.Model) -> None:
+    (apart,) = numbers.answer([draw_number((150, 100), (300, 100))])
+    (touching,) = numbers.answer([draw_number((150, 100), (226, 100))])
+    assert content_of(apart)["number"] == content_of(touching)["number"] == "74"
+
+
+def test_what_is_no_digit_is_refused_with_its_score(numbers: answer.Model) -> None:
+    (response,) = numbers.answer([encode(draw_digit(TWO))])
+    assert response.status == 422
+    assert content_of(response)["error"].startswith("no digit in it: the score is_digit is 0.")
+
+
+def test_what_is_no_digit_is_left_out_of_a_number(numbers: answer.Model) -> None:
+    picture = ImageChops.darker(
+        Image.open(io.BytesIO(draw_number((60, 30), (200, 40)))), draw_digit(TWO, (600, 400), 100, (400, 30), 10)
+    )
+    content = content_of(numbers.answer([encode(picture)])[0])
+    assert content["number"] == "74"
+
+
+def test_a_request_may_not_hold_too_many_digits(numbers: answer.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = draw_number((60, 30), (200, 40))
+    monkeypatch.setattr(answer, "MAX_ITEMS", 3)
+    (response,) = numbers.answer([as_json(picture, picture)])
+    assert response.status == 413
+    assert content_of(response)["error"] == "the pictures hold 4 digits; a request may hold 3"
+
+
+def test_answers_follow_their_schema(numbers: answer.Model) -> None:
+    schema = json.loads((ROOT / "docs/answer.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    for example in schema["examples"]:
+        validator.validate(example)
+    one, two, explained = numbers.answer(
+        [draw_number((60, 30)), draw_number((60, 30), (200, 40)), draw_number((60, 30))], [False, False, True]
+    )
+    for response in (one, two, explained):
+        assert response.status == 200
+        validator.validate(content_of(response))
+
+
+def test_an_explanation_takes_one_digit(numbers: answer.Model) -> None:
+    (response,) = numbers.answer([draw_number((60, 30), (200, 40))], [True])
+    assert (response.status, content_of(response)["error"]) == (400, "an explanation takes one digit; 2 were found")
+
+
+def test_the_best_parts_cover_everything() -> None:
+    def part(known: float) -> answer.Found:
+        return answer.Found(answer.Item(np.zeros((28, 28), np.uint8), (0, 0, 1, 1)), np.ones(1, np.float32), known)
+
+    parts = {(0, 1): part(0.9), (1, 2): part(0.2), (2, 3): part(0.9), (0, 2): part(0.7), (1, 3): part(0.6)}
+    assert [one.known for one in answer.best_path(parts)] == [0.7, 0.9]
+    assert answer.best_path({(0, 1): part(0.9), (2, 3): part(0.9)}) == []
+    assert answer.best_path({}) == []
 
 
 def content_of(response: answer.Response) -> Any:
@@ -38,10 +151,8 @@ def test_an_answer_says_digit_label_probabilities_and_model(model: answer.Model)
     (response,) = model.answer([SEVEN])
     content = content_of(response)
     assert (response.status, response.rejected) == (200, [])
-    assert list(content) == ["digit", "label", "probability", "probabilities", "model"]
-    digit = model.find_digit(SEVEN)
-    assert digit is not None
-    logits = count_ink(digit[None])[0]
+    assert list(content) == ["digit", "label", "probability", "probabilities", "known", "model"]
+    logits = count_ink(read_digit(SEVEN)[None])[0]
     expected = np.exp(logits) / np.exp(logits).sum()
     assert content["probabilities"] == pytest.approx(expected.tolist(), abs=1e-6)
     assert content["digit"] == int(logits.argmax())
@@ -100,7 +211,7 @@ def test_an_explanation_finds_the_ink_that_decides(model: answer.Model) -> None:
     assert content.items() >= content_of(plain).items()
     image, attribution = np.array(content["image"]), np.array(content["attribution"])
     assert image.shape == attribution.shape == (28, 28)
-    np.testing.assert_array_equal(image, model.find_digit(SEVEN))
+    np.testing.assert_array_equal(image, read_digit(SEVEN))
     y, x = np.unravel_index(np.abs(attribution).argmax(), attribution.shape)
     assert (image[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3] > 0).sum() > 10
     assert attribution[0, 0] == 0  # no ink near

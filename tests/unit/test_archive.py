@@ -62,10 +62,11 @@ def test_it_can_be_opened_and_asked(int8_archive: Path, trained: DigitNetwork, d
     with open_archive(int8_archive) as (served, folder):
         logits = torch.from_numpy(served.logits(images[:, 0].numpy()))
         assert (folder / served.info["weights"]).exists()
-        assert served.find_digit(b"no picture") is None
-        digit = served.find_digit((small_model.HANDLERS / "digits/7.png").read_bytes())
-    assert digit is not None
-    assert digit.shape == (28, 28)
+        (nothing, reason), (found, _) = served.find(
+            [b"no picture", (small_model.HANDLERS / "digits/7.png").read_bytes()]
+        )
+    assert (nothing, reason[:18]) == ([], "these 10 bytes are")
+    assert [one.item.image.shape for one in found] == [(28, 28)]
     assert (logits.softmax(1) - predict(trained, images).softmax(1)).abs().max() < 0.1
     assert not folder.exists()
     assert "mnist_model" not in sys.modules

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import ROOT
-from helpers.pen_digits import DIGITS, assert_reads_as, draw_digit, encode
-from PIL import Image, ImageDraw, ImageFilter
+from helpers.pen_digits import DIGITS, assert_reads_as, draw_digit, encode, likeness
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
 from mnist_pipeline.data.dataset import load_test
-from mnist_pipeline.reading import NothingToRead, read_digit
+from mnist_pipeline.reading import NothingToRead, read_digit, read_digits
 
 IMAGES = ROOT / "tests/images"
 
@@ -127,6 +127,69 @@ def test_a_digit_of_a_twentieth_of_the_height() -> None:
 def test_a_marker_that_nearly_touches_the_border() -> None:
     for strokes in DIGITS.values():
         assert_reads_as(encode(draw_digit(strokes, (240, 260), 240, (22, 12), 24)), strokes, 0.75)
+
+
+@pytest.mark.parametrize("side", [56, 200, 1000])
+@pytest.mark.parametrize("size", [0.4, 0.75, 0.98])
+def test_polarity_does_not_matter(side: int, size: float) -> None:
+    """Closed strokes, of which the inside may look like a sheet of paper, thin to thick, up to the border."""
+    for width in (0.04, 0.1, 0.17):
+        for wide in (0.5, 0.8, 1.0):
+            picture = draw_ring(side, size * side, wide, width * size * side)
+            dark, bright = read_digits(encode(picture)), read_digits(encode(ImageOps.invert(picture)))
+            assert np.array_equal(dark.items[0].image, bright.items[0].image)
+            assert len(dark.items) == len(bright.items) == 1
+            assert dark.items[0].image[12:16, 12:16].max() < 100  # the hole is there
+            for strokes in DIGITS.values():
+                pen = width * size * side
+                place = (side - 0.8 * size * side) / 2, (side - size * side) / 2 + pen / 2
+                digit = draw_digit(strokes, (side, side), size * side - pen, place, pen)
+                assert_reads_as(encode(digit), strokes, 0.7)
+                assert_reads_as(encode(ImageOps.invert(digit)), strokes, 0.7)
+
+
+def draw_ring(side: int, height: float, wide: float, width: float) -> Image.Image:
+    """A 0, black on white, in the middle of a square picture."""
+    picture = Image.new("L", (4 * side, 4 * side), 255)
+    x, y = 2 * wide * height, 2 * height
+    centre = 2 * side
+    ImageDraw.Draw(picture).ellipse([centre - x, centre - y, centre + x, centre + y], 255, 0, round(4 * width))
+    return picture.resize((side, side), Image.Resampling.BOX)
+
+
+def test_a_single_upright_stroke_is_read() -> None:
+    for side in (40, 300):
+        picture = Image.new("L", (side, side), 255)
+        ImageDraw.Draw(picture).rectangle([side * 0.45, 0, side * 0.54, side], 0)
+        digit = read_digit(encode(picture))
+        rows, columns = np.flatnonzero(digit.any(1)), np.flatnonzero(digit.any(0))
+        assert np.ptp(rows) + 1 == 20
+        assert np.ptp(columns) + 1 <= 5
+
+
+def test_digits_are_found_line_by_line() -> None:
+    picture = Image.new("L", (500, 400), 245)
+    places = [(40, 40), (180, 60), (330, 50), (60, 230), (240, 220)]
+    order = ["four", "seven", "two", "seven", "four"]
+    for name, place in zip(order, places, strict=True):
+        picture = ImageChops.darker(picture, draw_digit(DIGITS[name], (500, 400), 90, place, 9))
+    items = read_digits(encode(picture)).items
+    assert len(items) == 5
+    for item, name, (x, y) in zip(items, order, places, strict=True):
+        single = read_digit(encode(draw_digit(DIGITS[name], (500, 400), 90, (x, y), 9)))
+        assert likeness(item.image, single) > 0.9
+        assert item.box[0] == pytest.approx(x, abs=12)
+        assert item.box[1] == pytest.approx(y, abs=12)
+
+
+def test_too_many_things_are_refused() -> None:
+    picture = Image.new("L", (1000, 1000), 255)
+    draw = ImageDraw.Draw(picture)
+    for k in range(81):
+        x, y = 40 + k % 9 * 105, 40 + k // 9 * 105
+        draw.line([x, y, x + 20, y + 50], 0, 6)
+    with pytest.raises(NothingToRead, match="there are 81 things in the picture; at most 64"):
+        read_digits(encode(picture))
 
 
 def test_specks_and_a_neighbour_at_the_edge_are_left_out() -> None:

@@ -12,12 +12,13 @@ from mnist_pipeline.evaluation.photographs import (
     KINDS,
     SIDES,
     Photograph,
+    Shown,
     contact_sheet,
     count_parts_and_loops,
     photograph,
     redraw_strokes,
 )
-from mnist_pipeline.reading import NothingToRead, read_digit
+from mnist_pipeline.reading import read_digit, read_digits
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def digits(mnist: Path) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def photographs(digits: np.ndarray) -> list[Photograph]:
-    return [photograph(digit, np.random.default_rng([0, i])) for i, digit in enumerate(digits)]
+    return [photograph([digit], np.random.default_rng([0, i])) for i, digit in enumerate(digits)]
 
 
 def test_every_kind_size_and_format_is_there(photographs: list[Photograph]) -> None:
@@ -43,9 +44,9 @@ def test_every_kind_size_and_format_is_there(photographs: list[Photograph]) -> N
 
 
 def test_the_same_seed_takes_the_same_photograph(digits: np.ndarray, photographs: list[Photograph]) -> None:
-    again = [photograph(digit, np.random.default_rng([0, i])) for i, digit in enumerate(digits[:20])]
+    again = [photograph([digit], np.random.default_rng([0, i])) for i, digit in enumerate(digits[:20])]
     assert again == photographs[:20]
-    assert photograph(digits[0], np.random.default_rng(1)) != photographs[0]
+    assert photograph([digits[0]], np.random.default_rng(1)) != photographs[0]
 
 
 def test_the_digit_survives_the_way_there_and_back(digits: np.ndarray, photographs: list[Photograph]) -> None:
@@ -76,33 +77,45 @@ def test_pens_change_the_width_of_strokes_and_no_loop(digits: np.ndarray, width:
     assert np.mean([mask.mean() for mask in thin]) < 0.6 * np.mean([mask.mean() for mask in plain])
 
 
-def test_the_contact_sheet_shows_each_photograph_and_what_is_read(photographs: list[Photograph]) -> None:
+def test_a_number_shows_its_digits_side_by_side(digits: np.ndarray) -> None:
+    pictures = [photograph(digits[k : k + 3], np.random.default_rng([2, k])) for k in range(30)]
+    counts = [len(read_digits(each.image).items) for each in pictures]
+    assert np.mean(np.array(counts) == 3) > 0.7
+    assert photograph(digits[:3], np.random.default_rng([2, 0])) == pictures[0]
+
+
+def test_the_contact_sheet_shows_each_picture_and_what_is_seen(photographs: list[Photograph]) -> None:
     side, columns = 80, 4
-    sheet = contact_sheet([*photographs[:7], Photograph(white_png(), "blank")], read_digit, side=side, columns=columns)
+    digit = np.arange(28 * 28, dtype=np.uint8).reshape(28, 28)
+    shown = [Shown(each.image, each.kind, [digit]) for each in photographs[:7]]
+    sheet = contact_sheet([*shown, Shown(white_png(), "two", [digit, digit])], side=side, columns=columns)
     assert sheet.size == (columns * 2 * side, 2 * (side + 14))
     cells = np.asarray(sheet).reshape(2, side + 14, columns, 2, side, 3)
-    cells = cells.transpose(0, 2, 3, 1, 4, 5).reshape(8, 2, side + 14, side, 3)  # photograph, then what is read of it
-    for (shown, read), each in zip(cells[:7], photographs[:7], strict=True):
+    cells = cells.transpose(0, 2, 3, 1, 4, 5).reshape(8, 2, side + 14, side, 3)  # picture, then what is seen of it
+    for (picture, seen), each in zip(cells[:7], photographs[:7], strict=True):
         with Image.open(io.BytesIO(each.image)) as opened:
             upright = ImageOps.contain(ImageOps.exif_transpose(opened).convert("RGBA"), (side - 4, side - 4))
         thumbnail = Image.new("RGBA", upright.size, (96, 96, 96, 255))
         thumbnail.alpha_composite(upright)
-        difference = shown[14 : 14 + upright.height, 2 : 2 + upright.width] - np.asarray(thumbnail, float)[..., :3]
+        difference = picture[14 : 14 + upright.height, 2 : 2 + upright.width] - np.asarray(thumbnail, float)[..., :3]
         assert np.abs(difference).max() <= 1
-        digit = Image.fromarray(read_digit(each.image)).resize((side - 4, side - 4), Image.Resampling.NEAREST)
-        assert (read[14:-4, :-4] == np.asarray(digit)[..., None]).all()
+        expected = Image.fromarray(digit).resize((side - 4, side - 4), Image.Resampling.NEAREST)
+        assert (seen[14:-4, :-4] == np.asarray(expected)[..., None]).all()
+    half = (side - 4) // 2
+    small = np.asarray(Image.fromarray(digit).resize((half, half), Image.Resampling.NEAREST))[..., None]
+    assert (cells[7, 1, 14 : 14 + half, :half] == small).all()
+    assert (cells[7, 1, 14 : 14 + half, half : 2 * half] == small).all()
 
 
-def test_the_contact_sheet_says_what_is_shown_and_why_nothing_is_read() -> None:
-    with pytest.raises(NothingToRead, match="the picture is blank: no i"):
-        read_digit(white_png())
+def test_the_contact_sheet_says_why_nothing_is_seen() -> None:
     expected = Image.new("RGB", (400, 214), (96, 96, 96))
     expected.paste("white", (2, 14, 198, 210))
     pen = ImageDraw.Draw(expected)
-    pen.text((2, 1), "blank, PNG 60x60", fill="white")
-    pen.text((200, 100), "the picture is blank: no i", fill="white")  # as many letters as fit
-    sheet = contact_sheet([Photograph(white_png(), "blank")], read_digit, side=200, columns=1)
+    pen.text((2, 1), "blank", fill="white")
+    pen.multiline_text((200, 66), "the picture is blank: no\nink", fill="white")
+    sheet = contact_sheet([Shown(white_png(), "blank", "the picture is blank: no ink")], side=200, columns=1)
     assert (np.asarray(sheet) == np.asarray(expected)).all()
+    assert contact_sheet([Shown(b"damaged", "", "")]).size == (6 * 2 * 160, 174)
 
 
 def white_png() -> bytes:

@@ -100,9 +100,7 @@ def label_pictures(folder: Path) -> dict[Path, str]:
             continue
         label = path.name.partition("_")[0] if path.parent == folder else path.relative_to(folder).parts[0]
         if path.parent == folder and "_" not in path.name:
-            raise ScoreError(
-                f"{path}: the name does not say what it shows; call it like 7_{path.name}, or put it in 7/"
-            )
+            raise ScoreError(f"{path}: what does it show? Call it like 7_{path.name}, or put it in a folder 7")
         labels[path] = label
     if not labels:
         raise ScoreError(f"there are no pictures in {folder}")

@@ -86,12 +86,23 @@ def draw_hooked_9(rng: np.random.Generator) -> list[Points]:
     return [loop, stem]
 
 
+def draw_crossed_6(rng: np.random.Generator) -> list[Points]:
+    """A stem that bends to the right at its top, and a loop that starts left of it or stays open."""
+    width, height = rng.uniform(0.5, 0.8), rng.uniform(0.4, 0.6)
+    top = np.array([(rng.uniform(0.6, 1) * width, rng.uniform(0, 0.15)), (0.5 * width, 0), (0.1 * width, 0.3)])
+    bowl = np.array([(0, 0.75), (0.15 * width, 1), (0.6 * width, 1), (width, 1 - height / 2)])
+    reach = rng.uniform(-0.3, 0.3)  # below 0: beyond the stem
+    end = np.array([(0.7 * width, 1 - height), (0.3 * width, 1.02 - height), (reach * width, 1.1 - height)])
+    return [np.concatenate([top, bowl, end])]
+
+
 FORMS = (
     (1, draw_flagged_1),
     (4, draw_closed_4),
     (0, draw_marked_0),
     (7, draw_barred_7),
     (9, draw_hooked_9),
+    (6, draw_crossed_6),
     (-1, None),  # printed
 )
-SHARES = (0.27, 0.14, 0.1, 0.09, 0.16, 0.24)
+SHARES = (0.26, 0.13, 0.1, 0.09, 0.15, 0.07, 0.2)

@@ -44,17 +44,6 @@ def draw_letter(rng: np.random.Generator, sources: Sources) -> Ink:
     return draw_glyph(text, str(rng.choice(FONTS)), rng.uniform(-1.0, 1.8), random_warp(rng))
 
 
-def cut_letter(rng: np.random.Generator, sources: Sources) -> Ink:
-    """The left or the right part of a letter, but no upright stroke alone, which is a 1."""
-    while True:
-        letter = crop_sides(draw_letter(rng, sources))
-        column = int(letter.shape[1] * rng.uniform(0.25, 0.75))
-        part = letter[:, column:] if rng.random() < 0.5 else letter[:, :column]
-        _, _, width, height = cv2.boundingRect(part)
-        if width > 0.3 * height:
-            return normalise(part)
-
-
 def draw_scribble(rng: np.random.Generator, sources: Sources) -> Ink:
     """One to four strokes through random points, straight or round."""
     strokes: list[Points] = []
@@ -135,16 +124,11 @@ def turn_digit(rng: np.random.Generator, sources: Sources) -> Ink:
 
 
 def join_digits(rng: np.random.Generator, sources: Sources) -> Ink:
-    """Two or three digits side by side, apart or touching; or one with a piece of the next."""
-    count = int(rng.choice([2, 3], p=[0.85, 0.15]))
-    row, width = crop_sides(sources.pick(rng)[0]), 0
-    for _ in range(count - 1):
+    """Two or three digits side by side, apart or touching."""
+    row = crop_sides(sources.pick(rng)[0])
+    for _ in range(rng.choice([1, 2], p=[0.85, 0.15])):
         following = crop_sides(sources.pick(rng)[0])
-        width = following.shape[1]
         row = join_sideways(row, np.roll(following, int(rng.integers(-3, 4)), 0), int(rng.integers(-4, 6)))
-    if count == 2 and rng.random() < 0.3:
-        piece = int(width * rng.uniform(0.3, 0.7))
-        row = row[:, piece:] if rng.random() < 0.5 else row[:, : row.shape[1] - piece]
     if rng.random() < 0.6:  # the strokes of a number are as wide as those of a digit once it is redrawn
         row = np.asarray(cv2.dilate(row, np.ones((3, 3), np.uint8)), np.uint8)
     return normalise(row)
@@ -168,7 +152,6 @@ def join_sideways(left: Ink, right: Ink, overlap: int) -> Ink:
 Kind = Callable[[np.random.Generator, Sources], Ink]
 KINDS: dict[str, Kind] = {
     "letters": draw_letter,
-    "parts of letters": cut_letter,
     "scribbles": draw_scribble,
     "shapes": draw_shape,
     "blobs": draw_blob,
@@ -177,14 +160,13 @@ KINDS: dict[str, Kind] = {
     "joined digits": join_digits,
 }
 SHARES = {
-    "letters": 4.5,
-    "parts of letters": 2,
+    "letters": 5,
     "scribbles": 2,
     "shapes": 1.5,
     "blobs": 1.5,
-    "halves": 1.2,
+    "halves": 0.8,
     "turned digits": 1.5,
-    "joined digits": 4,
+    "joined digits": 3.5,
 }
 
 
