@@ -7,7 +7,7 @@ The thresholds without a source were tuned on rendered photographs.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,12 +19,12 @@ from .decoding import SIDE, decode
 from .paper import (
     choose_channel,
     erode,
+    even_density,
     extend_paper,
-    faint_density,
+    find_even_paper,
     find_paper,
     ink_density,
     interior_mask,
-    plain_density,
     rescale,
 )
 from .touching import cut
@@ -39,7 +39,6 @@ BLOB_WIDTH = 10  # thicker than all of them
 
 Box = Sequence[int]  # left, top, width and height in pixels of the picture that was sent, upright
 Finder = Callable[..., list[list[np.ndarray]]]
-Way = Callable[[], tuple[np.ndarray, list[list[np.ndarray]]]]
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,7 @@ class Item:
 
 
 Parts = dict[tuple[int, int], Item]
+Way = Callable[[], tuple[list[Item], float]]  # a way to read a picture: the items, and their widest mean stroke
 
 
 @dataclass(frozen=True)
@@ -106,81 +106,122 @@ def read_handwriting(image: bytes, find: Finder) -> Reading:
     """Read a picture as `read_digits` does. `find` is components.find_digits, or finds less."""
     picture, scale = decode(image)
     if is_mnist(picture):
-        return Reading([Item(picture, cv2.boundingRect(picture))], lambda: read_all(picture, scale, find))
+        return Reading([Item(picture, cv2.boundingRect(picture))], lambda: read_otherwise(picture, scale, find))
     if max(picture.shape[:2]) < 8:
         raise NothingToRead(f"{picture.shape[1]}x{picture.shape[0]} pixels are too few to hold a digit")
-    tries = list_ways(picture, find)
-    found, reasons = [], []
-    for way in tries:
+    return read_pixels(picture, scale, find)
+
+
+def read_otherwise(picture: np.ndarray, scale: float, find: Finder) -> list[list[Item]]:
+    """Read a picture that looks like MNIST's as if it did not."""
+    return read_all([partial(read_anywhere, partial(even_density, picture, 0), scale, find)])
+
+
+def read_pixels(picture: np.ndarray, scale: float, find: Finder) -> Reading:
+    """Read a decoded picture: on the paper, if a desk is seen around it, or else anywhere.
+
+    On even paper, such as a screen's, ink is what differs from it. Otherwise the likelier polarity is tried first.
+
+    Args:
+        picture: uint8 (h, w) or (h, w, 3).
+        scale: pixels of the picture that was sent for each of these.
+        find: gives the masks of the digits.
+
+    Raises:
+        NothingToRead: there is no digit in the picture.
+    """
+    channel, dark_ink = choose_channel(picture)
+    paper, level = find_paper(picture), find_even_paper(channel)
+    if paper is not None:
+        dark_ink = bool(channel[paper > 0].mean() > channel[paper == 0].mean())
+    densities = [partial(ink_density, channel, dark) for dark in (dark_ink, not dark_ink)]
+    if level is not None:
+        densities = [partial(even_density, channel, level)]
+    ways: list[Way] = [partial(read_anywhere, density, scale, find) for density in densities]
+    if paper is not None:
+        ways.insert(0, partial(read_on_paper, picture, paper, scale, find))
+    chosen, items = read_in_turn(ways)
+    density = densities[max(chosen - len(ways) + len(densities), 0)]
+    others: list[Way] = [partial(read_anywhere, density, scale, find, power=0.5)]
+    if paper is not None and chosen == 0:
+        others.append(ways[1])
+    return Reading(items, partial(read_all, others))
+
+
+def read_in_turn(ways: Sequence[Way]) -> tuple[int, list[Item]]:
+    """Read a picture in the first way that finds strokes as thin as a marker's, or in the one with the thinnest.
+
+    What has thicker strokes may be the paper between the strokes, taken for ink.
+
+    Returns:
+        Which way it was, and the items.
+
+    Raises:
+        NothingToRead: no way finds anything but blobs.
+    """
+    found: list[tuple[float, int, list[Item]]] = []
+    reasons: list[NothingToRead] = []
+    for k, way in enumerate(ways):
         try:
-            found.append(read_ink(*way(), scale))
+            items, width = way()
         except NothingToRead as error:
             reasons.append(error)
-        else:
-            if found[-1][1] <= MARKER_WIDTH:  # otherwise it may be the paper between the strokes, taken for ink
-                break
-    items, width = min(found, key=lambda reading: reading[1], default=([], 0))
+            continue
+        found.append((width, k, items))
+        if width <= MARKER_WIDTH:
+            break
     if not found:
         raise reasons[0]
-    if width > BLOB_WIDTH:
+    width, k, items = min(found, key=lambda reading: reading[0])
+    if width > BLOB_WIDTH or (width > STROKE_WIDTHS[1] and k > 0 and k == len(ways) - 1):
         raise NothingToRead("there is a blob in the picture, but no stroke")
-    return Reading(items, lambda: read_all(picture, scale, find))
+    return k, items
 
 
-def read_all(picture: np.ndarray, scale: float, find: Finder) -> list[list[Item]]:
-    """Read a decoded picture in all ways in which something is found."""
+def read_all(ways: Sequence[Way]) -> list[list[Item]]:
+    """Read a picture in all these ways, but for those that find nothing, or strokes that are unusually thick."""
     readings = []
-    for way in list_ways(picture, find):
+    for way in ways:
         with contextlib.suppress(NothingToRead):
-            items, width = read_ink(*way(), scale)
-            if width <= BLOB_WIDTH:
+            items, width = way()
+            if width <= STROKE_WIDTHS[1]:
                 readings.append(items)
     return readings
 
 
-def list_ways(picture: np.ndarray, find: Finder) -> Iterator[Way]:
-    """The ways to find ink, the most likely first: on the paper, where one is seen, or anywhere; with either polarity.
+def read_on_paper(picture: np.ndarray, paper: np.ndarray, scale: float, find: Finder) -> tuple[list[Item], float]:
+    """Read the digits that lie completely on the paper, as `read_ink` returns them.
 
-    Args:
-        picture: uint8 (h, w) or (h, w, 3).
-        find: gives the masks of the digits.
-
-    Returns:
-        Functions that return ink density, float32 (h, w), and the masks, or raise NothingToRead.
-    """
-    channel, dark_ink = choose_channel(picture)
-    interior = interior_mask(channel.shape)
-    paper = find_paper(picture)
-    if paper is not None:
-        yield lambda: find_on_paper(picture, paper, find)
-        dark_ink = bool(channel[paper > 0].mean() > channel[paper == 0].mean())
-
-    def find_anywhere(density: Callable[..., np.ndarray], dark: bool) -> tuple[np.ndarray, list[list[np.ndarray]]]:
-        ink = density(channel, dark)
-        return ink, find(ink, interior)
-
-    for density in (ink_density, faint_density, plain_density):
-        for dark in (dark_ink, not dark_ink):
-            yield partial(find_anywhere, density, dark)
-
-
-def find_on_paper(picture: np.ndarray, paper: np.ndarray, find: Finder) -> tuple[np.ndarray, list[list[np.ndarray]]]:
-    """Find the digits that lie completely on the paper: where its edge cuts them, it is a patch of light and no paper.
+    Where its edge cuts the digit, it is a patch of light and no paper.
 
     Args:
         picture: uint8 (h, w) or (h, w, 3).
         paper: uint8 (h, w), 1 on the paper.
-        find: gives the masks of the digits.
-
-    Returns:
-        Ink density, float32 (h, w), and the masks.
+        scale, find: as for `read_pixels`.
 
     Raises:
         NothingToRead: no digit lies completely on the paper.
     """
     interior = erode(paper, 1 + max(paper.shape) // 128) & interior_mask(paper.shape)
     ink = ink_density(*choose_channel(extend_paper(picture, paper)))
-    return ink, find(ink, interior, allow_cut=False)
+    return read_ink(ink, find(ink, interior, allow_cut=False), scale)
+
+
+def read_anywhere(
+    density: Callable[[], np.ndarray], scale: float, find: Finder, *, power: float = 1.0
+) -> tuple[list[Item], float]:
+    """Read the digits in the whole picture, as `read_ink` returns them.
+
+    Args:
+        density: returns ink density, float32 (h, w), 0 to 1.
+        scale, find: as for `read_pixels`.
+        power: that the density is raised to, above 0; below 1 faint strokes become denser and blurred ones wider.
+
+    Raises:
+        NothingToRead: there is no digit in the picture.
+    """
+    ink = density() ** power
+    return read_ink(ink, find(ink, interior_mask(ink.shape)), scale)
 
 
 def scale_box(box: Box, scale: float) -> Box:
@@ -218,8 +259,11 @@ def read_ink(ink: np.ndarray, chains: list[list[np.ndarray]], scale: float) -> t
     for chain in chains:
         whole = np.bitwise_or.reduce(chain)
         digit, width = normalise_strokes(ink, whole)
-        parts = partial(read_parts, ink, chain, scale)
-        items.append(Item(digit, scale_box(cv2.boundingRect(whole), scale), parts))
+        box = scale_box(cv2.boundingRect(whole), scale)
+        if width <= STROKE_WIDTHS[1]:  # those of several digits are thinner than those of one, scaled to the same size
+            items.append(Item(digit, box, partial(read_parts, ink, chain, scale)))
+        else:
+            items.append(Item(digit, box))
         widths.append(width)
     return items, max(widths)
 
@@ -241,7 +285,9 @@ def read_parts(ink: np.ndarray, pieces: list[np.ndarray], scale: float) -> Parts
             box = cv2.boundingRect(mask)
             if box[3] > 0.4 * height and box[2] < 1.3 * height:
                 with contextlib.suppress(NothingToRead):
-                    parts[first, last] = Item(normalise_strokes(ink, mask)[0], scale_box(box, scale))
+                    digit, width = normalise_strokes(ink, mask)
+                    if width <= STROKE_WIDTHS[1]:
+                        parts[first, last] = Item(digit, scale_box(box, scale))
     return parts
 
 

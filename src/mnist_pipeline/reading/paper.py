@@ -11,6 +11,7 @@ import numpy as np
 
 from .decoding import to_grey
 
+EVEN = 4  # grey levels by which the pixels of even paper differ from each other: compression is not exact
 BLUR = 0.3  # pixels, and one more for every 800 of the picture: less shows the paper's grain, more joins strokes
 
 
@@ -32,7 +33,7 @@ def find_paper(picture: np.ndarray) -> np.ndarray | None:
         if hull is None:
             continue
         paper = cv2.fillPoly(np.zeros_like(small), [hull], 1)
-        if has_sharp_edge(small, bright, paper):
+        if is_filled(region, paper) and has_sharp_edge(small, bright, paper):
             inner = cv2.resize(erode(paper, 2), picture.shape[1::-1], interpolation=cv2.INTER_NEAREST)
             return inner & interior_mask(picture.shape)
     return None
@@ -49,6 +50,16 @@ def find_rectangle(region: np.ndarray) -> np.ndarray | None:
     (_, (width, height), _) = cv2.minAreaRect(hull)
     straight = area > 0.93 * cv2.contourArea(hull) and cv2.contourArea(hull) > 0.82 * width * height
     return hull if 0.15 < area / region.size < 0.95 and straight else None
+
+
+def is_filled(region: np.ndarray, paper: np.ndarray) -> bool:
+    """Whether a region fills the paper and little else: a closed stroke does not, nor does what such a stroke encloses.
+
+    Args:
+        region: uint8 (h, w), 1 where it is as bright, or as dark, as the paper.
+        paper: uint8 (h, w), 1 on the paper; not 1 everywhere.
+    """
+    return bool(region[paper > 0].mean() > 0.7 and region[paper == 0].sum() <= 0.5 * (paper == 0).sum())
 
 
 def has_sharp_edge(grey: np.ndarray, bright: np.ndarray, paper: np.ndarray) -> bool:
@@ -131,19 +142,36 @@ def ink_density(channel: np.ndarray, dark_ink: bool) -> np.ndarray:
     return np.clip(density, 0, 1)
 
 
-def faint_density(channel: np.ndarray, dark_ink: bool) -> np.ndarray:
-    """The square root of what `ink_density` gives: faint strokes count more, and so do blurred edges."""
-    density: np.ndarray = np.sqrt(ink_density(channel, dark_ink))
-    return density
+def find_even_paper(channel: np.ndarray) -> int | None:
+    """The brightness, 0 to 255, that more than half of the pixels have: of a screen's or a scan's even paper; or None.
 
-
-def plain_density(channel: np.ndarray, dark_ink: bool) -> np.ndarray:
-    """Ink density as `ink_density` gives it, if all paper is as bright as the brightest tenth of the picture.
-
-    It sees strokes that are wide or lie along the border, which `ink_density` takes for paper; shadows mislead it.
+    Args:
+        channel: uint8 (h, w).
     """
-    values = (channel if dark_ink else 255 - channel).astype(np.float32)
-    return np.clip(1 - values / max(float(np.quantile(values[::4, ::4], 0.9)), 1), 0, 1)
+    step = 1 + max(channel.shape) // 400
+    counts = np.bincount(channel[::step, ::step].ravel(), minlength=256)
+    alike = np.convolve(counts, np.ones(2 * EVEN + 1, int), "same")  # (256,), pixels about as bright
+    level = int(alike.argmax())
+    return level if alike[level] > 0.5 * counts.sum() else None
+
+
+def even_density(channel: np.ndarray, level: int) -> np.ndarray:
+    """Ink density of each pixel, where all paper has the same brightness: how far it is from that, 1 at the most.
+
+    It sees strokes that are wide or lie along the border, which `ink_density` takes for paper. Ink is darker or
+    brighter, whichever there is more of.
+
+    Args:
+        channel: uint8 (h, w).
+        level: brightness of the paper, 0 to 255.
+
+    Returns:
+        float32 (h, w), 0 (paper) to 1.
+    """
+    difference = level - channel.astype(np.float32)
+    darker, brighter = np.maximum(difference - EVEN, 0), np.maximum(-difference - EVEN, 0)
+    density = darker if darker.sum() >= brighter.sum() else brighter
+    return np.asarray(density / max(float(density.max()), 1))
 
 
 def estimate_paper_brightness(brightness: np.ndarray) -> np.ndarray:

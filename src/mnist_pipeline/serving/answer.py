@@ -148,12 +148,12 @@ class Model:
         return recognised
 
     def certainty(self, found: Sequence[Found]) -> float:
-        """The probability that what is known in a picture is of a class, and what is not known is not, 0 to 1."""
-        least = self.info["known"]["least"]
-        if all(one.known < least for one in found):
-            return 0.0
-        separated = PRIOR ** sum(one.is_part for one in found)
-        return separated * float(np.prod([one.known if one.known >= least else 1 - one.known for one in found]))
+        """How well the network knows what was found in a picture, 0 to 1: the geometric mean of `known`.
+
+        Parts of what was not known as a whole count less.
+        """
+        known = np.array([one.known * (PRIOR if one.is_part else 1) for one in found])
+        return float(np.exp(np.log(np.maximum(known, 1e-9)).mean()))
 
     def select(self, found: Sequence[Found]) -> list[Found] | Rejected:
         """What is known of what was found; Rejected if nothing is."""

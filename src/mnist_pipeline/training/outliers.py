@@ -102,6 +102,35 @@ def draw_blob(rng: np.random.Generator, sources: Sources) -> Ink:
     return normalise(image) if rng.random() < 0.6 and image.max() > 64 else image
 
 
+def draw_silhouette(rng: np.random.Generator, sources: Sources) -> Ink:
+    """A thing that is wider than a stroke, or a part of one: uneven bars, alone, as legs or as sleeves."""
+    bars = int(rng.choice([1, 2, 3], p=[0.6, 0.3, 0.1]))
+    canvas = np.zeros((90, 120), np.uint8)
+    for k in range(bars):
+        tilt, bend = rng.normal(0, 0.15), rng.normal(0, 0.12)
+        width = rng.uniform(19, 36) if bars == 1 else rng.uniform(8, 24)  # of 80: a narrow bar alone is a 1
+        y = np.arange(5, 85)
+        middle = 60 + (k - (bars - 1) / 2) * rng.uniform(18, 34) + tilt * (y - 45) + bend * (y - 45) ** 2 / 45
+        sides = [width / 2 * (1 + walk(rng, len(y), 0.35) + rng.normal(0, 0.25) * (y - 45) / 45) for _ in range(2)]
+        outline = np.concatenate([np.stack([middle - sides[0], y], 1), np.stack([middle + sides[1], y], 1)[::-1]])
+        cv2.fillPoly(canvas, [outline.round().astype(np.int32)], 255)
+    if bars > 1 and rng.random() < 0.6:  # what joins them
+        top = int(rng.integers(5, 50))
+        cv2.rectangle(canvas, (35, top), (85, top + int(rng.integers(6, 35))), 255, -1)
+    if rng.random() < 0.3:  # holes and fringes
+        canvas[cv2.resize(rng.standard_normal((18, 24)), (120, 90)) > rng.uniform(0.8, 1.6)] = 0
+    image = normalise(canvas)
+    if rng.random() < 0.3:
+        image = (image * rng.uniform(0.5, 1, (4, 4)).repeat(7, 0).repeat(7, 1)).astype(np.uint8)
+    return image
+
+
+def walk(rng: np.random.Generator, count: int, most: float) -> NDArray[np.float64]:
+    """A smooth random line through `count` points, between about -most and most."""
+    points = rng.uniform(-most, most, int(rng.integers(3, 12)))
+    return np.interp(np.linspace(0, len(points) - 1, count), np.arange(len(points)), points)
+
+
 def join_halves(rng: np.random.Generator, sources: Sources) -> Ink:
     """The upper or left half of one image and the other half of another of a different class."""
     first, label = sources.pick(rng)
@@ -155,6 +184,7 @@ KINDS: dict[str, Kind] = {
     "scribbles": draw_scribble,
     "shapes": draw_shape,
     "blobs": draw_blob,
+    "silhouettes": draw_silhouette,
     "halves": join_halves,
     "turned digits": turn_digit,
     "joined digits": join_digits,
@@ -164,6 +194,7 @@ SHARES = {
     "scribbles": 2,
     "shapes": 1.5,
     "blobs": 1.5,
+    "silhouettes": 3,
     "halves": 0.8,
     "turned digits": 1.5,
     "joined digits": 3.5,
@@ -171,7 +202,7 @@ SHARES = {
 
 
 # Where the classes are no digits, letters and signs may be among them.
-KINDS_FOR_OTHERS = ("scribbles", "blobs", "halves")
+KINDS_FOR_OTHERS = ("scribbles", "blobs", "silhouettes", "halves")
 
 
 def choose_kinds(class_names: Sequence[str]) -> tuple[str, ...]:
