@@ -44,6 +44,9 @@ bench-long: setup ## accuracy of the recipe for those with more time, two seeds
 bench-serve: extras ## serving speed against a FastAPI app and a stock TorchServe (wants wrk)
 	$(ACTIVATE) && python benchmarks/bench_serve.py
 
+bench-unknown: setup ## what is answered to pictures of garments (of Fashion-MNIST), which are no digits
+	$(ACTIVATE) && python benchmarks/bench_unknown.py
+
 bench-tune: extras ## what coordinating 1 to 16 workers costs
 	$(ACTIVATE) && python benchmarks/bench_tune.py
 
@@ -71,4 +74,4 @@ clean: ## remove the environment, results of tests and caches; models, data and 
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: help setup extras repro undo test test-fast test-extras bench-train bench-accuracy bench-default bench-long \
-	bench-serve bench-tune rollout demo experiments score report lint clean
+	bench-serve bench-unknown bench-tune rollout demo experiments score report lint clean

@@ -21,6 +21,7 @@ from mnist_pipeline.data.catalogue import DATASETS
 from mnist_pipeline.data.dataset import Dataset, Examples, load, load_test
 from mnist_pipeline.evaluation.metrics import accuracy_with_interval, without_wrong_labels
 from mnist_pipeline.training import loop
+from mnist_pipeline.training.generated import add_generated
 from mnist_pipeline.training.hyperparameters import Hyperparameters, resolve
 from mnist_pipeline.training.inference import predict
 from mnist_pipeline.training.network import DigitNetwork
@@ -77,9 +78,8 @@ def run(dataset: Dataset, test: Examples, hp: Hyperparameters, seed: int) -> dic
     """Train with one seed, and evaluate once on the test images."""
     torch.manual_seed(seed)
     network = DigitNetwork().to(best_device())
-    last = loop.fit(
-        network, dataset.train, dataset.validation, hp, seed=seed, evaluations=1, description=f"seed {seed}"
-    )[-1]
+    train = add_generated(dataset.train, hp, dataset.class_names, seed)
+    last = loop.fit(network, train, dataset.validation, hp, seed=seed, evaluations=1, description=f"seed {seed}")[-1]
     logits = predict(network, test.images)
     figures = accuracy_with_interval(logits.argmax(1) == test.labels)
     clean = without_wrong_labels(logits, test.labels, DATASETS["MNIST"].wrong_test_labels)["accuracy"]

@@ -16,6 +16,7 @@ HOMES = {
     "load_model": "training.model.load_model",
     "predict": "training.inference.predict",
     "read_digit": "reading.read_digit",
+    "read_digits": "reading.read_digits",
 }
 __all__ = [
     "DigitNetwork",
@@ -26,6 +27,7 @@ __all__ = [
     "load_model",
     "predict",
     "read_digit",
+    "read_digits",
 ]
 
 

@@ -21,6 +21,7 @@ from PIL import Image
 
 from mnist_pipeline.data.dataset import Dataset
 from mnist_pipeline.serving import torchserve
+from mnist_pipeline.serving.answer import DOUBT
 from mnist_pipeline.training.network import DigitNetwork
 
 INT8_TOLERANCE = 0.1  # of a probability, on a hardly trained network; a trained one differs by 0.04 at most
@@ -217,9 +218,12 @@ def worker(server: torchserve.Running) -> int:
     return int(state["workers"][0]["pid"])
 
 
-def test_metrics_count_requests_errors_latency_and_batches(server: torchserve.Running) -> None:
+def test_metrics_count_requests_errors_latency_scores_and_batches(
+    server: torchserve.Running, images: torch.Tensor
+) -> None:
+    doubtful = min((encoded(image[0]) for image in images), key=lambda body: lowest_score(server, body))
     before = settled_metrics(server)
-    for body, count in ((SEVEN, 5), (b"no image", 2), (encoded(np.full((28, 28), 255, np.uint8)), 1)):
+    for body, count in ((doubtful, 5), (b"no image", 2), (encoded(np.full((28, 28), 255, np.uint8)), 1)):
         for _ in range(count):
             server.service.predict(body)
     after = metrics(server)
@@ -237,9 +241,17 @@ def test_metrics_count_requests_errors_latency_and_batches(server: torchserve.Ru
     assert grown("mnist_errors_total", Status="400") == 2
     assert grown("mnist_errors_total", Status="422") == 1
     assert grown("mnist_batches_total", Size="1") == 8
+    assert lowest_score(server, doubtful) < DOUBT
+    assert grown("mnist_low_scores_total") == 5
     assert grown("mnist_latency_seconds_count") == 8
     assert 0 < grown("mnist_latency_seconds_sum") < 8
     assert grown("mnist_latency_seconds_bucket", le="10.0") == 8
+
+
+def lowest_score(server: torchserve.Running, body: bytes) -> float:
+    """The score is_digit of an answer; 1 where nothing was answered, or several digits."""
+    content = server.service.predict(body).json()
+    return float(content["is_digit"]) if content.get("digit") is not None else 1.0
 
 
 def settled_metrics(server: torchserve.Running) -> dict[str, float]:

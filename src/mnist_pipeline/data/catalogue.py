@@ -11,8 +11,8 @@ KUZUSHIJI = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 
 # Default augmentation. A hand slants, shifts and scales a character; its mirror image is another character.
 # Generated images of no class are added to all, and to digits those in forms that MNIST's writers hardly used.
-HANDWRITING = {"crop": 0.0, "rotation": 10.0, "translation": 1.0, "scaling": 0.08, "flip": 0.0, "outliers": 0.16}
-HANDWRITTEN_DIGITS = {**HANDWRITING, "digit_forms": 0.08}
+HANDWRITING = {"crop": 0.0, "rotation": 10.0, "translation": 1.0, "scaling": 0.08, "flip": 0.0, "outliers": 0.14}
+HANDWRITTEN_DIGITS = {**HANDWRITING, "digit_forms": 0.06}
 # MNIST's digits lie within 20x20 pixels, their centre of mass in the middle of 28x28: the border holds almost no ink.
 CENTRED_DIGITS = {**HANDWRITTEN_DIGITS, "crop": 0.8}
 CLOTHES = {**HANDWRITING, "flip": 0.5}  # a mirrored shirt is one

@@ -141,14 +141,20 @@ def find_parts(found: Components, main: int) -> np.ndarray:
 
 
 def join_overlapping(boxes: np.ndarray, groups: list[set[int]]) -> list[set[int]]:
-    """Join groups of components that are near each other and lie one above or in the other."""
+    """Join groups of components that are near each other and lie one above or in the other.
+
+    Of three groups or more, two that are much higher together than most of them are digits of two lines.
+    """
+    heights = [union_box(boxes, group)[[1, 3]] @ (-1, 1) for group in groups]
+    highest = 1.4 * float(np.median(heights)) if len(groups) > 2 else np.inf
     for i, first in enumerate(groups):
         for second in groups[i + 1 :]:
             one, other = union_box(boxes, first), union_box(boxes, second)
             shared = min(one[2], other[2]) - max(one[0], other[0])
             narrower = min(one[2] - one[0], other[2] - other[0])
             near = distance(one, other) < NEAR / 2 * max(longest_side(one), longest_side(other))
-            if near and shared > 0.6 * narrower:
+            height = max(one[3], other[3]) - min(one[1], other[1])
+            if near and shared > 0.6 * narrower and height < highest:
                 rest = [group for group in groups if group is not first and group is not second]
                 return join_overlapping(boxes, [*rest, first | second])
     return groups

@@ -126,9 +126,14 @@ def to_pixels(picture: Image.Image) -> Decoded:
     values = np.asarray(upright.reduce(factor) if factor > 1 else upright)
     if transparent:
         values = remove_transparency(values)
-    if values.ndim == 3 and (values == values[..., :1]).all():  # a grey picture that is stored in colour
+    if values.ndim == 3 and is_grey(values[::16, ::16]) and is_grey(values):
         values = values[..., 0]
     return Decoded(values, longest / max(values.shape))
+
+
+def is_grey(values: np.ndarray) -> bool:
+    """Whether a picture (h, w, 3) is a grey one that is stored in colour."""
+    return bool((values == values[..., :1]).all())
 
 
 def to_8_bits(picture: Image.Image) -> Image.Image:

@@ -114,7 +114,7 @@ def read_handwriting(image: bytes, find: Finder) -> Reading:
 
 def read_otherwise(picture: np.ndarray, scale: float, find: Finder) -> list[list[Item]]:
     """Read a picture that looks like MNIST's as if it did not."""
-    return read_all([partial(read_anywhere, partial(even_density, picture, 0), scale, find)])
+    return read_all([partial(read_anywhere, partial(even_density, picture, 0), scale, find)], [])
 
 
 def read_pixels(picture: np.ndarray, scale: float, find: Finder) -> Reading:
@@ -145,7 +145,7 @@ def read_pixels(picture: np.ndarray, scale: float, find: Finder) -> Reading:
     others: list[Way] = [partial(read_anywhere, density, scale, find, power=0.5)]
     if paper is not None and chosen == 0:
         others.append(ways[1])
-    return Reading(items, partial(read_all, others))
+    return Reading(items, partial(read_all, others, items))
 
 
 def read_in_turn(ways: Sequence[Way]) -> tuple[int, list[Item]]:
@@ -178,15 +178,27 @@ def read_in_turn(ways: Sequence[Way]) -> tuple[int, list[Item]]:
     return k, items
 
 
-def read_all(ways: Sequence[Way]) -> list[list[Item]]:
-    """Read a picture in all these ways, but for those that find nothing, or strokes that are unusually thick."""
+def read_all(ways: Sequence[Way], first: Sequence[Item]) -> list[list[Item]]:
+    """Read a picture in all these ways, and return the readings that may be better than the first.
+
+    What has unusually thick strokes is not, nor is what covers less of the picture: a part of the same thing.
+    """
     readings = []
     for way in ways:
         with contextlib.suppress(NothingToRead):
             items, width = way()
-            if width <= STROKE_WIDTHS[1]:
+            if width <= STROKE_WIDTHS[1] and covered_area(items) > 0.8 * covered_area(first):
                 readings.append(items)
     return readings
+
+
+def covered_area(items: Sequence[Item]) -> int:
+    """Area of the box around all items, in pixels of the picture that was sent."""
+    if not items:
+        return 0
+    boxes = np.array([item.box for item in items])
+    width, height = (boxes[:, :2] + boxes[:, 2:]).max(0) - boxes[:, :2].min(0)
+    return int(width * height)
 
 
 def read_on_paper(picture: np.ndarray, paper: np.ndarray, scale: float, find: Finder) -> tuple[list[Item], float]:

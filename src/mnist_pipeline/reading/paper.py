@@ -112,16 +112,16 @@ def choose_channel(picture: np.ndarray) -> tuple[np.ndarray, bool]:
     Returns:
         The channel, uint8 (h, w), and whether ink is darker than paper in it.
     """
-    channels = [picture] if picture.ndim == 2 else [to_grey(picture), *cv2.split(picture)]
-    best, channel, dark_ink = -1.0, channels[0], True
-    for i, candidate in enumerate(channels):
-        small = downscale(candidate, 96)
-        medians = [cv2.medianBlur(small, min(small.shape) // part | 1) for part in (2, 4, 6)]
-        cubes = (small.astype(np.float32) - np.stack(medians)) ** 3  # (3, h, w)
+    small = downscale(picture, 64)
+    candidates = [small] if picture.ndim == 2 else [to_grey(small), *cv2.split(small)]
+    best, chosen, dark_ink = -1.0, 0, True
+    for i, candidate in enumerate(candidates):
+        medians = [cv2.medianBlur(candidate, min(candidate.shape) // part | 1) for part in (2, 4, 6)]
+        cubes = (candidate.astype(np.float32) - np.stack(medians)) ** 3  # (3, h, w)
         score = float(np.abs(cubes).mean()) * (2 if i == 0 else 1)  # the other channels are noisier in a JPEG
         if score > best:
-            best, channel, dark_ink = score, candidate, bool(cubes.sum() <= 0)
-    return channel, dark_ink
+            best, chosen, dark_ink = score, i, bool(cubes.sum() <= 0)
+    return to_grey(picture) if chosen == 0 else cv2.extractChannel(picture, chosen - 1), dark_ink
 
 
 def ink_density(channel: np.ndarray, dark_ink: bool) -> np.ndarray:

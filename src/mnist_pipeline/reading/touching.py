@@ -6,11 +6,12 @@ import cv2
 import numpy as np
 
 MAX_CUTS = 6
+MIN_WIDTH = 0.75  # of the height: narrower things are a single digit, or the two legs of something else
 MAX_INK = 0.4  # of the height: where a column has more, no two digits touch, but a stroke runs along it
 
 
 def cut(mask: np.ndarray) -> list[np.ndarray]:
-    """Cut a piece of ink where digits may touch: between columns that have least ink. Wide pieces are cut more often.
+    """Cut a piece of ink where digits may touch: at columns that have least ink. Wide pieces are cut more often.
 
     Args:
         mask: uint8 (h, w), 1 on the ink.
@@ -21,6 +22,8 @@ def cut(mask: np.ndarray) -> list[np.ndarray]:
     left, top, width, height = cv2.boundingRect(mask)
     ink = mask[top : top + height, left : left + width].sum(0).astype(np.float64)
     ink = cv2.GaussianBlur(ink[None], (0, 0), max(0.5, height / 40))[0]
+    if width < MIN_WIDTH * height:
+        return [mask]
     margin = max(1, height // 8)
     cuts: list[int] = []
     for column in np.argsort(ink[margin : width - margin], kind="stable") + margin:

@@ -26,7 +26,7 @@ BATCH = 64  # images per forward pass; a larger batch is not faster and takes mo
 MAX_IMAGES = 256  # per request; with more, the requests behind it would wait too long
 MAX_ITEMS = 512  # digits per request, for the same reason
 DOUBT = 0.9  # what is known less than this is looked at more closely: in parts, or read in another way
-PART_KNOWN = 0.95  # how well each part must be known
+SURE = 0.95  # parts, and what is found in another way, are answered only if they are known better than this
 PRIOR = 0.7  # how likely it is, before they are seen, that a thing in doubt is its parts
 MAX_DOUBTFUL = 16  # items of a picture, pictures of a request, so looked at: each takes as long as a dozen others
 PATCH = 5  # pixels a side of what an explanation covers: a little wider than a pen stroke
@@ -142,7 +142,8 @@ class Model:
                 best = next(found)
                 if self.certainty(best) < DOUBT and budget:
                     budget -= 1
-                    best = max([best, *self.separate(picture.others())], key=self.certainty)
+                    others = [other for other in self.separate(picture.others()) if self.certainty(other) > SURE]
+                    best = max([best, *others], key=self.certainty)
                 answers.append(self.select(best))
             recognised.append(answers)
         return recognised
@@ -193,7 +194,7 @@ class Model:
         for one, each in zip(doubtful, parts, strict=True):
             path = best_path({pieces: next(seen) for pieces in each})
             known = [part.known for part in path]
-            if path and min(known) > PART_KNOWN and PRIOR * np.prod(known) > one.known:
+            if path and min(known) > SURE and PRIOR * np.prod(known) > one.known:
                 paths[id(one)] = [replace(part, is_part=True) for part in path]
         return [[part for one in group for part in paths.get(id(one), [one])] for group in found]
 
@@ -338,8 +339,9 @@ def respond(
 
 def log_sum_exp(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """log(sum(exp(logits))) along the classes: (N,)."""
-    largest = logits.max(1)
-    return largest + np.log(np.exp(logits - largest[:, None]).sum(1))
+    exact = logits.astype(np.float64)
+    largest = exact.max(1)
+    return np.asarray(largest + np.log(np.exp(exact - largest[:, None]).sum(1)))
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -22,6 +22,7 @@ class OpenError(PipelineError):
     """An archive that is missing, damaged or of another version; the message says which and what to do."""
 
 
+@runtime_checkable
 class ArchivedItem(Protocol):
     """Something in a picture: an `Item` of an archive's reading."""
 
@@ -29,6 +30,7 @@ class ArchivedItem(Protocol):
     box: Sequence[int]  # left, top, width, height in the picture's pixels
 
 
+@runtime_checkable
 class ArchivedFound(Protocol):
     """What the network makes of an item: a `Found` of an archive's serving/answer.py."""
 
