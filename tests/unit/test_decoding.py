@@ -67,6 +67,7 @@ def test_with_its_extra_heic_is_read() -> None:
     assert_reads_as(encode(draw_digit(SEVEN), "HEIF"), least=0.95)
 
 
+@pytest.mark.filterwarnings("ignore")  # Pillow's remarks on damaged metadata
 def test_damaged_exif_data_are_ignored() -> None:
     for damage in (b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0nonsense", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12"):
         assert_reads_as(encode(draw_digit(), "JPEG", exif=damage), least=0.95)

@@ -110,7 +110,8 @@ def find_components(ink: np.ndarray, interior: np.ndarray) -> Components:
     mass[0] = 0  # the paper
     corners = statistics[:, :2] + gap, statistics[:, :2] + statistics[:, 2:4] - gap
     boxes = np.concatenate(corners, 1)
-    specks, lines = are_specks(boxes, mask.shape), are_lines(boxes, mask.shape)
+    outside = np.bincount(labels[inked & (interior == 0)], minlength=count)
+    specks, lines = are_specks(boxes, mask.shape), are_lines(boxes, mask.shape, outside > 0)
     mass[specks] = 0
     upright = lines & (boxes[:, 3] - boxes[:, 1] > boxes[:, 2] - boxes[:, 0])
     if upright.sum() > 1 or (mass[~lines] > 0.1 * mass[lines].sum()).any():  # a single upright line may be a 1
@@ -118,7 +119,6 @@ def find_components(ink: np.ndarray, interior: np.ndarray) -> Components:
     mass[lines & ~upright] = 0
     if not mass.any():
         raise NothingToRead("there is no ink in the picture but specks and lines")
-    outside = np.bincount(labels[inked & (interior == 0)], minlength=count)
     wide = outside > 0.4 * (boxes[:, 2:] - boxes[:, :2]).max(1)
     weight = np.where(outside == 0, 1, np.where(wide, 0.1, 0.5))
     return Components(mask, labels, boxes, mass, density, outside > 0, weight)
@@ -235,8 +235,12 @@ def are_specks(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return sides.max(1) < max(5, 0.02 * max(shape))
 
 
-def are_lines(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Which components, with boxes (count, 4), are lines from border to border, like a notebook's: bool (count,)."""
+def are_lines(boxes: np.ndarray, shape: tuple[int, ...], cut: np.ndarray) -> np.ndarray:
+    """Which components, with boxes (count, 4), are lines from border to border, like a notebook's: bool (count,).
+
+    A flat line that is `cut`, bool (count,), goes on beyond the border.
+    """
     sides = boxes[:, 2:] - boxes[:, :2]
     from_border_to_border = (sides / np.array(shape[1::-1])).max(1) > 0.95
-    return from_border_to_border & (sides.min(1) < 0.15 * min(shape))
+    flat = sides[:, 1] < 0.1 * sides[:, 0]
+    return (from_border_to_border & (sides.min(1) < 0.15 * min(shape))) | (cut & flat)

@@ -31,6 +31,7 @@ MAX_PIXELS = {
     "AVIF": 50_000_000,
 } | ({"HEIF": 50_000_000} if pillow_heif else {})
 FORMATS = tuple(MAX_PIXELS)
+Image.MAX_IMAGE_PIXELS = max(MAX_PIXELS.values())  # Pillow's own limit refuses photographs of 200 megapixels
 FORMAT_NAMES = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 WORKING_SIDE = 640  # larger pictures are reduced to between this and twice this: a digit of 5 % is still 32 pixels high
