@@ -153,9 +153,10 @@ def find_even_paper(channel: np.ndarray) -> int | None:
     step = 1 + max(channel.shape) // 400
     counts = np.bincount(channel[::step, ::step].ravel(), minlength=256)
     alike = np.convolve(counts, np.ones(2 * EVEN + 1, int), "same")  # (256,), pixels about as bright
-    level = int(alike.argmax())
+    lowest = max(int(alike.argmax()) - EVEN, 0)
+    level = lowest + int(counts[lowest : lowest + 2 * EVEN + 1].argmax())
     border = np.concatenate([channel[0], channel[-1], channel[:, 0], channel[:, -1]]).astype(int)
-    is_even = alike[level] > 0.5 * counts.sum() and (np.abs(border - level) <= EVEN).mean() > 0.7
+    is_even = alike.max() > 0.5 * counts.sum() and (np.abs(border - level) <= EVEN).mean() > 0.7
     return level if is_even else None
 
 

@@ -30,7 +30,9 @@ def cut(mask: np.ndarray) -> list[np.ndarray]:
     margin = max(1, height // 8)
     expected = [k * width // count for count in range(2, 2 + round(width / height)) for k in range(1, count)]
     reach = max(1, width // 10)
-    near = [column - reach + int(ink[column - reach : column + reach].argmin()) for column in expected]
+    near = [
+        column - reach + int(ink[column - reach : column + reach].argmin()) for column in expected if column >= reach
+    ]
     least = np.argsort(ink[margin : width - margin], kind="stable") + margin
     cuts: list[int] = []
     for column in [*near, *least.tolist()]:
