@@ -237,7 +237,8 @@ def place(distance: np.ndarray, canvas: tuple[int, int], rng: np.random.Generato
     tilt = choose_tilt(rng)
     extent = 2 * np.abs(corners @ tilt.T).max(0)  # width and height of the tilted digit
     largest = 0.9 * min(width / extent[0], height / extent[1])
-    least = min(largest, MIN_DIGIT / max(wide, high))
+    side = high if wide > 2 * high else max(wide, high)  # of a digit; a number is wider
+    least = min(largest, MIN_DIGIT / side)
     share = np.exp(rng.uniform(np.log(0.15), 0))  # of the largest scale: more digits are small than large
     scale = max(least, largest * share)
     space = np.maximum(np.array(canvas) - 1.04 * scale * extent, 0) / 2
@@ -245,7 +246,7 @@ def place(distance: np.ndarray, canvas: tuple[int, int], rng: np.random.Generato
     middle = np.array([left + wide / 2, top + high / 2])
     matrix = np.column_stack([scale * tilt, centre - scale * tilt @ middle])
     warped = cv2.warpAffine(distance, matrix, canvas, flags=cv2.INTER_LINEAR, borderValue=-1e3)
-    return np.clip(warped * scale + 0.5, 0, 1), scale * (high if wide > 2 * high else max(wide, high))
+    return np.clip(warped * scale + 0.5, 0, 1), scale * side
 
 
 def choose_tilt(rng: np.random.Generator) -> np.ndarray:

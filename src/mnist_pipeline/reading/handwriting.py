@@ -51,11 +51,13 @@ class Item:
         parts: the items that it may consist of instead, by the first and the last of the pieces that make each: (0, 1)
             and (1, 2) are two halves. Called only where it is not known as it is, because it takes as long as reading
             each of them.
+        touching: whether these parts touch, so that it may as well be one thing.
     """
 
     image: np.ndarray
     box: Box
     parts: Callable[[], "Parts"] = dict
+    touching: bool = True
 
 
 Parts = dict[tuple[int, int], Item]
@@ -273,7 +275,7 @@ def read_ink(ink: np.ndarray, chains: list[list[np.ndarray]], scale: float) -> t
         digit, width = normalise_strokes(ink, whole)
         box = scale_box(cv2.boundingRect(whole), scale)
         if width <= STROKE_WIDTHS[1]:  # those of several digits are thinner than those of one, scaled to the same size
-            items.append(Item(digit, box, partial(read_parts, ink, chain, scale)))
+            items.append(Item(digit, box, partial(read_parts, ink, chain, scale), len(chain) == 1))
         else:
             items.append(Item(digit, box))
         widths.append(width)

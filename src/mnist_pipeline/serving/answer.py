@@ -194,7 +194,8 @@ class Model:
         for one, each in zip(doubtful, parts, strict=True):
             path = best_path({pieces: next(seen) for pieces in each})
             known = [part.known for part in path]
-            if path and min(known) > SURE and PRIOR * np.prod(known) > one.known:
+            least, prior = (SURE, PRIOR) if one.item.touching else (self.info["known"]["least"], 1.0)
+            if path and min(known) > least and prior * np.prod(known) > one.known:
                 paths[id(one)] = [replace(part, is_part=True) for part in path]
         return [[part for one in group for part in paths.get(id(one), [one])] for group in found]
 

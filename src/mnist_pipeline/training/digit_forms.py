@@ -47,11 +47,13 @@ def draw_closed_4(rng: np.random.Generator) -> list[Points]:
 
 
 def draw_marked_0(rng: np.random.Generator) -> list[Points]:
-    """An oval with a slash through it, or a dot or a short line in it."""
-    width = rng.uniform(0.5, 0.9)
+    """An oval with a slash through it, or a dot or a short line in it; or a plain one, which may be wide."""
+    width = rng.uniform(0.5, 1.15)
     angles = np.linspace(0, 2 * np.pi, 13) - np.pi / 2
     oval = np.column_stack([np.cos(angles) * width / 2, np.sin(angles) / 2])
-    kind = rng.integers(3)
+    kind = rng.integers(5)
+    if kind >= 3:
+        return [oval + rng.normal(0, 0.02, oval.shape)]
     if kind == 0:
         reach, slope = rng.uniform(0.7, 1.2), rng.uniform(-0.3, 0.3)
         end = np.array([width / 2 * (1 + slope), -0.5 * (1 - slope)]) * reach * 0.72
@@ -105,4 +107,4 @@ FORMS = (
     (6, draw_crossed_6),
     (-1, None),  # printed
 )
-SHARES = (0.3, 0.12, 0.1, 0.08, 0.15, 0.06, 0.19)
+SHARES = (0.27, 0.11, 0.14, 0.08, 0.15, 0.07, 0.18)

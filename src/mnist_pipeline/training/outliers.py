@@ -45,13 +45,11 @@ def draw_letter(rng: np.random.Generator, sources: Sources) -> Ink:
 
 
 def draw_scribble(rng: np.random.Generator, sources: Sources) -> Ink:
-    """One to four strokes through random points, straight or round."""
+    """Two to four strokes through random points, straight or round. One alone may be a 1 or a 7, or, closed, a 0."""
     strokes: list[Points] = []
-    for _ in range(rng.integers(1, 5)):
+    for _ in range(rng.integers(2, 5)):
         points = rng.random((rng.integers(2, 9), 2)) + rng.normal(0, 0.2, 2)
         strokes.append(smooth(points, closed=bool(rng.random() < 0.2)) if rng.random() < 0.6 else points)
-    if len(strokes) == 1 and len(strokes[0]) < 20:  # a short line alone may be a 1 or a 7
-        strokes.append(rng.random((3, 2)))
     return draw_strokes(strokes, rng.uniform(1.8, 4.5))
 
 
@@ -60,7 +58,7 @@ def draw_shape(rng: np.random.Generator, sources: Sources) -> Ink:
     kind = rng.integers(7)
     turn = rng.uniform(0, 2 * np.pi)
     if kind == 0:
-        count = int(rng.integers(3, 7))
+        count = int(rng.integers(3, 5))  # with more corners it would look like a 0
         angles = turn + np.arange(count + 1) * 2 * np.pi / count
         strokes = [np.column_stack([np.cos(angles), np.sin(angles)])]
     elif kind == 1:
@@ -195,7 +193,7 @@ SHARES = {
     "shapes": 1.5,
     "blobs": 1.5,
     "silhouettes": 3,
-    "halves": 0.8,
+    "halves": 0.5,
     "turned digits": 1.5,
     "joined digits": 3.5,
 }
