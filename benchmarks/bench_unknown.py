@@ -1,7 +1,7 @@
 """What the archived model answers to pictures of garments: the test images of Fashion-MNIST, as PNG files.
 
-Half of what a served digit model may be sent is no digit. The shares that are answered at all, and that would be if 99 %
-of MNIST's test digits were, with the images as they are and eight times as large.
+The shares that are answered at all, and that would be if 99 % of MNIST's test digits were; with the images as they are
+and eight times as large.
 """
 
 import argparse

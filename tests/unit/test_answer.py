@@ -100,6 +100,8 @@ def test_what_is_no_digit_is_left_out_of_a_number(numbers: answer.Model) -> None
     )
     content = content_of(numbers.answer([encode(picture)])[0])
     assert content["number"] == "74"
+    (alone,) = numbers.answer([draw_number((60, 30), (200, 40))])
+    assert content["probability"] == pytest.approx(content_of(alone)["probability"] / 2, rel=0.05)
 
 
 def test_a_request_may_not_hold_too_many_digits(numbers: answer.Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers import small_model
 
-from mnist_pipeline.data.dataset import Dataset
+from mnist_pipeline.data.dataset import Dataset, Examples
 from mnist_pipeline.serving import archive
 from mnist_pipeline.serving.archived import OpenError, open_archive
 from mnist_pipeline.training import model
@@ -99,7 +99,7 @@ def test_damaged_weights_are_not_archived(saved: Path, digits: Dataset, tmp_path
 
 def test_a_missing_handler_leaves_the_old_archive(saved: Path, digits: Dataset, tmp_path: Path) -> None:
     (tmp_path / "mnist.mar").write_bytes(b"old")
-    few = digits.validation.images[:8], digits.validation.labels[:8]
+    few = Examples(digits.validation.images[:8], digits.validation.labels[:8])
     with pytest.raises(archive.ArchiveError, match=r"missing\.py"):
         archive.archive(
             saved,
@@ -107,7 +107,6 @@ def test_a_missing_handler_leaves_the_old_archive(saved: Path, digits: Dataset, 
             small_model.HANDLERS / "model-config.yaml",
             tmp_path / "mnist.mar",
             calibration=digits.train.images[:8],
-            validation_images=few[0],
-            validation_labels=few[1],
+            validation=few,
         )
     assert (tmp_path / "mnist.mar").read_bytes() == b"old"

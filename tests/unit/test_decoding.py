@@ -57,7 +57,7 @@ def test_exif_turns_the_picture(orientation: int, undo: Image.Transpose) -> None
 
 @pytest.mark.skipif("HEIF" in FORMATS, reason="the extra heic is installed")
 def test_without_its_extra_heic_is_named() -> None:
-    with pytest.raises(NotAnImage, match="this is a HEIC picture, .* JPEG .* install the extra `heic`"):
+    with pytest.raises(NotAnImage, match=r"this is a HEIC picture, .* JPEG .* install the extra `heic`"):
         read_digit(bytes(4) + b"ftypheic" + bytes(100))
 
 

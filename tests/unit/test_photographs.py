@@ -78,10 +78,10 @@ def test_pens_change_the_width_of_strokes_and_no_loop(digits: np.ndarray, width:
 
 
 def test_a_number_shows_its_digits_side_by_side(digits: np.ndarray) -> None:
-    pictures = [photograph(digits[k : k + 3], np.random.default_rng([2, k])) for k in range(30)]
+    pictures = [photograph([*digits[k : k + 3]], np.random.default_rng([2, k])) for k in range(30)]
     counts = [len(read_digits(each.image).items) for each in pictures]
     assert np.mean(np.array(counts) == 3) > 0.7
-    assert photograph(digits[:3], np.random.default_rng([2, 0])) == pictures[0]
+    assert photograph([*digits[:3]], np.random.default_rng([2, 0])) == pictures[0]
 
 
 def test_the_contact_sheet_shows_each_picture_and_what_is_seen(photographs: list[Photograph]) -> None:

@@ -64,9 +64,9 @@ def test_what_cannot_be_scored_is_said(tmp_path: Path) -> None:
 
 
 def test_the_command_prints_a_table(pictures: Path, int8_archive: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mnist_pipeline.evaluation.score", pictures]
+    command = [sys.executable, "-m", "mnist_pipeline.evaluation.score", str(pictures)]
     done = subprocess.run(
-        [*command, "--archive", int8_archive, "--to", tmp_path / "out"], capture_output=True, text=True
+        [*command, "--archive", str(int8_archive), "--to", str(tmp_path / "out")], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0].split()[:4] == ["label", "n", "right", "refused"]

@@ -152,7 +152,7 @@ def probability(found: Sequence[ArchivedFound]) -> float:
     """The probability of a whole number, as the answer gives it."""
     if len(found) == 1:
         return float(found[0].probabilities.max())
-    return float(np.prod([one.probabilities.max() * one.known for one in found]))
+    return 0.5 ** found[0].unknown * float(np.prod([one.probabilities.max() * one.known for one in found]))
 
 
 def save_sheet(picture: Path, rendered: Sequence[Photograph], found: Sequence[tuple[list[ArchivedFound], str]]) -> None:

@@ -14,7 +14,7 @@ from mnist_pipeline.training.outliers import LETTERS, Sources, draw_outliers
 
 LOOK_ALIKES = "OoIlSsZzBbqgi"  # somebody writes a digit like each of these
 UNSEEN_FONTS = ("cmr10", "cmb10", "cmss10", "cmtt10", "cmti10", "cmmi10")  # Computer Modern; training has others
-SCRIBBLES = 500
+SCRIBBLES = 300
 ACCEPTED = 0.99  # of the test digits, for the second of the two levels
 
 

@@ -143,10 +143,12 @@ def find_parts(found: Components, main: int) -> np.ndarray:
 def join_overlapping(boxes: np.ndarray, groups: list[set[int]]) -> list[set[int]]:
     """Join groups of components that are near each other and lie one above or in the other.
 
-    Of three groups or more, two that are much higher together than most of them are digits of two lines.
+    Of three groups or more that are not all one below the other, two that are much higher together than most of them
+    are digits of two lines.
     """
-    heights = [union_box(boxes, group)[[1, 3]] @ (-1, 1) for group in groups]
-    highest = 1.4 * float(np.median(heights)) if len(groups) > 2 else np.inf
+    around = np.array([union_box(boxes, group) for group in groups])
+    one_column = around[:, 0].max() < around[:, 2].min()
+    highest = np.inf if one_column or len(groups) == 2 else 1.4 * float(np.median(around[:, 3] - around[:, 1]))
     for i, first in enumerate(groups):
         for second in groups[i + 1 :]:
             one, other = union_box(boxes, first), union_box(boxes, second)

@@ -27,7 +27,7 @@ MAX_IMAGES = 256  # per request; with more, the requests behind it would wait to
 MAX_ITEMS = 512  # digits per request, for the same reason
 DOUBT = 0.9  # what is known less than this is looked at more closely: in parts, or read in another way
 SURE = 0.95  # parts, and what is found in another way, are answered only if they are known better than this
-PRIOR = 0.7  # how likely it is, before they are seen, that a thing in doubt is its parts
+PRIOR = 0.3  # how likely it is, before they are seen, that a thing in doubt is parts that touch
 MAX_DOUBTFUL = 16  # items of a picture, pictures of a request, so looked at: each takes as long as a dozen others
 PATCH = 5  # pixels a side of what an explanation covers: a little wider than a pen stroke
 
@@ -49,12 +49,14 @@ class Found:
         probabilities: (classes,), of each class if it is of one.
         known: 0 to 1, that it is of a class at all.
         is_part: whether it was part of another item.
+        unknown: how many other things in the picture are not known.
     """
 
     item: Item
     probabilities: NDArray[np.float32]
     known: float
     is_part: bool = False
+    unknown: int = 0
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,8 @@ class Model:
         what = "digit" if self.is_digits else "picture of any known class"
         best = max(one.known for one in found)
         reason = f"no {what} in it: the score {self.score_name} is {best:.3g}, below {least:.3g}"
-        return [one for one in found if one.known >= least] or Rejected(422, reason)
+        known = [one for one in found if one.known >= least]
+        return [replace(one, unknown=len(found) - len(known)) for one in known] or Rejected(422, reason)
 
     def look_at(self, items: Sequence[Item]) -> list[Found]:
         """The network's view of each item."""
@@ -213,11 +216,12 @@ class Model:
         numbers["digits"] = boxes
         if len(digits) == 1:
             return digits[0] | numbers | {"model": self.info["weights"]}
-        probability = float(np.prod([one.probabilities.max() * one.known for one in found]))
+        # What is not known may be a digit all the same, which the number then lacks.
+        probability = 0.5 ** found[0].unknown * np.prod([one.probabilities.max() * one.known for one in found])
         return {
             "digit": None,
             "label": None,
-            "probability": round(probability, 6),
+            "probability": round(float(probability), 6),
             "is_digit": min(digit["is_digit"] for digit in digits),
             **numbers,
             "model": self.info["weights"],

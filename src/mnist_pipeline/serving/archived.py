@@ -37,6 +37,7 @@ class ArchivedFound(Protocol):
     item: ArchivedItem
     probabilities: NDArray[np.float32]  # (classes,)
     known: float  # 0 to 1
+    unknown: int  # how many other things in the picture are not known
 
 
 @runtime_checkable
