@@ -42,7 +42,7 @@ def test_a_number_as_dvc_writes_it_is_a_number(tmp_path: Path) -> None:
         ("train__optimizer", "adamm", "train.optimizer = 'adamm': Input should be 'adam', 'rmsprop' or 'sgd'"),
         ("train__learning_rate", 0.1, "train.learning_rate is unknown; known here: optimizer, lr, batch_size"),
         ("train__batch_size", 2.5, "train.batch_size = 2.5: Input should be a valid integer"),
-        ("training", {}, "training is unknown; known here: data, tune, train, archive, evaluate"),
+        ("training", {}, "training is unknown; known here: data, tune, train, archive, reading, evaluate"),
         ("data__dataset", "CIFAR10", "data.dataset = 'CIFAR10': Input should be 'MNIST'"),
         ("tune__trials", 0, "tune.trials = 0"),
         (

@@ -1,6 +1,7 @@
 """How well the archived model tells digits from letters and scribbles that it has never seen."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ SCRIBBLES = 300
 ACCEPTED = 0.99  # of the test digits, for the second of the two levels
 
 
-def measure_unknown(served: ArchivedModel, known: NDArray[np.float64], seed: int) -> dict[str, dict[str, float]]:
+def measure_unknown(served: ArchivedModel, known: NDArray[np.float64], seed: int) -> dict[str, dict[str, Any]]:
     """What the model answers to pictures of letters and scribbles.
 
     Args:
@@ -31,8 +32,8 @@ def measure_unknown(served: ArchivedModel, known: NDArray[np.float64], seed: int
         score of pictures against that of the test digits; the shares that are answered at all, and that would be if
         99 % of the test digits were.
     """
-    rng_free = Sources(np.zeros((0, 28, 28), np.uint8), np.zeros(0, np.int64))  # scribbles are made of no images
-    scribbles = draw_outliers(SCRIBBLES, ("scribbles", "shapes"), rng_free, (seed, 2))
+    none = Sources(np.zeros((0, 28, 28), np.uint8), np.zeros(0, np.int64))  # scribbles are made of no images
+    scribbles = draw_outliers(SCRIBBLES, ("scribbles", "shapes"), none, (seed, 2))
     pictures = {
         "letters": draw_letters(LETTERS),
         "look_alikes": draw_letters(LOOK_ALIKES),
@@ -44,7 +45,7 @@ def measure_unknown(served: ArchivedModel, known: NDArray[np.float64], seed: int
 
 def measure_one(
     served: ArchivedModel, pictures: Sequence[bytes], known: NDArray[np.float64], level: float
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """The figures of `measure_unknown` of some pictures; `level`: the score that 99 % of the test digits reach."""
     answered = [found for found, _ in served.find(pictures)]
     least = served.info["known"]["least"]
