@@ -18,6 +18,7 @@ def main() -> None:
         mistakes=params.mistakes,
         photographs=params.photographs,
         numbers=params.numbers,
+        unknown=params.unknown,
         seed=params.seed,
     )
 

@@ -47,10 +47,10 @@ def test_what_is_no_digit_is_left_out_of_photographs_and_a_mistake_as_a_file(
 def test_what_is_unknown_is_measured(int8_archive: Path) -> None:
     with open_archive(int8_archive) as (served, _):
         least = served.info["known"]["least"]
-        figures = unknown.measure_unknown(served, np.linspace(0.5, 1, 200), 0)
+        figures = unknown.measure_unknown(served, np.linspace(0.5, 1, 200), 20, 0)
         assert served.info["known"]["least"] == least
     assert set(figures) == {"letters", "look_alikes", "scribbles"}
-    assert figures["look_alikes"]["pictures"] == 13 * 6
+    assert [each["pictures"] for each in figures.values()] == [20, 20, 20]
     for each in figures.values():
         assert 0 <= each["answered_if_99_percent_of_digits_are"] <= 1
         assert 0 <= each["auroc"] <= 1

@@ -29,7 +29,15 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(
-    archived: Path, test: Examples, results_folder: Path, *, mistakes: int, photographs: int, numbers: int, seed: int
+    archived: Path,
+    test: Examples,
+    results_folder: Path,
+    *,
+    mistakes: int,
+    photographs: int,
+    numbers: int,
+    unknown: int,
+    seed: int,
 ) -> dict[str, Any]:
     """Write metrics.json, predictions.csv, the tables that DVC plots, and the pictures.
 
@@ -43,7 +51,8 @@ def evaluate(
         mistakes: how many of the worst mistakes to picture.
         photographs: how many test images to render as photographs, 0 for none.
         numbers: how many numbers of several test images to render so, 0 for none.
-        seed: of the photographs, numbers and scribbles.
+        unknown: how many letters and scribbles to draw, 0 for none.
+        seed: of the photographs, numbers, letters and scribbles.
 
     Returns:
         The content of metrics.json.
@@ -62,7 +71,8 @@ def evaluate(
         if wrong and max(wrong) < len(test.labels):
             metrics["without_wrong_labels"] = without_wrong_labels(logits, test.labels, wrong)
         if info["reader"] == "handwriting":
-            metrics |= measure_pictures(served, test, logits, photographs, numbers, seed, results_folder / "plots")
+            counts = {"photographs": photographs, "numbers": numbers, "unknown": unknown}
+            metrics |= measure_pictures(served, test, logits, counts, seed, results_folder / "plots")
     write_predictions(results_folder / "predictions.csv", logits, test.labels, info["class_names"])
     files.write_json(results_folder / "metrics.json", metrics)
     draw(results_folder / "plots", logits, test, info["temperature"], info["class_names"], mistakes)
@@ -92,11 +102,11 @@ def compare_with_weights(folder: Path, served: Tensor, test: Examples) -> dict[s
 
 
 def measure_pictures(
-    served: ArchivedModel, test: Examples, logits: Tensor, photographs: int, numbers: int, seed: int, plots_folder: Path
+    served: ArchivedModel, test: Examples, logits: Tensor, counts: dict[str, int], seed: int, plots_folder: Path
 ) -> dict[str, dict[str, Any]]:
     """The figures on what people send: test images as files, as photographs, in numbers; letters and scribbles."""
     figures: dict[str, dict[str, Any]] = {"as_files": robustness.measure_files(served, test)}
-    drawable = robustness.keep_strokes(test)
+    drawable, photographs = robustness.keep_strokes(test), counts["photographs"]
     if photographs > len(drawable.labels):
         log.info("evaluate.photographs = %d, but %d test images can be drawn.", photographs, len(drawable.labels))
     if photographs and len(drawable.labels):
@@ -105,12 +115,14 @@ def measure_pictures(
         figures["as_photographs"] = found
         log.info("As photographs: accuracy %.2f %%, on %d.", 100 * found["accuracy"], found["photographs"])
     if all(name in DIGITS for name in served.info["class_names"]):
-        if numbers and len(drawable.labels):
+        if counts["numbers"] and len(drawable.labels):
             picture = plots_folder / "numbers.png"
-            found = robustness.measure_numbers(served, drawable, numbers, seed, picture)
+            found = robustness.measure_numbers(served, drawable, counts["numbers"], seed, picture)
             figures["as_numbers"] = found
             log.info("As numbers: %.2f %% of %d read whole.", 100 * found["accuracy"], found["numbers"])
-        figures["unknown"] = measure_unknown(served, served.score(logits.numpy()), seed)
+        if counts["unknown"]:
+            known = served.score(logits.numpy())
+            figures["unknown"] = measure_unknown(served, known, counts["unknown"], seed)
     return figures
 
 

@@ -239,7 +239,8 @@ def place(distance: np.ndarray, canvas: tuple[int, int], rng: np.random.Generato
     largest = 0.9 * min(width / extent[0], height / extent[1])
     side = high if wide > 2 * high else max(wide, high)  # of a digit; a number is wider
     least = min(largest, MIN_DIGIT / side)
-    share = np.exp(rng.uniform(np.log(0.15), 0))  # of the largest scale: more digits are small than large
+    # Of the largest scale: more digits are small than large. Numbers fill the width sooner, and are photographed so.
+    share = np.exp(rng.uniform(np.log(0.15 if side >= wide else 0.4), 0))
     scale = max(least, largest * share)
     space = np.maximum(np.array(canvas) - 1.04 * scale * extent, 0) / 2
     centre = np.array(canvas) / 2 + rng.uniform(-space, space)

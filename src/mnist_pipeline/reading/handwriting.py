@@ -274,10 +274,7 @@ def read_ink(ink: np.ndarray, chains: list[list[np.ndarray]], scale: float) -> t
         whole = np.bitwise_or.reduce(chain)
         digit, width = normalise_strokes(ink, whole)
         box = scale_box(cv2.boundingRect(whole), scale)
-        if width <= STROKE_WIDTHS[1]:  # those of several digits are thinner than those of one, scaled to the same size
-            items.append(Item(digit, box, partial(read_parts, ink, chain, scale), len(chain) == 1))
-        else:
-            items.append(Item(digit, box))
+        items.append(Item(digit, box, partial(read_parts, ink, chain, scale), len(chain) == 1))
         widths.append(width)
     return items, max(widths)
 
@@ -300,7 +297,7 @@ def read_parts(ink: np.ndarray, pieces: list[np.ndarray], scale: float) -> Parts
             if box[3] > 0.4 * height and box[2] < 1.3 * height:
                 with contextlib.suppress(NothingToRead):
                     digit, width = normalise_strokes(ink, mask)
-                    if width <= STROKE_WIDTHS[1]:
+                    if width <= MARKER_WIDTH:
                         parts[first, last] = Item(digit, scale_box(box, scale))
     return parts
 
