@@ -85,7 +85,7 @@ def test_every_command_of_the_readme_works(clone: Path, server: dict[str, str], 
         elif command.startswith("optuna-dashboard "):
             assert "Optuna Dashboard" in page_of(command, clone)
         elif not command.startswith("source "):
-            short = command.replace("train.epochs=0.25", "train.epochs=0.2")  # of the small pipeline's 0.25
+            short = command.replace("train.epochs=0.25", "train.epochs=0.2")  # the small pipeline has 0.6
             printed = tmp_path / str(len(said))  # a file: the server that stays would hold a pipe open
             # What went wrong is printed as well.
             typed = f"{on(ports, short)} >{printed} 2>&1 || {{ cat {printed}; exit 1; }}"
@@ -95,7 +95,7 @@ def test_every_command_of_the_readme_works(clone: Path, server: dict[str, str], 
 
     own = models["make repro"]
     assert models["dvc exp run --set-param train.epochs=0.25"] != own
-    assert "These changes of params.yaml are undone:\n  train.epochs: 0.25 -> 0.2\n" in said["make undo"]
+    assert "These changes of params.yaml are undone:\n  train.epochs: 0.6 -> 0.2\n" in said["make undo"]
     assert models["make undo"] == own
     assert "up to date" in said["dvc status"]
     experiment = said["dvc exp run --set-param train.lr=0.001"]
