@@ -28,7 +28,7 @@ FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-
 def test_it_leaves_what_it_should(repository: Path) -> None:
     metrics = json.loads((repository / "results/evaluate/metrics.json").read_text())
     assert metrics["accuracy_low"] < metrics["accuracy"] < metrics["accuracy_high"]
-    assert metrics["accuracy"] > 0.8
+    assert metrics["accuracy"] > 0.5
     assert set(metrics["per_class"]) == set("0123456789")
     (weights,) = (repository / "saved_models").glob("*.pth")
     time.strptime(weights.stem, "%Y%m%d-%H%M%S")
@@ -106,7 +106,7 @@ def test_a_change_of_the_source_is_noticed(repository: Path) -> None:
 def test_more_epochs_run_train_onward(repository: Path) -> None:
     path = repository / "params.yaml"
     before = path.read_text()
-    path.write_text(before.replace("epochs: 0.25", "epochs: 0.3"))
+    path.write_text(before.replace("epochs: 0.6", "epochs: 0.7"))
     stages = would_run(repository)
     path.write_text(before)
     assert stages[0] == "train"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnist_pipeline import settings
-from mnist_pipeline.data.catalogue import DATASETS
+from mnist_pipeline.data.catalogue import DATASETS, DIGITS
 from mnist_pipeline.data.dataset import (
     DESCRIPTION,
     FILES,
@@ -162,8 +162,9 @@ def test_only_centred_digits_are_cropped() -> None:
 
 
 def test_every_dataset_has_defaults_for_the_same_hyperparameters() -> None:
-    names = {"crop", "rotation", "translation", "scaling", "flip"}
-    assert all(info.hyperparameters.keys() == names for info in DATASETS.values())
+    names = {"crop", "rotation", "translation", "scaling", "flip", "outliers"}
+    for info in DATASETS.values():
+        assert info.hyperparameters.keys() == names | ({"digit_forms"} if info.class_names == DIGITS else set())
 
 
 def test_params_yaml_takes_every_dataset_of_the_catalogue() -> None:

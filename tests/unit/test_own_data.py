@@ -131,7 +131,7 @@ def damage(source: Path) -> dict[str, str]:
     write(source / "a" / "empty.png", b"")
     write(source / "b" / "half.png", pen_stroke(1)[:90])
     (source / "b" / "folder").mkdir()
-    return {"a/empty.png": "is empty", "a/notes.txt": "these 12 bytes are no PNG, JPEG, WebP, BMP, GIF or TIFF",
+    return {"a/empty.png": "is empty", "a/notes.txt": "these 12 bytes are no JPEG, PNG, WEBP, BMP, GIF, TIFF",
             "b/folder": "Is a directory", "b/half.png": "cannot be decoded"}  # fmt: skip
 
 

@@ -88,7 +88,7 @@ class Model:
     def __init__(self, info: dict[str, Any], network: Network) -> None:
         self.info, self.network = info, network
         # Digits make numbers, so a picture may hold several of them. Anything else is one thing in each picture.
-        self.is_digits = info["reader"] == "handwriting" and all(name in "0123456789" for name in info["class_names"])
+        self.is_digits = info["reader"] == "handwriting" and set(info["class_names"]) <= set("0123456789")
         self.score_name = "is_digit" if self.is_digits else "known"
 
     def answer(self, bodies: Sequence[Body], explain: Sequence[bool] = ()) -> list[Response]:
