@@ -142,7 +142,10 @@ class Model:
                     answers.append(picture)
                     continue
                 best = next(found)
-                if self.certainty(best) < DOUBT and budget:
+                in_doubt = any(
+                    one.known < DOUBT or one.is_part for one in best
+                )  # most pictures are in none: no more work
+                if in_doubt and budget and self.certainty(best) < DOUBT:
                     budget -= 1
                     others = [other for other in self.separate(picture.others()) if self.certainty(other) > SURE]
                     best = max([best, *others], key=self.certainty)
@@ -161,6 +164,8 @@ class Model:
     def select(self, found: Sequence[Found]) -> list[Found] | Rejected:
         """What is known of what was found; Rejected if nothing is."""
         least = self.info["known"]["least"]
+        if all(one.known >= least for one in found):
+            return list(found)
         what = "digit" if self.is_digits else "picture of any known class"
         best = max(one.known for one in found)
         reason = f"no {what} in it: the score {self.score_name} is {best:.3g}, below {least:.3g}"
