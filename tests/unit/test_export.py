@@ -43,11 +43,12 @@ def test_int8_is_served_only_where_it_loses_little(
 ) -> None:
     target = tmp_path / "network.onnx"
     few = digits.validation.images[:64], digits.validation.labels[:64]
-    serving = export.export_for_serving(trained, digits.train.images[:64], *few, target, maximal_drop)
+    serving, logits = export.export_for_serving(trained, digits.train.images[:64], *few, target, maximal_drop)
     assert serving["format"] == chosen
     assert "points of validation accuracy" in serving["reason"]
     assert set(serving["validation_accuracy"]) == {"int8", "fp32"}
     answered, expected = export.compute_logits(target, few[0]), predict(trained, few[0], fp32=True)
+    torch.testing.assert_close(logits, answered)
     difference = (answered - expected).abs().max()
     assert difference < 1e-3 if chosen == "fp32" else difference > 1e-3
 

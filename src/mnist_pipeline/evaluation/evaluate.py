@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mnist_pipeline import files
-from mnist_pipeline.data.catalogue import DATASETS, DIGITS
+from mnist_pipeline.data.catalogue import DATASETS
 from mnist_pipeline.data.dataset import Examples
 from mnist_pipeline.evaluation import plots, robustness
 from mnist_pipeline.evaluation.calibration import reliability
@@ -114,7 +114,7 @@ def measure_pictures(
         found = robustness.measure_photographs(served, drawable, photographs, seed, picture)
         figures["as_photographs"] = found
         log.info("As photographs: accuracy %.2f %%, on %d.", 100 * found["accuracy"], found["photographs"])
-    if all(name in DIGITS for name in served.info["class_names"]):
+    if served.is_digits:
         if counts["numbers"] and len(drawable.labels):
             picture = plots_folder / "numbers.png"
             found = robustness.measure_numbers(served, drawable, counts["numbers"], seed, picture)

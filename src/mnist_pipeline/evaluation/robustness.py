@@ -31,9 +31,10 @@ def measure_files(served: ArchivedModel, test: Examples) -> dict[str, float]:
 
     An image in which no digit is found, or several, counts as a mistake.
     """
-    files = [encode_png(image) for image in test.images[:, 0].numpy()]
-    answers = [read_number(found) for found, _ in answer(served, files, "files")]
-    return accuracy_with_interval(compare(answers, [str(label) for label in test.labels.tolist()]))
+    pictures = [encode_png(image) for image in test.images[:, 0].numpy()]
+    names = served.info["class_names"]
+    answers = [read_number(found, names) for found, _ in answer(served, pictures, "files")]
+    return accuracy_with_interval(compare(answers, [names[label] for label in test.labels.tolist()]))
 
 
 def answer(
@@ -45,9 +46,9 @@ def answer(
         yield from served.find(pictures[start : start + BATCH])
 
 
-def read_number(found: Sequence[ArchivedFound]) -> str:
-    """The classes that were found, as a string of their indices."""
-    return "".join(str(int(one.probabilities.argmax())) for one in found)
+def read_number(found: Sequence[ArchivedFound], class_names: Sequence[str]) -> str:
+    """The names of the classes that were found, one behind the other."""
+    return "".join(class_names[int(one.probabilities.argmax())] for one in found)
 
 
 def compare(answers: Sequence[str], expected: Sequence[str]) -> Tensor:
@@ -98,10 +99,12 @@ def measure_photographs(served: ArchivedModel, test: Examples, count: int, seed:
         len(labels), lambda k: photograph([originals[k]], np.random.default_rng((seed, k))), "photographs"
     )
     found = list(answer(served, [each.image for each in rendered], "answers"))
-    save_sheet(picture, rendered[:SHEET], found[:SHEET])
-    correct = compare([read_number(items) for items, _ in found], [str(label) for label in labels.tolist()])
+    names = served.info["class_names"]
+    save_sheet(picture, rendered[:SHEET], found[:SHEET], names)
+    correct = compare([read_number(items, names) for items, _ in found], [names[label] for label in labels.tolist()])
     single = [k for k, (items, _) in enumerate(found) if len(items) == 1]
-    probabilities = torch.from_numpy(np.stack([found[k][0][0].probabilities for k in single]))
+    probabilities = torch.tensor(np.array([found[k][0][0].probabilities for k in single], np.float32))
+    probabilities = probabilities.view(-1, len(names))  # also where there is none
     return {
         **accuracy_with_interval(correct),
         "photographs": len(labels),
@@ -135,11 +138,12 @@ def measure_numbers(served: ArchivedModel, test: Examples, count: int, seed: int
         return photograph([*images[digits]], rng)
 
     rendered = render(count, draw, "numbers")
-    expected = ["".join(str(label) for label in labels[choose(k)[1]]) for k in range(count)]
+    names = served.info["class_names"]
+    expected = ["".join(names[label] for label in labels[choose(k)[1]]) for k in range(count)]
     found = list(answer(served, [each.image for each in rendered], "answers"))
-    save_sheet(picture, rendered[:SHEET], found[:SHEET])
-    correct = compare([read_number(items) for items, _ in found], expected)
-    sure = torch.tensor([bool(items) and probability(items) > 0.9 for items, _ in found])
+    save_sheet(picture, rendered[:SHEET], found[:SHEET], names)
+    correct = compare([read_number(items, names) for items, _ in found], expected)
+    sure = torch.tensor([bool(items) and served.probability(items) > 0.9 for items, _ in found])
     return {
         **accuracy_with_interval(correct),
         "numbers": count,
@@ -148,17 +152,17 @@ def measure_numbers(served: ArchivedModel, test: Examples, count: int, seed: int
     }
 
 
-def probability(found: Sequence[ArchivedFound]) -> float:
-    """The probability of a whole number, as the answer gives it."""
-    if len(found) == 1:
-        return float(found[0].probabilities.max())
-    return 0.5 ** found[0].unknown * float(np.prod([one.probabilities.max() * one.known for one in found]))
-
-
-def save_sheet(picture: Path, rendered: Sequence[Photograph], found: Sequence[tuple[list[ArchivedFound], str]]) -> None:
+def save_sheet(
+    picture: Path,
+    rendered: Sequence[Photograph],
+    found: Sequence[tuple[list[ArchivedFound], str]],
+    class_names: Sequence[str],
+) -> None:
     """Save a contact sheet of photographs, each next to what the network saw, or why it saw nothing."""
     shown = [
-        Shown(each.image, f"{each.kind}: {read_number(items)}", [one.item.image for one in items] or reason)
+        Shown(
+            each.image, f"{each.kind}: {read_number(items, class_names)}", [one.item.image for one in items] or reason
+        )
         for each, (items, reason) in zip(rendered, found, strict=True)
     ]
     with files.replacing(picture) as unfinished:

@@ -22,6 +22,7 @@ from mnist_pipeline import console, files
 from mnist_pipeline.console import PipelineError
 from mnist_pipeline.evaluation.metrics import accuracy_with_interval
 from mnist_pipeline.evaluation.photographs import Shown, contact_sheet
+from mnist_pipeline.evaluation.robustness import read_number
 from mnist_pipeline.serving.archived import ArchivedModel, open_archive
 
 log = logging.getLogger(__name__)
@@ -113,8 +114,7 @@ def read(served: ArchivedModel, path: Path, label: str) -> Answer:
     start = time.perf_counter()
     ((found, reason),) = served.find([content])
     milliseconds = 1000 * (time.perf_counter() - start)
-    names = served.info["class_names"]
-    answer = "".join(names[int(one.probabilities.argmax())] for one in found)
+    answer = read_number(found, served.info["class_names"])
     return Answer(path, label, answer, reason, [one.item.image for one in found], milliseconds)
 
 

@@ -80,8 +80,7 @@ def find_digits(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool = True
     found = find_components(ink, interior)
     main, _ = choose_main(found, allow_cut)
     height = found.boxes[:, 3] - found.boxes[:, 1]
-    usable = (found.mass > 0.06 * found.mass[main]) & (found.density > 0.5 * found.density[main])
-    usable &= ~found.cut | found.cut[main]
+    usable = are_comparable(found, main) & (found.density > 0.5 * found.density[main])
     seeds = np.flatnonzero(usable & (height > 0.5 * height[main]))
     if len(seeds) == 1:
         return [[found.mask * find_parts(found, main)[found.labels].astype(np.uint8)]]
@@ -111,7 +110,7 @@ def find_components(ink: np.ndarray, interior: np.ndarray) -> Components:
     corners = statistics[:, :2] + gap, statistics[:, :2] + statistics[:, 2:4] - gap
     boxes = np.concatenate(corners, 1)
     outside = np.bincount(labels[inked & (interior == 0)], minlength=count)
-    specks, lines = are_specks(boxes, mask.shape), are_lines(boxes, mask.shape, outside > 0)
+    specks, lines = are_specks(boxes, mask.shape), are_ruled_lines(boxes, mask.shape, outside > 0)
     mass[specks] = 0
     upright = lines & (boxes[:, 3] - boxes[:, 1] > boxes[:, 2] - boxes[:, 0])
     if upright.sum() > 1 or (mass[~lines] > 0.1 * mass[lines].sum()).any():  # a single upright line may be a 1
@@ -137,7 +136,15 @@ def find_parts(found: Components, main: int) -> np.ndarray:
     """Which components belong to the main one: bool (count,)."""
     reach = NEAR * longest_side(found.boxes[main])
     near = np.array([distance(box, found.boxes[main]) < reach for box in found.boxes])
-    return near & (found.mass > 0.06 * found.mass[main]) & (~found.cut | found.cut[main])
+    return near & are_comparable(found, main)
+
+
+def are_comparable(found: Components, main: int) -> np.ndarray:
+    """Which components have ink enough to be digits or parts of one beside the main one: bool (count,).
+
+    What reaches beyond the interior is none, unless the main one does so too.
+    """
+    return (found.mass > 0.06 * found.mass[main]) & (~found.cut | found.cut[main])
 
 
 def join_overlapping(boxes: np.ndarray, groups: list[set[int]]) -> list[set[int]]:
@@ -237,7 +244,7 @@ def are_specks(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return sides.max(1) < max(5, 0.02 * max(shape))
 
 
-def are_lines(boxes: np.ndarray, shape: tuple[int, ...], cut: np.ndarray) -> np.ndarray:
+def are_ruled_lines(boxes: np.ndarray, shape: tuple[int, ...], cut: np.ndarray) -> np.ndarray:
     """Which components, with boxes (count, 4), are lines from border to border, like a notebook's: bool (count,).
 
     A flat line that is `cut`, bool (count,), goes on beyond the border.

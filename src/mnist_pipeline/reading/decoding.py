@@ -13,11 +13,12 @@ import numpy as np
 from PIL import Image, ImageOps
 
 try:
-    import pillow_heif
-except ImportError:  # the extra "heic"
-    pillow_heif = None
-else:
-    pillow_heif.register_heif_opener()
+    from pillow_heif import register_heif_opener
+except ImportError:
+    READS_HEIC = False
+else:  # the extra "heic" is installed
+    READS_HEIC = True
+    register_heif_opener()
 
 # Pillow's other decoders are never reached. With each format the pixels (width times height) that two cores of 2022
 # decode in less than a second whatever they show; JPEG is decoded at a reduced size.
@@ -29,7 +30,7 @@ MAX_PIXELS = {
     "GIF": 50_000_000,
     "TIFF": 50_000_000,
     "AVIF": 50_000_000,
-} | ({"HEIF": 50_000_000} if pillow_heif else {})
+} | ({"HEIF": 50_000_000} if READS_HEIC else {})
 FORMATS = tuple(MAX_PIXELS)
 Image.MAX_IMAGE_PIXELS = max(MAX_PIXELS.values())  # Pillow's own limit refuses photographs of 200 megapixels
 FORMAT_NAMES = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"

@@ -23,10 +23,10 @@ def cut(mask: np.ndarray) -> list[np.ndarray]:
         1 to MAX_CUTS + 1 masks like it, from left to right.
     """
     left, top, width, height = cv2.boundingRect(mask)
-    ink = mask[top : top + height, left : left + width].sum(0).astype(np.float64)
-    ink = cv2.GaussianBlur(ink[None], (0, 0), max(0.5, height / 40))[0]
     if width < MIN_WIDTH * height:
         return [mask]
+    ink = mask[top : top + height, left : left + width].sum(0).astype(np.float64)
+    ink = cv2.GaussianBlur(ink[None], (0, 0), max(0.5, height / 40))[0]
     margin = max(1, height // 8)
     expected = [k * width // count for count in range(2, 2 + round(width / height)) for k in range(1, count)]
     reach = max(1, width // 10)
@@ -36,10 +36,10 @@ def cut(mask: np.ndarray) -> list[np.ndarray]:
     least = np.argsort(ink[margin : width - margin], kind="stable") + margin
     cuts: list[int] = []
     for column in [*near, *least.tolist()]:
-        apart = all(abs(column - cut) >= margin for cut in cuts)
+        apart = all(abs(column - other) >= margin for other in cuts)
         if apart and ink[column] < MAX_INK * height and len(cuts) < min(MAX_CUTS, 1 + round(2 * width / height)):
             cuts.append(column)
-    borders = [0, *(left + cut for cut in sorted(cuts)), mask.shape[1]]
+    borders = [0, *(left + column for column in sorted(cuts)), mask.shape[1]]
     pieces = []
     for start, end in pairwise(borders):
         piece = np.zeros_like(mask)

@@ -142,10 +142,9 @@ class Model:
                     answers.append(picture)
                     continue
                 best = next(found)
-                in_doubt = any(
-                    one.known < DOUBT or one.is_part for one in best
-                )  # most pictures are in none: no more work
-                if in_doubt and budget and self.certainty(best) < DOUBT:
+                # Most pictures are known as they were read first, and cost no more.
+                known_at_once = all(one.known >= DOUBT and not one.is_part for one in best)
+                if not known_at_once and budget and self.certainty(best) < DOUBT:
                     budget -= 1
                     others = [other for other in self.separate(picture.others()) if self.certainty(other) > SURE]
                     best = max([best, *others], key=self.certainty)
@@ -195,7 +194,9 @@ class Model:
         found = [[next(seen) for _ in items] for items in readings]
         if not self.is_digits:
             return found
-        doubtful = [one for group in found for one in [one for one in group if one.known < DOUBT][:MAX_DOUBTFUL]]
+        doubtful: list[Found] = []
+        for group in found:
+            doubtful += [one for one in group if one.known < DOUBT][:MAX_DOUBTFUL]
         parts = [one.item.parts() for one in doubtful]
         seen = iter(self.look_at([part for each in parts for part in each.values()]))
         paths = {}
@@ -213,24 +214,26 @@ class Model:
 
     def describe(self, found: Sequence[Found]) -> dict[str, Any]:
         """The answer to a picture, as docs/answer.schema.json says."""
-        digits = [self.describe_one(one) for one in found]
+        digits, model = [self.describe_one(one) for one in found], {"model": self.info["weights"]}
         if not self.is_digits:
-            return digits[0] | {"model": self.info["weights"]}
-        numbers = {"number": "".join(digit["label"] for digit in digits), "digits": digits}
-        boxes = [digit | {"box": list(one.item.box)} for digit, one in zip(digits, found, strict=True)]
-        numbers["digits"] = boxes
-        if len(digits) == 1:
-            return digits[0] | numbers | {"model": self.info["weights"]}
-        # What is not known may be a digit all the same, which the number then lacks.
-        probability = 0.5 ** found[0].unknown * np.prod([one.probabilities.max() * one.known for one in found])
-        return {
-            "digit": None,
-            "label": None,
-            "probability": round(float(probability), 6),
-            "is_digit": min(digit["is_digit"] for digit in digits),
-            **numbers,
-            "model": self.info["weights"],
+            return digits[0] | model
+        whole: dict[str, Any] = {
+            "number": "".join(digit["label"] for digit in digits),
+            "digits": [digit | {"box": list(one.item.box)} for digit, one in zip(digits, found, strict=True)],
         }
+        if len(digits) == 1:
+            return digits[0] | whole | model
+        probability, lowest = round(self.probability(found), 6), min(digit["is_digit"] for digit in digits)
+        return {"digit": None, "label": None, "probability": probability, "is_digit": lowest} | whole | model
+
+    def probability(self, found: Sequence[Found]) -> float:
+        """That a picture was read rightly as a whole: of one digit, that it is this one; of several, that all are.
+
+        What is not known beside several digits may be a digit all the same, which the number then lacks.
+        """
+        if len(found) == 1:
+            return float(found[0].probabilities.max())
+        return float(0.5 ** found[0].unknown * np.prod([one.probabilities.max() * one.known for one in found]))
 
     def describe_one(self, found: Found) -> dict[str, Any]:
         """Digit, label, probability, all probabilities and score of one item."""

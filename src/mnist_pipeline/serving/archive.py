@@ -76,10 +76,11 @@ def archive(
         staging = Path(name) / "staging"
         copy_code(staging / PACKAGE)
         onnx = staging / ONNX_FILE
-        serving = export_for_serving(network, calibration, validation.images, validation.labels, onnx, maximal_drop)
+        serving, logits = export_for_serving(
+            network, calibration, validation.images, validation.labels, onnx, maximal_drop
+        )
         outliers = draw_unseen_outliers(validation, info["class_names"])
-        logits = compute_logits(onnx, validation.images), compute_logits(onnx, outliers)
-        known = fit_known(*logits, info["temperature"], least)
+        known = fit_known(logits, compute_logits(onnx, outliers), info["temperature"], least)
         files.write_json(staging / model.INFO, info | {"serving": serving, "known": known})
         packed = pack(Path(name), model_folder / info["weights"], handler, model_config, staging)
         with files.replacing(destination) as unfinished:

@@ -37,7 +37,6 @@ class ArchivedFound(Protocol):
     item: ArchivedItem
     probabilities: NDArray[np.float32]  # (classes,)
     known: float  # 0 to 1
-    unknown: int  # how many other things in the picture are not known
 
 
 @runtime_checkable
@@ -45,6 +44,10 @@ class ArchivedModel(Protocol):
     """What this project uses of the class `Model` in an archive's serving/answer.py."""
 
     info: ModelInfo
+    is_digits: bool  # whether its classes are digits, so that a picture may hold several
+
+    def probability(self, found: Sequence[ArchivedFound]) -> float:
+        """That a picture in which this was found was read rightly as a whole, 0 to 1."""
 
     def find(self, pictures: Sequence[bytes]) -> list[tuple[list[ArchivedFound], str]]:
         """What is answered to pictures, each sent alone: what was found, or nothing and the reason."""

@@ -39,7 +39,7 @@ def export_for_serving(
     labels: Int64[Tensor, " m"],
     target: Path,
     maximal_drop: float = 0.0005,
-) -> ServingInfo:
+) -> tuple[ServingInfo, Float32[Tensor, "m classes"]]:
     """Write the network as ONNX in int8, or in fp32 where int8 loses too much accuracy.
 
     Args:
@@ -50,19 +50,21 @@ def export_for_serving(
         maximal_drop: validation accuracy that int8 may lose, 0 to 1; -1: always fp32.
 
     Returns:
-        The section "serving" of model_info.json: the format, both accuracies, and why.
+        The section "serving" of model_info.json: the format, both accuracies, and why. And the calibrated logits of the
+        validation images in that format.
     """
     with tempfile.TemporaryDirectory() as name:
         fp32, int8 = Path(name) / "fp32.onnx", Path(name) / "int8.onnx"
         export_fp32(network, fp32)
         quantise(fp32, calibration, int8)
-        accuracies = {file.stem: accuracy(compute_logits(file, images), labels) for file in (fp32, int8)}
+        logits = {file.stem: compute_logits(file, images) for file in (fp32, int8)}
+        accuracies = {name: accuracy(found, labels) for name, found in logits.items()}
         drop = accuracies["fp32"] - accuracies["int8"]
         chosen = int8 if drop <= maximal_drop + 1e-9 else fp32  # accuracies are counts over N; the rest is rounding
         content = chosen.read_bytes()
     with files.replacing(target) as unfinished:
         unfinished.write_bytes(content)
-    return {
+    serving: ServingInfo = {
         "format": chosen.stem,
         "file": target.name,
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -70,6 +72,7 @@ def export_for_serving(
         "validation_accuracy": {name: round(value, 6) for name, value in accuracies.items()},
         "versions": {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
     }
+    return serving, logits[chosen.stem]
 
 
 def export_fp32(network: DigitNetwork, target: Path) -> None:
