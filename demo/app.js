@@ -67,7 +67,8 @@ function showNothing() {
 function drawBoxes(digits) {
   const { left, top, scale } = placement;
   const boxes = digits.map(({ label, box: [x, y, width, height] }) => {
-    const frame = Object.assign(document.createElement("span"), { className: "box", textContent: label });
+    const frame = Object.assign(document.createElement("span"), { className: "box" });
+    frame.dataset.label = label;
     const place = { left: left + scale * x, top: top + scale * y, width: scale * width, height: scale * height };
     for (const [side, pixels] of Object.entries(place)) frame.style[side] = `${(100 * pixels) / pad.width}%`;
     return frame;

@@ -56,6 +56,22 @@ def read(page: Browser, digit: str) -> None:
     assert page.text("#label") == digit
 
 
+def test_a_number_is_read_and_each_digit_gets_a_frame(page: Browser) -> None:
+    page.drag("#pad", [(0.25, 0.3), (0.25, 0.5), (0.24, 0.7)])
+    page.drag("#pad", [(0.52, 0.32), (0.62, 0.3), (0.74, 0.32), (0.68, 0.5), (0.62, 0.7)])
+    page.wait("document.querySelectorAll('.box').length === 2")
+    assert page.evaluate("[...document.querySelectorAll('.box')].map(box => box.dataset.label).join('')") == "17"
+    assert page.text("#label") == "17"
+    assert len(page.evaluate("[...document.querySelectorAll('#bars li')].map(row => row.innerText)")) == 2
+    pad = page.box("#pad")
+    first = page.box(".box")
+    assert (first["x"] - pad["x"]) / pad["width"] == pytest.approx(0.21, abs=0.03)
+    assert (first["y"] - pad["y"]) / pad["height"] == pytest.approx(0.27, abs=0.03)
+    assert first["height"] / pad["height"] == pytest.approx(0.47, abs=0.04)
+    page.drag("#pad", [(0.4, 0.1), (0.41, 0.12)])
+    assert page.evaluate("document.querySelectorAll('.box').length") == 0  # they are of the drawing before
+
+
 @pytest.mark.parametrize("digit", ["1", "7"])
 def test_reads_a_digit_drawn_with_the_mouse(page: Browser, digit: str) -> None:
     page.drag("#pad", STROKES[digit])
