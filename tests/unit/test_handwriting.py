@@ -11,6 +11,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
 from mnist_pipeline.data.dataset import load_test
 from mnist_pipeline.reading import NothingToRead, read_digit, read_digits
+from mnist_pipeline.reading.handwriting import is_on_paper
 
 IMAGES = ROOT / "tests/images"
 
@@ -166,6 +167,19 @@ def test_a_single_upright_stroke_is_read() -> None:
         rows, columns = np.flatnonzero(digit.any(1)), np.flatnonzero(digit.any(0))
         assert np.ptp(rows) + 1 == 20
         assert np.ptp(columns) + 1 <= 5
+
+
+def test_a_narrow_stroke_among_other_ink_is_not_on_paper() -> None:
+    """The sleeves of a garment, and the gaps between them and its body, look like 1s."""
+    ink, stroke, wide = np.zeros((100, 100), np.float32), np.zeros((100, 100), np.uint8), np.zeros((100, 100), np.uint8)
+    stroke[20:80, 30:36] = wide[20:80, 30:70] = 1
+    ink[stroke > 0] = 0.8
+    assert is_on_paper(ink, stroke, 1 - stroke)
+    ink[20:80, 44:90] = 0.5
+    assert not is_on_paper(ink, stroke, 1 - stroke)
+    assert is_on_paper(ink, wide, 1 - wide)
+    two_digits = (ink > 0).astype(np.uint8)
+    assert is_on_paper(ink, stroke, 1 - two_digits)
 
 
 def test_digits_are_found_line_by_line() -> None:

@@ -22,17 +22,17 @@ else:  # the extra "heic" is installed
 
 # Pillow's other decoders are never reached. With each format the pixels (width times height) that are decoded. Noisy
 # pictures took, on two cores of an AMD EPYC (Zen 4), Pillow 13.0: JPEG, decoded at a reduced size, 0.63 s for 200
-# megapixels (progressive: 0.51 s for 50); TIFF, BMP and GIF 0.33 to 0.41 s for 50; for 24, PNG 0.84 s, WebP 0.69 s and
-# AVIF 0.49 s, so that these take one to two seconds at their limits. HEIF has not been measured.
+# megapixels (progressive: 0.51 s for 50); TIFF, BMP and GIF 0.33 to 0.41 s for 50; for 24, PNG 0.9 s, WebP 0.7 s, AVIF
+# 0.5 s and HEIF 1.2 s, which is an iPhone's usual size.
 MAX_PIXELS = {
     "JPEG": 200_000_000,
-    "PNG": 50_000_000,
-    "WEBP": 50_000_000,
+    "PNG": 25_000_000,
+    "WEBP": 25_000_000,
     "BMP": 50_000_000,
     "GIF": 50_000_000,
     "TIFF": 50_000_000,
-    "AVIF": 50_000_000,
-} | ({"HEIF": 50_000_000} if READS_HEIC else {})
+    "AVIF": 25_000_000,
+} | ({"HEIF": 25_000_000} if READS_HEIC else {})
 FORMATS = tuple(MAX_PIXELS)
 Image.MAX_IMAGE_PIXELS = max(MAX_PIXELS.values())  # Pillow's own limit refuses photographs of 200 megapixels
 FORMAT_NAMES = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"

@@ -48,6 +48,7 @@ class Item:
     Attributes:
         image: uint8 (28, 28), ink 255 on paper 0.
         box: where it is.
+        on_paper: false of a narrow stroke with other ink around it. Anything has edges and gaps that look like a 1.
         parts: the items that it may consist of instead, by the first and the last of the pieces that make each: (0, 1)
             and (1, 2) are two halves. Called only where it is not known as it is, because it takes as long as reading
             each of them.
@@ -56,6 +57,7 @@ class Item:
 
     image: np.ndarray
     box: Box
+    on_paper: bool = True
     parts: Callable[[], "Parts"] = dict
     touching: bool = True
 
@@ -270,20 +272,40 @@ def read_ink(ink: np.ndarray, chains: list[list[np.ndarray]], scale: float) -> t
         NothingToRead: nothing of the strokes is left.
     """
     items, widths = [], []
-    for chain in chains:
-        whole = np.bitwise_or.reduce(chain)
-        digit, width = normalise_strokes(ink, whole)
-        box = scale_box(cv2.boundingRect(whole), scale)
-        items.append(Item(digit, box, partial(read_parts, ink, chain, scale), len(chain) == 1))
+    masks = [np.bitwise_or.reduce(chain) for chain in chains]
+    paper = 1 - np.bitwise_or.reduce(masks)
+    for chain, mask in zip(chains, masks, strict=True):
+        digit, width = normalise_strokes(ink, mask)
+        box, parts = scale_box(cv2.boundingRect(mask), scale), partial(read_parts, ink, paper, chain, scale)
+        items.append(Item(digit, box, is_on_paper(ink, mask, paper), parts, len(chain) == 1))
         widths.append(width)
     return items, max(widths)
 
 
-def read_parts(ink: np.ndarray, pieces: list[np.ndarray], scale: float) -> Parts:
+def is_on_paper(ink: np.ndarray, mask: np.ndarray, paper: np.ndarray) -> bool:
+    """Whether something is wider than a 1, or has hardly any other ink around it.
+
+    Args:
+        ink: float32 (h, w), ink density, 0 to 1.
+        mask: uint8 (h, w), 1 on the thing.
+        paper: uint8 (h, w), 0 on everything that may be a digit.
+    """
+    left, top, width, height = cv2.boundingRect(mask)
+    if width >= 0.5 * height:
+        return True
+    margin = max(2, height // 4)
+    around = np.s_[max(top - margin, 0) : top + height + margin, max(left - margin, 0) : left + width + margin]
+    clear = erode(paper[around], max(1, height // 28)) > 0  # the edges of strokes are blurred
+    other = ink[around][clear] > np.median(ink[mask > 0]) / 2
+    return not other.size or bool(other.mean() < 0.01)
+
+
+def read_parts(ink: np.ndarray, paper: np.ndarray, pieces: list[np.ndarray], scale: float) -> Parts:
     """The items that pieces of ink make, each alone and with its neighbours, but not all together.
 
     Args:
         ink, scale: as for `read_ink`.
+        paper: as for `is_on_paper`.
         pieces: masks, uint8 (h, w), from left to right; a single one is cut where digits may touch.
     """
     if len(pieces) == 1:
@@ -298,7 +320,7 @@ def read_parts(ink: np.ndarray, pieces: list[np.ndarray], scale: float) -> Parts
                 with contextlib.suppress(NothingToRead):
                     digit, width = normalise_strokes(ink, mask)
                     if width <= MARKER_WIDTH:
-                        parts[first, last] = Item(digit, scale_box(box, scale))
+                        parts[first, last] = Item(digit, scale_box(box, scale), is_on_paper(ink, mask, paper))
     return parts
 
 

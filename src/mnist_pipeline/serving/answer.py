@@ -176,7 +176,7 @@ class Model:
         if not items:
             return []
         logits = self.logits(np.stack([item.image for item in items]))
-        known = self.score(logits)
+        known = np.where([item.on_paper for item in items], self.score(logits), 0)
         return [Found(*one) for one in zip(items, softmax(logits), known.tolist(), strict=True)]
 
     def score(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
