@@ -44,7 +44,7 @@ bench-long: setup ## accuracy of the recipe for those with more time, two seeds
 bench-serve: extras ## serving speed against a FastAPI app and a stock TorchServe (wants wrk)
 	$(ACTIVATE) && python benchmarks/bench_serve.py
 
-bench-unknown: setup ## what is answered to pictures of garments (of Fashion-MNIST), which are no digits
+bench-unknown: setup ## what is answered to garments (of Fashion-MNIST), which are no digits, and to digits that touch
 	$(ACTIVATE) && python benchmarks/bench_unknown.py
 
 bench-tune: extras ## what coordinating 1 to 16 workers costs

@@ -1,30 +1,33 @@
-"""What the archived model answers to pictures of garments: the test images of Fashion-MNIST, as PNG files.
+"""What the archived model answers to what it was not trained for.
 
-The shares that are answered at all, and that would be if 99 % of MNIST's test digits were; with the images as they are
-and eight times as large.
+Pictures of garments (the test images of Fashion-MNIST, as they are and eight times as large): the shares that are
+answered at all, and that would be if 99 % of MNIST's test digits were. Pairs of test digits that touch: the share that
+is answered wrongly with a probability above 0.9.
 """
 
 import argparse
 import tempfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 from common import ROOT, describe_machine, write
 from PIL import Image
 
 from mnist_pipeline.data.dataset import load_test
 from mnist_pipeline.data.download import download
-from mnist_pipeline.evaluation.robustness import encode_png
+from mnist_pipeline.evaluation.robustness import encode_png, read_number
 from mnist_pipeline.evaluation.unknown import ACCEPTED, measure_one
-from mnist_pipeline.serving.archived import open_archive
+from mnist_pipeline.serving.archived import ArchivedModel, open_archive
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=1000, help="how many garments, the first of the test images")
+    parser.add_argument("--images", type=int, default=1000, help="how many garments, the first test images, and pairs")
     parser.add_argument("--mirrors", nargs="*", default=[], help="folders or URLs that hold Fashion-MNIST's IDX files")
     arguments = parser.parse_args()
-    digits = load_test(ROOT / "data").images[:, 0].numpy()
+    test = load_test(ROOT / "data")
+    digits, labels = test.images[:, 0].numpy(), test.labels.numpy()
     with tempfile.TemporaryDirectory() as folder:
         download("FashionMNIST", Path(folder) / "data", arguments.mirrors)
         garments = load_test(Path(folder) / "data").images[: arguments.images, 0].numpy()
@@ -40,8 +43,56 @@ def main() -> None:
                 f"{found['answered_if_99_percent_of_digits_are']:.1%} if 99 % of the digits were; "
                 f"AUROC {found['auroc']:.4f}."
             )
+        pairs = measure_touching(served, digits, labels, arguments.images)
+        print(
+            f"Touching pairs: {pairs['read']:.1%} read, {pairs['refused']:.1%} refused, "
+            f"{pairs['wrong_and_sure']:.1%} wrong with a probability above 0.9."
+        )
         weights = served.info["weights"]
-    write("unknown", {"garments": results, "model": weights, "machine": describe_machine()})
+    write("unknown", {"garments": results, "touching": pairs, "model": weights, "machine": describe_machine()})
+
+
+def measure_touching(served: ArchivedModel, digits: np.ndarray, labels: np.ndarray, count: int) -> dict[str, float]:
+    """What the archived model answers to `count` pairs of digits, uint8 (N, 28, 28), that touch."""
+    rng, names = np.random.default_rng(0), served.info["class_names"]
+    chosen = rng.integers(len(digits), size=(count, 2))
+    pictures = [encode_png(255 - enlarge(join(*digits[pair], int(rng.integers(-2, 3))), 4)) for pair in chosen]
+    expected = ["".join(names[labels[k]] for k in pair) for pair in chosen]
+    found = [items for items, _ in served.find(pictures)]
+    read = np.array([read_number(items, names) == number for items, number in zip(found, expected, strict=True)])
+    refused = np.array([not items for items in found])
+    sure = np.array([bool(items) and served.probability(items) > 0.9 for items in found])
+    return {
+        "pairs": count,
+        "read": float(read.mean()),
+        "refused": float(refused.mean()),
+        "wrong_and_sure": float((~read & sure).mean()),
+    }
+
+
+def join(left: np.ndarray, right: np.ndarray, shift: int) -> np.ndarray:
+    """Two digits, uint8 (28, 28), moved together until they touch, the right one `shift` pixels lower."""
+    left, right = crop(left), np.roll(crop(right), shift, 0)
+    apart = count_pieces(left) + count_pieces(right)
+    for overlap in range(min(left.shape[1], right.shape[1])):
+        pair = np.zeros((28, left.shape[1] + right.shape[1] - overlap), np.uint8)
+        pair[:, : left.shape[1]] = left
+        pair[:, -right.shape[1] :] = np.maximum(pair[:, -right.shape[1] :], right)
+        if count_pieces(pair) < apart:
+            break
+    return np.pad(pair, 8)
+
+
+def crop(digit: np.ndarray) -> np.ndarray:
+    """The columns of a digit, uint8 (28, 28), that have ink."""
+    left, _, width, _ = cv2.boundingRect(digit)
+    return digit[:, left : left + width]
+
+
+def count_pieces(picture: np.ndarray) -> int:
+    """Connected components of a picture, uint8 (h, w)."""
+    count, _ = cv2.connectedComponents((picture > 100).astype(np.uint8))
+    return int(count) - 1
 
 
 def enlarge(image: np.ndarray, times: int) -> np.ndarray:

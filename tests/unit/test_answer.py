@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import jsonschema
@@ -102,6 +103,15 @@ def test_what_is_no_digit_is_left_out_of_a_number(numbers: answer.Model) -> None
     assert content["number"] == "74"
     (alone,) = numbers.answer([draw_number((60, 30), (200, 40))])
     assert content["probability"] == pytest.approx(content_of(alone)["probability"] / 2, rel=0.05)
+
+
+def test_doubt_whether_it_is_a_digit_lowers_the_probability(model: answer.Model) -> None:
+    sure = answer.Found(answer.Item(np.zeros((28, 28), np.uint8), (0, 0, 1, 1)), np.array([0.1, 0.9], np.float32), 0.95)
+    doubtful = replace(sure, known=0.5)
+    assert model.probability([sure]) == pytest.approx(0.9)
+    assert model.probability([doubtful]) == pytest.approx(0.45)
+    assert model.probability([replace(sure, unknown=1)]) == pytest.approx(0.45)
+    assert model.probability([sure, doubtful]) == pytest.approx(0.9 * 0.95 * 0.9 * 0.5)
 
 
 def test_a_request_may_not_hold_too_many_digits(numbers: answer.Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -221,19 +221,20 @@ class Model:
             "number": "".join(digit["label"] for digit in digits),
             "digits": [digit | {"box": list(one.item.box)} for digit, one in zip(digits, found, strict=True)],
         }
-        if len(digits) == 1:
-            return digits[0] | whole | model
         probability, lowest = round(self.probability(found), 6), min(digit["is_digit"] for digit in digits)
-        return {"digit": None, "label": None, "probability": probability, "is_digit": lowest} | whole | model
+        single = digits[0] if len(digits) == 1 else {"digit": None, "label": None}
+        return single | {"probability": probability, "is_digit": lowest} | whole | model
 
     def probability(self, found: Sequence[Found]) -> float:
-        """That a picture was read rightly as a whole: of one digit, that it is this one; of several, that all are.
+        """That a picture was read rightly as a whole: that everything found is a digit, and which one.
 
-        What is not known beside several digits may be a digit all the same, which the number then lacks.
+        A single one above DOUBT is taken for a digit. What is not known beside others may be a digit all the same,
+        which the number then lacks.
         """
-        if len(found) == 1:
-            return float(found[0].probabilities.max())
-        return float(0.5 ** found[0].unknown * np.prod([one.probabilities.max() * one.known for one in found]))
+        known = [one.known for one in found]
+        if len(found) == 1 and known[0] >= DOUBT:
+            known = [1.0]
+        return float(0.5 ** found[0].unknown * np.prod([one.probabilities.max() for one in found]) * np.prod(known))
 
     def describe_one(self, found: Found) -> dict[str, Any]:
         """Digit, label, probability, all probabilities and score of one item."""
