@@ -56,7 +56,11 @@ def measure_touching(served: ArchivedModel, digits: np.ndarray, labels: np.ndarr
     """What the archived model answers to `count` pairs of digits, uint8 (N, 28, 28), that touch."""
     rng, names = np.random.default_rng(0), served.info["class_names"]
     chosen = rng.integers(len(digits), size=(count, 2))
-    pictures = [encode_png(255 - enlarge(join(*digits[pair], int(rng.integers(-2, 3))), 4)) for pair in chosen]
+    shifts = rng.integers(-2, 3, count)
+    joined = [
+        join(digits[left], digits[right], int(shift)) for (left, right), shift in zip(chosen, shifts, strict=True)
+    ]
+    pictures = [encode_png(255 - enlarge(pair, 4)) for pair in joined]
     expected = ["".join(names[labels[k]] for k in pair) for pair in chosen]
     found = [items for items, _ in served.find(pictures)]
     read = np.array([read_number(items, names) == number for items, number in zip(found, expected, strict=True)])
