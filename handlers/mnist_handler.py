@@ -35,14 +35,15 @@ class MnistHandler:
     def handle(self, rows: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch of requests: one body for each, status and content type set in the context."""
         start = time.perf_counter()
-        if context.get_request_header(0, "describe") == "True":  # is alone in its batch
-            return [json.dumps(self.model.info).encode()]
-        bodies = [row.get("data", row.get("body", b"")) for row in rows]
+        if not any(rows):  # the management API's question what the model is: rows without a field
+            return [json.dumps(self.model.info).encode() for _ in rows]
         explain = [context.get_request_header(i, "explain") == "True" for i in range(len(rows))]
-        responses = self.model.answer(bodies, explain)
+        responses = self.model.answer([answer.choose_body(row) for row in rows], explain)
         for i, response in enumerate(responses):
             context.set_response_status(response.status, idx=i)
             context.set_response_content_type(i, "application/json")
+            if response.status == answer.BUSY_STATUS:
+                context.set_response_header(i, "retry-after", answer.RETRY_AFTER)
         self.record(responses, time.perf_counter() - start)
         return [response.body for response in responses]
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
 from mnist_pipeline.data.dataset import load_test
 from mnist_pipeline.reading import NothingToRead, read_digit, read_digits
-from mnist_pipeline.reading.handwriting import is_on_paper
+from mnist_pipeline.reading.handwriting import Place
 
 IMAGES = ROOT / "tests/images"
 
@@ -174,12 +174,12 @@ def test_a_narrow_stroke_among_other_ink_is_not_on_paper() -> None:
     ink, stroke, wide = np.zeros((100, 100), np.float32), np.zeros((100, 100), np.uint8), np.zeros((100, 100), np.uint8)
     stroke[20:80, 30:36] = wide[20:80, 30:70] = 1
     ink[stroke > 0] = 0.8
-    assert is_on_paper(ink, stroke, 1 - stroke)
+    assert Place(ink, 1 - stroke, (0, 0), 1.0).is_on_paper(stroke)
     ink[20:80, 44:90] = 0.5
-    assert not is_on_paper(ink, stroke, 1 - stroke)
-    assert is_on_paper(ink, wide, 1 - wide)
+    assert not Place(ink, 1 - stroke, (0, 0), 1.0).is_on_paper(stroke)
+    assert Place(ink, 1 - wide, (0, 0), 1.0).is_on_paper(wide)
     two_digits = (ink > 0).astype(np.uint8)
-    assert is_on_paper(ink, stroke, 1 - two_digits)
+    assert Place(ink, 1 - two_digits, (0, 0), 1.0).is_on_paper(stroke)
 
 
 def test_digits_are_found_line_by_line() -> None:

@@ -6,7 +6,7 @@ package's name, so it needs numpy, OpenCV and Pillow only and imports nothing of
 """
 
 from .components import MAX_DIGITS, NothingToRead
-from .decoding import FORMATS, SIDE, NotAnImage, read_picture
+from .decoding import FORMATS, SIDE, NotAnImage, Spend, TooMuchWork, read_picture
 from .handwriting import Item, Reading, read_digit, read_digits
 
 # The ways in which a model's pictures are read. Its model_info.json names one of them.
@@ -21,6 +21,8 @@ __all__ = [
     "NotAnImage",
     "NothingToRead",
     "Reading",
+    "Spend",
+    "TooMuchWork",
     "read_digit",
     "read_digits",
     "read_picture",

@@ -15,6 +15,18 @@ class NothingToRead(ValueError):
     """A picture was decoded, but no digit was found in it; the message says why."""
 
 
+class Chain(NamedTuple):
+    """Things so close to each other that they may be one digit in pieces, or several digits.
+
+    Attributes:
+        window: rows and columns of the picture around them.
+        masks: of each thing, from left to right, what is in the window: uint8 (h, w), 1 on the thing.
+    """
+
+    window: tuple[slice, slice]
+    masks: list[np.ndarray]
+
+
 class Components(NamedTuple):
     """The connected components of the ink, the first of which is the paper.
 
@@ -37,7 +49,7 @@ class Components(NamedTuple):
     weight: np.ndarray
 
 
-def find_digit(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool = True) -> np.ndarray:
+def find_digit(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool = True) -> Chain:
     """Find the digit: the connected component with most ink, and the components near it that belong to it.
 
     A component that reaches beyond the interior counts half, or nothing; a tenth if it does so along much of its side,
@@ -48,9 +60,6 @@ def find_digit(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool = True)
         interior: uint8 (h, w), 1 where the digit should lie.
         allow_cut: whether the digit may reach beyond the interior.
 
-    Returns:
-        uint8 (h, w), 1 on the digit.
-
     Raises:
         NothingToRead: there is no ink, only specks and lines, or too many things to choose from.
     """
@@ -58,10 +67,10 @@ def find_digit(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool = True)
     main, score = choose_main(found, allow_cut)
     if (score > 0.3 * score[main]).sum() > 15:
         raise NothingToRead("there are too many things in the picture to say which is the digit")
-    return found.mask * find_parts(found, main)[found.labels].astype(np.uint8)
+    return make_chain(found, [set(np.flatnonzero(find_parts(found, main)).tolist())])
 
 
-def find_digits(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool = True) -> list[list[np.ndarray]]:
+def find_digits(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool = True) -> list[Chain]:
     """Find every digit, in reading order: line by line, from left to right.
 
     What is at least half as high as the component with most ink is a digit of its own, unless it lies above, below or
@@ -71,8 +80,7 @@ def find_digits(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool = True
         ink, interior, allow_cut: as for `find_digit`.
 
     Returns:
-        For each digit its masks, uint8 (h, w), 1 on the digit. Several masks, from left to right, are so close to each
-        other that they may be one digit in pieces, or several digits. 1 to MAX_DIGITS masks in all.
+        Chains with 1 to MAX_DIGITS masks in all.
 
     Raises:
         NothingToRead: there is no ink, only specks and lines, or more than MAX_DIGITS things.
@@ -83,7 +91,7 @@ def find_digits(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool = True
     usable = are_comparable(found, main) & (found.density > 0.5 * found.density[main])
     seeds = np.flatnonzero(usable & (height > 0.5 * height[main]))
     if len(seeds) == 1:
-        return [[found.mask * find_parts(found, main)[found.labels].astype(np.uint8)]]
+        return [make_chain(found, [set(np.flatnonzero(find_parts(found, main)).tolist())])]
     groups = join_overlapping(found.boxes, [{int(seed)} for seed in seeds])
     if len(groups) > MAX_DIGITS:
         raise NothingToRead(f"there are {len(groups)} things in the picture; at most {MAX_DIGITS} digits are read")
@@ -93,8 +101,18 @@ def find_digits(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool = True
         if distances[nearest] < NEAR * longest_side(union_box(found.boxes, groups[nearest])):
             groups[nearest].add(int(part))
     boxes = [union_box(found.boxes, group) for group in groups]
-    masks = [found.mask * np.isin(np.arange(len(height)), [*group])[found.labels].astype(np.uint8) for group in groups]
-    return [[masks[k] for k in chain] for line in find_lines(boxes) for chain in find_chains(boxes, line)]
+    chains = [chain for line in find_lines(boxes) for chain in find_chains(boxes, line)]
+    return [make_chain(found, [groups[k] for k in chain]) for chain in chains]
+
+
+def make_chain(found: Components, groups: list[set[int]]) -> Chain:
+    """The chain of these groups of components; its window leaves room for what lies around them."""
+    box = union_box(found.boxes, set.union(*groups))
+    left, top, right, bottom = box.tolist()
+    margin = longest_side(box) // 4 + max(found.mask.shape) // 100 + 4
+    window = np.s_[max(top - margin, 0) : bottom + margin, max(left - margin, 0) : right + margin]
+    count, labels, mask = len(found.mass), found.labels[window], found.mask[window]
+    return Chain(window, [mask * np.isin(np.arange(count), [*group])[labels].astype(np.uint8) for group in groups])
 
 
 def find_components(ink: np.ndarray, interior: np.ndarray) -> Components:

@@ -6,7 +6,8 @@ transparent one on white. `read_picture` scales the pixels of such a picture to 
 
 import contextlib
 import io
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -39,10 +40,22 @@ FORMAT_NAMES = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 WORKING_SIDE = 640  # larger pictures are reduced to between this and twice this: a digit of 5 % is still 32 pixels high
 SIDE = 28  # height and width of MNIST's images
+# A second's worth of pixels to find the digits in, once a picture is reduced.
+READ_PIXELS = 32_000_000
+
+Spend: TypeAlias = Callable[[float], None]  # gets the seconds that decoding and reading may take, about, before they do
 
 
 class NotAnImage(ValueError):
     """The bytes are no image of FORMATS that can be decoded within the limit; the message says why."""
+
+
+class TooMuchWork(ValueError):
+    """What a `Spend` raises where so much may not be spent."""
+
+
+def spend_freely(seconds: float) -> None:
+    """Allow whatever reading takes."""
 
 
 class Decoded(NamedTuple):
@@ -58,13 +71,13 @@ class Decoded(NamedTuple):
     scale: float
 
 
-def read_picture(image: bytes) -> np.ndarray:
+def read_picture(image: bytes, spend: Spend = spend_freely) -> np.ndarray:
     """Scale a whole picture to 28x28, for networks that classify other things than handwriting.
 
     The picture is made square with the median grey of its border, scaled down, and inverted if that border is bright.
 
     Args:
-        image: an encoded picture, as `decode` takes it.
+        image, spend: as for `decode`.
 
     Returns:
         uint8 (28, 28), 0 to 255, bright on dark. A grey 28x28 picture with a dark border is returned unchanged.
@@ -72,21 +85,23 @@ def read_picture(image: bytes) -> np.ndarray:
     Raises:
         NotAnImage: the bytes cannot be decoded.
     """
-    grey = to_grey(decode(image).pixels)
+    grey = to_grey(decode(image, spend).pixels)
     border = int(np.median(np.concatenate((grey[0], grey[-1], grey[:, 0], grey[:, -1]))))
     square = ImageOps.pad(Image.fromarray(grey), (SIDE, SIDE), Image.Resampling.LANCZOS, color=border)
     small = np.asarray(square)
     return 255 - small if border > 127 else small
 
 
-def decode(image: bytes) -> Decoded:
+def decode(image: bytes, spend: Spend = spend_freely) -> Decoded:
     """Decode a picture: upright, on white, and small enough to work on.
 
     Args:
         image: an encoded picture in one of FORMATS (the first frame or page) of any mode and size.
+        spend: is told of the work before it is done.
 
     Raises:
         NotAnImage: the bytes cannot be decoded, or are a picture of more than MAX_PIXELS.
+        TooMuchWork: `spend` does not allow it.
     """
     if not image:
         raise NotAnImage(f"the body is empty; send the bytes of a {FORMAT_NAMES}")
@@ -98,8 +113,10 @@ def decode(image: bytes) -> Decoded:
                 raise NotAnImage(
                     f"{width}x{height} is {width * height} pixels; at most {limit} of a {picture.format} are decoded"
                 )
+            reduction = max(1, max(picture.size) // WORKING_SIDE)
+            spend(width * height / limit + width * height / reduction**2 / READ_PIXELS)
             return to_pixels(picture)
-    except NotAnImage:
+    except (NotAnImage, TooMuchWork):
         raise
     except Image.UnidentifiedImageError:
         if image[4:8] == b"ftyp" and image[8:12] in HEIC_BRANDS:

@@ -14,8 +14,8 @@ from functools import partial
 import cv2
 import numpy as np
 
-from .components import NothingToRead, find_digit, find_digits
-from .decoding import SIDE, decode
+from .components import Chain, NothingToRead, find_digit, find_digits
+from .decoding import SIDE, Spend, decode, spend_freely
 from .paper import (
     choose_channel,
     erode,
@@ -38,7 +38,7 @@ MARKER_WIDTH = 6.5  # thicker than 99.9 % of MNIST's training digits
 BLOB_WIDTH = 10  # thicker than all of them
 
 Box = Sequence[int]  # left, top, width and height in pixels of the picture that was sent, upright
-Finder = Callable[..., list[list[np.ndarray]]]
+Finder = Callable[..., list[Chain]]
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,11 @@ class Reading:
     others: Callable[[], "list[list[Item]]"] = list
 
 
-def read_digits(image: bytes) -> Reading:
+def read_digits(image: bytes, spend: Spend = spend_freely) -> Reading:
     """Find the digits in a picture and draw each as MNIST would.
 
     Args:
-        image: an encoded picture in one of FORMATS (the first frame or page) of any mode and size.
+        image, spend: as for decoding.decode.
 
     Returns:
         In reading order, 1 to MAX_DIGITS: uint8 (28, 28), ink 255 on paper 0: the longest side is 20, the centre of
@@ -92,23 +92,24 @@ def read_digits(image: bytes) -> Reading:
 
     Raises:
         NotAnImage: the bytes cannot be decoded.
+        TooMuchWork: `spend` does not allow it.
         NothingToRead: there is no digit in the picture.
     """
-    return read_handwriting(image, find_digits)
+    return read_handwriting(image, find_digits, spend)
 
 
-def read_digit(image: bytes) -> np.ndarray:
+def read_digit(image: bytes, spend: Spend = spend_freely) -> np.ndarray:
     """Find the character with most ink in a picture and draw it as MNIST would.
 
     Arguments and errors are those of `read_digits`; the image returned is uint8 (28, 28).
     """
-    (item,) = read_handwriting(image, lambda *ink, **options: [[find_digit(*ink, **options)]]).items
+    (item,) = read_handwriting(image, lambda *ink, **options: [find_digit(*ink, **options)], spend).items
     return item.image
 
 
-def read_handwriting(image: bytes, find: Finder) -> Reading:
+def read_handwriting(image: bytes, find: Finder, spend: Spend) -> Reading:
     """Read a picture as `read_digits` does. `find` is components.find_digits, or finds less."""
-    picture, scale = decode(image)
+    picture, scale = decode(image, spend)
     if is_mnist(picture):
         return Reading([Item(picture, cv2.boundingRect(picture))], lambda: read_otherwise(picture, scale, find))
     if max(picture.shape[:2]) < 8:
@@ -257,12 +258,12 @@ def is_mnist(picture: np.ndarray) -> bool:
     return longest > BOX or (longest >= BOX - 1 and centred)
 
 
-def read_ink(ink: np.ndarray, chains: list[list[np.ndarray]], scale: float) -> tuple[list[Item], float]:
+def read_ink(ink: np.ndarray, chains: list[Chain], scale: float) -> tuple[list[Item], float]:
     """Draw each digit as MNIST would.
 
     Args:
         ink: float32 (h, w), ink density, 0 to 1.
-        chains: for each digit its masks, as components.find_digits returns them.
+        chains: the digits, as components.find_digits returns them.
         scale: pixels of the picture that was sent for each pixel of `ink`.
 
     Returns:
@@ -272,40 +273,57 @@ def read_ink(ink: np.ndarray, chains: list[list[np.ndarray]], scale: float) -> t
         NothingToRead: nothing of the strokes is left.
     """
     items, widths = [], []
-    masks = [np.bitwise_or.reduce(chain) for chain in chains]
-    paper = 1 - np.bitwise_or.reduce(masks)
-    for chain, mask in zip(chains, masks, strict=True):
-        digit, width = normalise_strokes(ink, mask)
-        box, parts = scale_box(cv2.boundingRect(mask), scale), partial(read_parts, ink, paper, chain, scale)
-        items.append(Item(digit, box, is_on_paper(ink, mask, paper), parts, len(chain) == 1))
+    paper = np.ones(ink.shape, np.uint8)
+    for window, masks in chains:
+        paper[window] &= 1 - np.bitwise_or.reduce(masks)
+    for window, masks in chains:
+        place = Place(ink[window], paper[window], (window[1].start, window[0].start), scale)
+        mask = np.bitwise_or.reduce(masks)
+        digit, width = normalise_strokes(place.ink, mask)
+        parts = partial(read_parts, place, masks)
+        items.append(Item(digit, place.find_box(mask), place.is_on_paper(mask), parts, len(masks) == 1))
         widths.append(width)
     return items, max(widths)
 
 
-def is_on_paper(ink: np.ndarray, mask: np.ndarray, paper: np.ndarray) -> bool:
-    """Whether something is wider than a 1, or has hardly any other ink around it.
+@dataclass(frozen=True)
+class Place:
+    """A window of a picture.
 
-    Args:
+    Attributes:
         ink: float32 (h, w), ink density, 0 to 1.
-        mask: uint8 (h, w), 1 on the thing.
-        paper: uint8 (h, w), 0 on everything that may be a digit.
+        paper: uint8 (h, w), 0 on everything that may be a digit, 1 elsewhere.
+        corner: left and top of the window in the decoded picture.
+        scale: pixels of the picture that was sent for each pixel of `ink`.
     """
-    left, top, width, height = cv2.boundingRect(mask)
-    if width >= 0.5 * height:
-        return True
-    margin = max(2, height // 4)
-    around = np.s_[max(top - margin, 0) : top + height + margin, max(left - margin, 0) : left + width + margin]
-    clear = erode(paper[around], max(1, height // 28)) > 0  # the edges of strokes are blurred
-    other = ink[around][clear] > np.median(ink[mask > 0]) / 2
-    return not other.size or bool(other.mean() < 0.01)
+
+    ink: np.ndarray
+    paper: np.ndarray
+    corner: tuple[int, int]
+    scale: float
+
+    def find_box(self, mask: np.ndarray) -> Box:
+        """The box around a mask, uint8 (h, w), in pixels of the picture that was sent."""
+        left, top, width, height = cv2.boundingRect(mask)
+        return scale_box((self.corner[0] + left, self.corner[1] + top, width, height), self.scale)
+
+    def is_on_paper(self, mask: np.ndarray) -> bool:
+        """Whether something, uint8 (h, w), is wider than a 1, or has hardly any other ink around it."""
+        left, top, width, height = cv2.boundingRect(mask)
+        if width >= 0.5 * height:
+            return True
+        margin = max(2, height // 4)
+        around = np.s_[max(top - margin, 0) : top + height + margin, max(left - margin, 0) : left + width + margin]
+        clear = erode(self.paper[around], max(1, height // 28)) > 0  # the edges of strokes are blurred
+        other = self.ink[around][clear] > np.median(self.ink[mask > 0]) / 2
+        return not other.size or bool(other.mean() < 0.01)
 
 
-def read_parts(ink: np.ndarray, paper: np.ndarray, pieces: list[np.ndarray], scale: float) -> Parts:
+def read_parts(place: Place, pieces: list[np.ndarray]) -> Parts:
     """The items that pieces of ink make, each alone and with its neighbours, but not all together.
 
     Args:
-        ink, scale: as for `read_ink`.
-        paper: as for `is_on_paper`.
+        place: where they are.
         pieces: masks, uint8 (h, w), from left to right; a single one is cut where digits may touch.
     """
     if len(pieces) == 1:
@@ -318,9 +336,9 @@ def read_parts(ink: np.ndarray, paper: np.ndarray, pieces: list[np.ndarray], sca
             box = cv2.boundingRect(mask)
             if box[3] > 0.4 * height and box[2] < 1.3 * height:
                 with contextlib.suppress(NothingToRead):
-                    digit, width = normalise_strokes(ink, mask)
+                    digit, width = normalise_strokes(place.ink, mask)
                     if width <= MARKER_WIDTH:
-                        parts[first, last] = Item(digit, scale_box(box, scale), is_on_paper(ink, mask, paper))
+                        parts[first, last] = Item(digit, place.find_box(mask), place.is_on_paper(mask))
     return parts
 
 

@@ -2,13 +2,18 @@
 
 A request is a picture, or JSON with many: {"images": ["<base64>", ...]}. This file travels in the archive, together
 with `reading` and the network, and imports nothing else of this project.
+
+No request keeps the others waiting for long. What one may ask for is limited (413), and a batch starts no further
+request once it has taken BATCH_SECONDS: those get 503 and may be sent again.
 """
 
 import base64
 import hashlib
 import json
+import math
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,19 +21,24 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..reading import READERS, Item, NotAnImage, NothingToRead, Reading, read_digits
+from ..reading import READERS, Item, NotAnImage, NothingToRead, Reading, Spend, TooMuchWork, read_digits
 
 Digits: TypeAlias = NDArray[np.uint8]  # (N, 28, 28), ink 255 on paper 0
 Network: TypeAlias = Callable[[Digits], NDArray[np.float32]]  # digits -> calibrated logits (N, classes)
+Reader: TypeAlias = Callable[[bytes, Spend], Reading]
 Body: TypeAlias = bytes | bytearray | dict[str, Any] | list[Any]  # the last two: JSON that a server has parsed already
 
 BATCH = 64  # images per forward pass; a larger batch is not faster and takes more memory
 MAX_IMAGES = 256  # per request; with more, the requests behind it would wait too long
 MAX_ITEMS = 512  # digits per request, for the same reason
+REQUEST_SECONDS = 1.0  # that decoding and reading the pictures of a request may take, by reading's estimate
+BATCH_SECONDS = 0.4  # after so long a batch starts no further request
+ITEM_SECONDS = 0.0005  # that the network takes for an image, on two cores
 DOUBT = 0.9  # what is known less than this is looked at more closely: in parts, or read in another way
 SURE = 0.95  # parts, and what is found in another way, are answered only if they are known better than this
 PRIOR = 0.3  # how likely it is, before they are seen, that a thing in doubt is parts that touch
 MAX_DOUBTFUL = 16  # items of a picture, pictures of a request, so looked at: each takes as long as a dozen others
+URL_SAFE = str.maketrans("-_", "+/")  # RFC 4648
 PATCH = 5  # pixels a side of what an explanation covers: a little wider than a pen stroke
 
 
@@ -67,6 +77,10 @@ class Request:
     is_list: bool = False
 
 
+BUSY_STATUS, RETRY_AFTER = 503, "1"  # the status of BUSY, and what the header Retry-After then says, in seconds
+BUSY: list["list[Found] | Rejected"] = [Rejected(BUSY_STATUS, "the server is busy; send the request again")]
+
+
 @dataclass(frozen=True)
 class Response:
     """What a client gets: an HTTP status and JSON; the status of each picture that was rejected, each score `known`."""
@@ -101,56 +115,91 @@ class Model:
         Returns:
             One response for each request, in their order.
         """
-        requests = [decode(body, self.read) for body in bodies]
-        recognised = self.recognise([request.pictures for request in requests])
-        return [
-            self.explain(request, pictures) if wanted else self.encode(request, pictures)
-            for request, pictures, wanted in zip(requests, recognised, explain or [False] * len(bodies), strict=True)
-        ]
+        start, items = time.perf_counter(), 0
+        requests: list[Request | None] = []
+        for body in bodies:
+            is_late = time.perf_counter() - start + items * ITEM_SECONDS > BATCH_SECONDS
+            request = None if requests and is_late else decode(body, self.read)
+            requests.append(request)
+            items += count_items(request.pictures) if request else 0
+        deadline = start + BATCH_SECONDS + items * ITEM_SECONDS
+        recognised = self.recognise([request.pictures if request else [] for request in requests], deadline)
+        responses: list[Response] = []
+        for request, pictures, wanted in zip(requests, recognised, explain or [False] * len(bodies), strict=True):
+            if request is None or pictures is None or (wanted and responses and time.perf_counter() > deadline):
+                responses.append(self.encode(Request([]), BUSY))
+            else:
+                responses.append(self.explain(request, pictures) if wanted else self.encode(request, pictures))
+        return responses
 
     def find(self, pictures: Sequence[bytes]) -> list[tuple[list[Found], str]]:
         """What is answered to pictures, each sent alone: what was found, or nothing and the reason."""
-        recognised = self.recognise([[read_picture(picture, self.read)] for picture in pictures])
-        return [([], found.message) if isinstance(found, Rejected) else (found, "") for (found,) in recognised]
+        read = [[read_picture(picture, self.read, lambda seconds: None)] for picture in pictures]
+        recognised = [found for (found,) in filter(None, self.recognise(read))]
+        return [([], found.message) if isinstance(found, Rejected) else (found, "") for found in recognised]
 
-    def read(self, picture: bytes) -> Reading:
+    def read(self, picture: bytes, spend: Spend) -> Reading:
         """What a picture holds: the digits, or for other models the one thing that is in it.
 
         Raises:
             NotAnImage: the bytes cannot be decoded.
+            TooMuchWork: `spend` does not allow it.
             NothingToRead: there is nothing in the picture.
         """
         if self.is_digits:
-            return read_digits(picture)
-        image = READERS[self.info["reader"]](picture)
+            return read_digits(picture, spend)
+        image = READERS[self.info["reader"]](picture, spend)
         return Reading([Item(image, (0, 0, *image.shape[::-1]))])
 
-    def recognise(self, requests: Sequence[Sequence[Reading | Rejected]]) -> list[list[list[Found] | Rejected]]:
+    def recognise(
+        self, requests: Sequence[Sequence[Reading | Rejected]], deadline: float = math.inf
+    ) -> list[list[list[Found] | Rejected] | None]:
         """What the network makes of the pictures of each request, which were read.
 
-        Where it does not know what it sees, the picture is read in other ways, and the way that it knows best is
-        taken. What it still does not know is left out; a picture in which it knows nothing is rejected.
+        Args:
+            requests: the pictures of each.
+            deadline: by time.perf_counter; after it no more pictures are looked at closely, but the first request's.
+
+        Returns:
+            For each request what was found in its pictures; None for a request that this would have taken too long.
         """
         read = [picture for pictures in requests for picture in pictures if not isinstance(picture, Rejected)]
-        found = iter(self.separate([picture.items for picture in read]))
-        recognised = []
-        for pictures in requests:
-            budget = MAX_DOUBTFUL
-            answers: list[list[Found] | Rejected] = []
-            for picture in pictures:
-                if isinstance(picture, Rejected):
-                    answers.append(picture)
-                    continue
-                best = next(found)
-                # Most pictures are known as they were read first, and cost no more.
-                known_at_once = all(one.known >= DOUBT and not one.is_part for one in best)
-                if not known_at_once and budget and self.certainty(best) < DOUBT:
-                    budget -= 1
-                    others = [other for other in self.separate(picture.others()) if self.certainty(other) > SURE]
-                    best = max([best, *others], key=self.certainty)
-                answers.append(self.select(best))
-            recognised.append(answers)
-        return recognised
+        seen = iter(self.look_at([item for picture in read for item in picture.items]))
+        found = [
+            [[] if isinstance(picture, Rejected) else [next(seen) for _ in picture.items] for picture in pictures]
+            for pictures in requests
+        ]
+        return [
+            self.settle(pictures, groups, deadline if k else math.inf)
+            for k, (pictures, groups) in enumerate(zip(requests, found, strict=True))
+        ]
+
+    def settle(
+        self, pictures: Sequence[Reading | Rejected], groups: list[list[Found]], deadline: float
+    ) -> list[list[Found] | Rejected] | None:
+        """What is answered to a request's pictures, in each of which a group was found; None if it is too late for it.
+
+        What the network does not know is taken apart; if it does not know the parts either, the picture is read in
+        other ways, and the way that it knows best is taken. What it still does not know is left out; a picture in
+        which it knows nothing is rejected.
+        """
+        doubted = [any(one.known < DOUBT for one in group) for group in groups]
+        if any(doubted):
+            if time.perf_counter() > deadline:
+                return None
+            groups = self.separate(groups)
+        budget = MAX_DOUBTFUL
+        answers: list[list[Found] | Rejected] = []
+        for picture, best, in_doubt in zip(pictures, groups, doubted, strict=True):
+            if isinstance(picture, Rejected):
+                answers.append(picture)
+                continue
+            if in_doubt and budget and self.certainty(best) < DOUBT:
+                budget -= 1
+                others = self.separate([self.look_at(items) for items in picture.others()])
+                best = max([best, *(other for other in others if self.certainty(other) > SURE)], key=self.certainty)
+            answers.append(self.select(best))
+        return answers
 
     def certainty(self, found: Sequence[Found]) -> float:
         """How well the network knows what was found in a picture, 0 to 1: the geometric mean of `known`.
@@ -188,15 +237,9 @@ class Model:
         scores = log_sum_exp(logits * self.info["temperature"])
         return 1 / (1 + np.exp(-(self.info["known"]["slope"] * scores + self.info["known"]["offset"])))
 
-    def separate(self, readings: Sequence[Sequence[Item]]) -> list[list[Found]]:
-        """The network's view of each reading's items, and of their parts in the place of what it does not know."""
-        seen = iter(self.look_at([item for items in readings for item in items]))
-        found = [[next(seen) for _ in items] for items in readings]
-        if not self.is_digits:
-            return found
-        doubtful: list[Found] = []
-        for group in found:
-            doubtful += [one for one in group if one.known < DOUBT][:MAX_DOUBTFUL]
+    def separate(self, groups: list[list[Found]]) -> list[list[Found]]:
+        """Groups of what was found, with the parts of what is not known in its place where these are known better."""
+        doubtful = [one for group in groups for one in group if one.known < DOUBT][: MAX_DOUBTFUL * self.is_digits]
         parts = [one.item.parts() for one in doubtful]
         seen = iter(self.look_at([part for each in parts for part in each.values()]))
         paths = {}
@@ -206,7 +249,7 @@ class Model:
             least, prior = (SURE, PRIOR) if one.item.touching else (self.info["known"]["least"], 1.0)
             if path and min(known) > least and prior * np.prod(known) > one.known:
                 paths[id(one)] = [replace(part, is_part=True) for part in path]
-        return [[part for one in group for part in paths.get(id(one), [one])] for group in found]
+        return [[part for one in group for part in paths.get(id(one), [one])] for group in groups]
 
     def logits(self, digits: Digits) -> NDArray[np.float32]:
         """Calibrated logits (N, classes) of digits (N, 28, 28), N of 1 or more."""
@@ -304,25 +347,48 @@ def best_path(parts: dict[tuple[int, int], Found]) -> list[Found]:
     return best.get(end, (0.0, []))[1]
 
 
-def decode(body: Body, read: Callable[[bytes], Reading]) -> Request:
+def decode(body: Body, read: Reader) -> Request:
     """What a request's pictures hold; what is wrong with a picture stands in its place."""
     try:
-        if isinstance(body, dict | list) or bytes(body[:64]).lstrip()[:1] in (b"{", b"["):  # no picture starts so
-            pictures = [read_picture(picture, read) for picture in parse_json(body)]
-            count = sum(len(picture.items) for picture in pictures if not isinstance(picture, Rejected))
-            if count > MAX_ITEMS:
-                return Request([Rejected(413, f"the pictures hold {count} digits; a request may hold {MAX_ITEMS}")])
-            return Request(pictures, is_list=True)
+        if is_json := isinstance(body, dict | list) or bytes(body[:64]).lstrip()[:1] in (b"{", b"["):
+            encoded = parse_json(body)  # no picture starts so
+        else:
+            encoded = [bytes(body)]
     except ValueError as error:
         return Request([Rejected(400, str(error))])
-    return Request([read_picture(bytes(body), read)])
+    spent, pictures = 0.0, []
+
+    def spend(seconds: float) -> None:
+        nonlocal spent
+        spent += seconds
+        if spent > max(REQUEST_SECONDS, seconds):  # a picture alone is limited by its format
+            raise TooMuchWork
+
+    try:
+        pictures = [read_picture(picture, read, spend) for picture in encoded]
+    except TooMuchWork:
+        return Request([Rejected(413, f"{len(encoded)} pictures of this size are too many for a request; send fewer")])
+    if (count := count_items(pictures)) > MAX_ITEMS:
+        return Request([Rejected(413, f"the pictures hold {count} digits; a request may hold {MAX_ITEMS}")])
+    return Request(pictures, is_json)
+
+
+def count_items(pictures: Sequence[Reading | Rejected]) -> int:
+    """How many images the network will be given."""
+    return sum(len(picture.items) for picture in pictures if not isinstance(picture, Rejected))
+
+
+def choose_body(fields: Mapping[str, Any]) -> Body:
+    """The body of a request that came as a form: the field `data` or `body`, or else the first that is not empty."""
+    named = [fields.get("data"), fields.get("body"), *fields.values()]
+    return next((body for body in named if body), b"")
 
 
 def parse_json(body: Body) -> list[Any]:
-    """The base64 strings of a JSON request. Raises ValueError where it has another shape."""
+    """The encoded pictures of a JSON request. Raises ValueError where it has another shape."""
     try:
         content: Any = body if isinstance(body, dict | list) else json.loads(body)
-        pictures = content["images"]
+        pictures = content["images"] if "images" in content else content["instances"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f'not the JSON that is understood here, {{"images": ["<base64>", ...]}}: {error!r}') from None
     if not isinstance(pictures, list) or not 0 < len(pictures) <= MAX_IMAGES:
@@ -330,14 +396,32 @@ def parse_json(body: Body) -> list[Any]:
     return pictures
 
 
-def read_picture(picture: Any, read: Callable[[bytes], Reading]) -> Reading | Rejected:
-    """What a picture holds, which is bytes or a base64 string; or why there is nothing."""
+def read_picture(picture: Any, read: Reader, spend: Spend) -> Reading | Rejected:
+    """What a picture holds, which is bytes or base64; or why there is nothing. Raises TooMuchWork."""
     try:
-        return read(picture if isinstance(picture, bytes) else base64.b64decode(picture, validate=True))
+        return read(picture if isinstance(picture, bytes) else decode_base64(picture), spend)
+    except TooMuchWork:
+        raise
     except NothingToRead as error:
         return Rejected(422, str(error))
-    except (ValueError, TypeError, NotAnImage) as error:  # the first two: no base64
+    except (ValueError, NotAnImage) as error:  # the first: no base64
         return Rejected(400, str(error))
+
+
+def decode_base64(picture: Any) -> bytes:
+    """The bytes of a base64 string: standard or URL-safe, with or without padding, line breaks and "data:...;base64,".
+
+    KServe's clients put the string into an object, {"data": ...} or {"image": {"b64": ...}}.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    while isinstance(picture, dict):
+        picture = next((picture[key] for key in ("data", "b64", "image", "image_bytes") if key in picture), None)
+    if not isinstance(picture, str):
+        raise ValueError(f"a picture must be a base64 string, not {picture!r:.40}")
+    text = "".join(picture.rpartition(",")[2].split()).translate(URL_SAFE).rstrip("=")
+    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
 
 
 def respond(
