@@ -10,7 +10,7 @@ help: ## every command, a line each
 setup: ## the environment alone, in .venv (PYTHON=python3.12 chooses another Python)
 	@PYTHON="$(PYTHON)" scripts/setup.sh
 
-extras: ## what few need: Ray and PostgreSQL's client, S3, and the servers that benchmarks compare with
+extras: ## what few need: Ray and PostgreSQL's client, and S3
 	@PYTHON="$(PYTHON)" scripts/setup.sh extras
 
 repro: setup ## the whole pipeline: download, tune, train, archive, evaluate
@@ -41,7 +41,7 @@ bench-default: setup ## accuracy of the default recipe, three seeds
 bench-long: setup ## accuracy of the recipe for those with more time, two seeds
 	$(ACTIVATE) && dvc repro --quiet download && python benchmarks/bench_accuracy.py long --seeds 2
 
-bench-serve: extras ## serving speed against a FastAPI app and a stock TorchServe (wants wrk)
+bench-serve: setup ## serving speed against a FastAPI app and a stock TorchServe (wants wrk)
 	$(ACTIVATE) && python benchmarks/bench_serve.py
 
 bench-unknown: setup ## what is answered to garments (of Fashion-MNIST), which are no digits, and to digits that touch
@@ -53,9 +53,9 @@ bench-tune: extras ## what coordinating 1 to 16 workers costs
 rollout: setup ## replace the model that a running TorchServe serves, without downtime
 	$(ACTIVATE) && python -m mnist_pipeline.serving.rollout
 
-PORT ?= 8000
-demo: setup ## a page to draw digits on, and the server behind it (PORT=8001 takes another port)
-	$(ACTIVATE) && python -m mnist_pipeline.serving.demo --port $(PORT)
+PORT ?= 8080
+serve: setup ## the model under FastAPI, with a page to draw digits on (PORT=8001 takes another port)
+	$(ACTIVATE) && python -m mnist_pipeline.serve --port $(PORT)
 
 LR ?= 0.0005 0.001 0.002
 experiments: setup ## train.lr in turn as experiments of DVC, then their table (LR="0.001 0.003" takes others)
@@ -74,4 +74,4 @@ clean: ## remove the environment, results of tests and caches; models, data and 
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: help setup extras repro undo test test-fast test-extras bench-train bench-accuracy bench-default bench-long \
-	bench-serve bench-unknown bench-tune rollout demo experiments score report lint clean
+	bench-serve bench-unknown bench-tune rollout serve experiments score report lint clean

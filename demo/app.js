@@ -1,4 +1,4 @@
-// A drawing or a photo is sent to TorchServe twice: /predictions answers at once; /explanations returns a little later
+// A drawing or a photo is sent to the server twice: /predictions answers at once; /explanations returns a little later
 // what the network saw, and which pixels support its answer.
 
 const $ = (id) => document.getElementById(id);
@@ -12,9 +12,9 @@ const MAX_SIDE = 1600; // pixels
 const MAX_BYTES = 2_000_000;
 const MAX_BARS = 10;
 const BLANK = "The pad is blank: draw a digit, or choose a photo.";
-const STOPPED = "The server does not answer. Start it with “make demo”, then reload this page.";
+const STOPPED = "The server does not answer. Start it with “make serve”, then reload this page.";
 
-let settings; // {server, class_names}
+let settings; // {class_names}
 let blank = true;
 let request = new AbortController(); // of the request whose answer is expected
 let timer;
@@ -150,8 +150,8 @@ async function send(verb, blob, signal) {
   body.append("data", blob, "picture");
   let response;
   try {
-    settings ??= await (await fetch("server.json", { signal })).json();
-    response = await fetch(`${settings.server}/${verb}/mnist`, { method: "POST", body, signal });
+    settings ??= await (await fetch("model", { signal })).json();
+    response = await fetch(`${verb}/mnist`, { method: "POST", body, signal });
   } catch {
     throw new Error(STOPPED);
   }
@@ -322,7 +322,7 @@ system.addEventListener("change", applyTheme);
 applyTheme();
 drawKeyPen();
 clear();
-fetch("server.json")
+fetch("model")
   .then(async (response) => {
     settings = await response.json();
     clear();

@@ -1,20 +1,36 @@
-"""A real TorchServe for the tests to talk to, started once and left as it was found."""
+"""Real servers for the tests to talk to, each started once and left as it was found."""
 
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers import ROOT
+from helpers import fastapi_server as fastapi_server_module
 from helpers.small_model import HANDLERS
 
 from mnist_pipeline.serving import torchserve
 
 
 @pytest.fixture(scope="session")
-def server(int8_archive: Path) -> Iterator[torchserve.Running]:
+def torchserve_server(int8_archive: Path) -> Iterator[torchserve.Running]:
     """TorchServe with the development settings."""
     with torchserve.running(int8_archive, HANDLERS) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def fastapi_server(int8_archive: Path) -> Iterator[fastapi_server_module.Running]:
+    """The FastAPI server with the page."""
+    with fastapi_server_module.running(int8_archive, "--page", str(ROOT / "demo")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session", params=["torchserve_server", "fastapi_server"])
+def server(request: pytest.FixtureRequest) -> torchserve.Running | fastapi_server_module.Running:
+    """Both servers in turn."""
+    running: torchserve.Running | fastapi_server_module.Running = request.getfixturevalue(request.param)
+    return running
 
 
 @pytest.fixture(scope="session")

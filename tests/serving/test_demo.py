@@ -1,35 +1,21 @@
 """The page to draw on, in a real browser, before the real server."""
 
-import json
 import re
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import requests
 from helpers import ROOT
 from helpers.browser import Browser, browsing, chromium
+from helpers.fastapi_server import Running, running
 from PIL import Image, ImageDraw
-
-from mnist_pipeline.serving import demo
-from mnist_pipeline.serving.torchserve import Running, ServingError, free_ports
 
 STROKES = {
     "1": [(0.52, 0.18), (0.51, 0.5), (0.5, 0.82)],
     "7": [(0.3, 0.22), (0.5, 0.2), (0.68, 0.22), (0.6, 0.45), (0.5, 0.65), (0.43, 0.85)],
 }
 SAID = "document.querySelector('#status').innerText"
-
-
-@pytest.fixture(scope="module")
-def served(int8_archive: Path) -> Iterator[tuple[str, Running]]:
-    """The page's address, and the server behind it."""
-    with demo.serve(int8_archive, ROOT / "demo", ROOT / "handlers") as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +27,10 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(served: tuple[str, Running], browser: Browser) -> Iterator[Browser]:
+def page(fastapi_server: Running, browser: Browser) -> Iterator[Browser]:
     """The page, freshly opened; whatever the test does, no script fails and the security policy holds."""
     browser.resize(1100, 800)
-    browser.open(served[0])
+    browser.open(fastapi_server.service.inference)
     browser.wait(f"{SAID}.includes('Draw a digit')")
     yield browser
     assert browser.complaints == []
@@ -129,7 +115,7 @@ def test_makes_a_photo_of_10_mb_smaller_and_says_so(page: Browser, tmp_path: Pat
     noise = np.random.default_rng(0).integers(-20, 21, (3000, 4000, 1))
     photo = Image.fromarray((np.asarray(photo) + noise).clip(0, 255).astype(np.uint8))
     photo.save(tmp_path / "photo.jpg", quality=100)
-    assert (tmp_path / "photo.jpg").stat().st_size > 10_000_000  # more than TorchServe takes
+    assert (tmp_path / "photo.jpg").stat().st_size > 10_000_000  # more than is sent
     page.choose("#file", tmp_path / "photo.jpg")
     read(page, "7")
     assert re.search("made smaller before it was sent: 4000 . 3000 to 1600 . 1200 pixels", page.evaluate(SAID))
@@ -147,15 +133,20 @@ def test_says_that_there_is_nothing_in_a_blank_photo(page: Browser, tmp_path: Pa
     page.wait(f"{SAID}.includes('Nothing to read: ')")
 
 
-def test_says_that_the_server_is_stopped(browser: Browser) -> None:
-    with demo.PageServer(ROOT / "demo", 0) as server:
-        server.settings = {"server": f"http://127.0.0.1:{free_ports(1)[0]}", "class_names": list("0123456789")}
-        server.start()
-        browser.open(server.address)
+def test_says_that_the_server_is_stopped(int8_archive: Path, browser: Browser) -> None:
+    with running(int8_archive, "--page", str(ROOT / "demo")) as server:
+        browser.open(server.service.inference)
         browser.wait(f"{SAID}.includes('Draw a digit')")
-        browser.drag("#pad", STROKES["1"])
-        browser.wait(f"{SAID}.includes('The server does not answer. Start it with “make demo”')")
-        server.shutdown()
+    browser.drag("#pad", STROKES["1"])
+    browser.wait(f"{SAID}.includes('The server does not answer. Start it with “make serve”')")
+
+
+def test_works_behind_another_address(fastapi_server: Running, browser: Browser) -> None:
+    """Such as an SSH tunnel's, or a proxy's: the page asks where it came from."""
+    browser.open(fastapi_server.service.inference.replace("127.0.0.1", "localhost"))
+    browser.wait(f"{SAID}.includes('Draw a digit')")
+    browser.drag("#pad", STROKES["7"])
+    read(browser, "7")
 
 
 def test_follows_the_system_into_the_dark_until_told_otherwise(page: Browser) -> None:
@@ -188,37 +179,3 @@ def test_every_control_is_reached_by_tab_and_has_a_name(page: Browser) -> None:
     controls = [node for node in tree if any(each["name"] == "focusable" for each in node.get("properties", []))]
     names = {node["name"]["value"] for node in controls if node["role"]["value"] != "RootWebArea"}
     assert names == {"Change to dark colours", "Drawing area", "Clear", "Choose a photo"}
-
-
-def test_the_server_allows_the_pages_origin_alone(served: tuple[str, Running]) -> None:
-    address, server = served
-    answer = server.service.predict((ROOT / "handlers/digits/7.png").read_bytes(), headers={"Origin": "http://other"})
-    assert answer.headers["Access-Control-Allow-Origin"] == address
-
-
-def test_ctrl_c_ends_the_page_and_the_server(int8_archive: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mnist_pipeline.serving.demo", "--archive", str(int8_archive), "--port", "0"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout
-    with process.stdout as said:
-        address = next(line for line in said if line.startswith("Draw a digit at ")).split()[4]
-        server = json.loads(requests.get(f"{address}/server.json", timeout=10).text)["server"]
-        assert requests.get(f"{server}/ping", timeout=10).ok
-        process.send_signal(signal.SIGINT)
-        assert said.read() == "\nStopped.\n"
-    assert process.wait(20) == 0
-    for url in (address, f"{server}/ping"):
-        with pytest.raises(requests.ConnectionError):
-            requests.get(url, timeout=5)
-
-
-def test_names_what_is_missing_or_taken(tmp_path: Path) -> None:
-    with pytest.raises(ServingError, match=r"mnist\.mar is missing; `make repro` makes it"):
-        demo.serve(tmp_path / "mnist.mar", ROOT / "demo", ROOT / "handlers").__enter__()
-    taken_port = pytest.raises(ServingError, match=r"not free .* make demo PORT=8001")
-    with demo.PageServer(ROOT / "demo", 0) as taken, taken_port:
-        demo.PageServer(ROOT / "demo", taken.server_port)

@@ -40,11 +40,24 @@ class ArchivedFound(Protocol):
 
 
 @runtime_checkable
+class ArchivedResponse(Protocol):
+    """What is answered to a request: a `Response` of an archive's serving/answer.py."""
+
+    status: int
+    body: bytes
+    rejected: list[int]  # the status of each picture that was rejected
+    known: list[float]  # the score of each thing that was found
+
+
+@runtime_checkable
 class ArchivedModel(Protocol):
     """What this project uses of the class `Model` in an archive's serving/answer.py."""
 
     info: ModelInfo
     is_digits: bool  # whether its classes are digits, so that a picture may hold several
+
+    def answer(self, bodies: Sequence[bytes], explain: Sequence[bool]) -> Sequence[ArchivedResponse]:
+        """Answer the requests of a batch, with status 503 those for which it has no time."""
 
     def probability(self, found: Sequence[ArchivedFound]) -> float:
         """That a picture in which this was found was read rightly as a whole, 0 to 1."""

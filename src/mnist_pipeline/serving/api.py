@@ -1,0 +1,162 @@
+"""The web application of an archive's model: what TorchServe answers at the same addresses, without TorchServe.
+
+It imports no PyTorch. What is read and answered is the archive's own code; this turns HTTP into its calls and back.
+"""
+
+import asyncio
+import base64
+import hmac
+import io
+import json
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.staticfiles import StaticFiles
+from PIL import Image, ImageDraw
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from mnist_pipeline.serving.answer import choose_body
+from mnist_pipeline.serving.archived import ArchivedModel
+from mnist_pipeline.serving.batching import Batcher, Busy
+from mnist_pipeline.serving.metrics import Metrics
+
+MAX_BODY = 16 * 1024**2  # bytes, as in handlers/config.properties
+RETRY_AFTER = {"Retry-After": "1"}
+
+
+class Refused(Exception):
+    """A request that the model does not see, with the response that says why."""
+
+    def __init__(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
+        content = json.dumps({"error": message, "status": status})
+        self.response = Response(content, status, headers, "application/json")
+
+
+def create_app(model: ArchivedModel, *, page: Path | None = None, token: str = "", name: str = "mnist") -> FastAPI:
+    """Make the application.
+
+    Args:
+        model: what `open_archive` opens.
+        page: a folder with index.html, shown at /; None shows the description of the API there.
+        token: what a client must send as `Authorization: Bearer <token>`; empty: nothing.
+        name: of the model, in the addresses.
+    """
+    metrics = Metrics()
+    batcher = Batcher(model, metrics.count_batch)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(batcher.run())
+        yield
+        task.cancel()
+
+    app = FastAPI(title=f"Model {name}", description=f"Weights {model.info['weights']}", lifespan=lifespan)
+    app.state.draining = False
+
+    async def answer(request: Request, explain: bool = False) -> Response:
+        start, answered = time.perf_counter(), None
+        try:
+            check_token(request, token)
+            with batcher.admit(read_length(request)):
+                answered = await batcher.answer(await read_body(request), explain)
+            response = Response(answered.body, answered.status, media_type="application/json")
+        except Refused as refused:
+            response = refused.response
+        except Busy:
+            response = Refused(503, "the server is busy; send the request again", RETRY_AFTER).response
+        metrics.record(response.status_code, time.perf_counter() - start, answered)
+        if app.state.draining:
+            response.headers["Connection"] = "close"  # the client's next request goes to the process that takes over
+        return response
+
+    async def predict(request: Request) -> Response:
+        """What the picture shows, or each picture of a list."""
+        return await answer(request)
+
+    async def explain(request: Request) -> Response:
+        """The same for one digit, with the image that the network saw and what each pixel adds to the answer."""
+        return await answer(request, explain=True)
+
+    described = describe(model)
+    addresses = {f"/predictions/{name}": predict, f"/explanations/{name}": explain}
+    # As KServe's clients and SageMaker ask.
+    addresses |= {f"/v1/models/{name}:predict": predict, "/invocations": predict}
+    for address, endpoint in addresses.items():
+        app.post(address, **described)(endpoint)
+        app.put(address, include_in_schema=False)(endpoint)  # what curl -T sends
+    app.get("/ping")(lambda: {"status": "Healthy"})
+    app.get("/model")(lambda: {"weights": model.info["weights"], "class_names": model.info["class_names"]})
+
+    @app.get("/ready")
+    def show_readiness() -> Response:
+        """Whether a load balancer should send requests here."""
+        return Response("draining" if app.state.draining else "ready", 503 if app.state.draining else 200)
+
+    @app.get("/metrics")
+    def show_metrics(request: Request) -> Response:
+        try:
+            check_token(request, token)
+        except Refused as refused:
+            return refused.response
+        return metrics.show(len(batcher.jobs))
+
+    if page:
+        app.mount("/", StaticFiles(directory=page, html=True))
+    return app
+
+
+def check_token(request: Request, token: str) -> None:
+    """Raise Refused where the request lacks the token."""
+    given = request.headers.get("authorization", "")
+    if token and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+        raise Refused(401, "the header Authorization must be: Bearer <token>", {"WWW-Authenticate": "Bearer"})
+
+
+def read_length(request: Request) -> int:
+    """The bytes that the body may have: what is said, or as many as are allowed. Raises Refused."""
+    length = int(request.headers.get("content-length", MAX_BODY))
+    if length > MAX_BODY:
+        raise Refused(413, f"the body has {length} bytes; at most {MAX_BODY} are taken")
+    return length
+
+
+async def read_body(request: Request) -> Any:
+    """The body, or of a form the field with the picture. Raises Refused."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BODY:
+            raise Refused(413, f"the body has more than {MAX_BODY} bytes")
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        return bytes(body)
+
+    async def stream() -> AsyncGenerator[bytes, None]:
+        yield bytes(body)
+
+    try:
+        form = await MultiPartParser(request.headers, stream(), max_part_size=MAX_BODY).parse()
+    except (MultiPartException, KeyError) as error:  # the latter: the header names no boundary
+        raise Refused(400, f"the form cannot be read: {error}") from error
+    fields = {key: value.encode() if isinstance(value, str) else await value.read() for key, value in form.items()}
+    return choose_body(fields)
+
+
+def describe(model: ArchivedModel) -> dict[str, Any]:
+    """What the API's description says of a request: a picture to send, and what this model answers to it."""
+    picture = Image.new("L", (56, 56), 255)
+    ImageDraw.Draw(picture).line([(18, 14), (38, 12), (24, 44)], 0, 4)
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    (answered,) = model.answer([file.getvalue()], [False])
+    sent = {"images": [base64.b64encode(file.getvalue()).decode()]}
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    form = {"schema": {"type": "object", "properties": {"data": binary["schema"]}}}
+    body = {"image/*": binary, "application/json": {"example": sent}, "multipart/form-data": form}
+    example = {"content": {"application/json": {"example": json.loads(answered.body)}}}
+    statuses = {400: "no picture", 413: "too large", 422: "nothing to read in it", 503: "busy, send it again"}
+    responses = {status: {"description": text} for status, text in statuses.items()}
+    return {"openapi_extra": {"requestBody": {"content": body}}, "responses": {200: example} | responses}

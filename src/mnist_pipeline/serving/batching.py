@@ -1,0 +1,107 @@
+"""Requests that wait are answered in one batch, by one thread; what would wait for too long is refused at once."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from mnist_pipeline.serving.archived import ArchivedModel, ArchivedResponse
+
+MAX_BATCH = 32  # requests in a batch
+MAX_ADMITTED = 256  # requests that are being received, wait or are answered
+MAX_BYTES = 256 * 1024**2  # of the bodies of these
+MAX_SECONDS = 2.0  # that a request may wait
+
+
+class Busy(Exception):
+    """Too much waits already; the request may be sent again."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A request that waits."""
+
+    body: bytes
+    explain: bool
+    answered: "asyncio.Future[ArchivedResponse]"
+    deadline: float  # by time.monotonic
+
+
+class Batcher:
+    """Answers requests in batches, in the order in which they come.
+
+    Args:
+        model: is called in a thread of its own, so that requests are received in the meantime.
+        count_batch: is told how many requests each batch answered.
+    """
+
+    def __init__(self, model: ArchivedModel, count_batch: Callable[[int], None]) -> None:
+        self.model, self.count_batch = model, count_batch
+        self.jobs: deque[Job] = deque()
+        self.admitted = self.bytes = 0
+        self.wake = asyncio.Event()
+
+    @contextmanager
+    def admit(self, length: int) -> Iterator[None]:
+        """Admit a request with a body of `length` bytes, before it is received. Raises Busy."""
+        if self.admitted >= MAX_ADMITTED or self.bytes + length > MAX_BYTES:
+            raise Busy
+        self.admitted, self.bytes = self.admitted + 1, self.bytes + length
+        try:
+            yield
+        finally:
+            self.admitted, self.bytes = self.admitted - 1, self.bytes - length
+
+    async def answer(self, body: bytes, explain: bool) -> ArchivedResponse:
+        """Wait for the answer to an admitted request. Raises Busy where it would take too long."""
+        job = Job(body, explain, asyncio.get_running_loop().create_future(), time.monotonic() + MAX_SECONDS)
+        self.jobs.append(job)
+        self.wake.set()
+        return await job.answered
+
+    async def run(self) -> None:
+        """Answer what waits, until cancelled."""
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1, "model") as thread:
+            while True:
+                await self.wake.wait()
+                if batch := self.next_batch():
+                    bodies, explain = [job.body for job in batch], [job.explain for job in batch]
+                    try:
+                        answers = await loop.run_in_executor(thread, self.model.answer, bodies, explain)
+                    except Exception as error:  # a bug: the clients get status 500, and the server goes on
+                        for job in batch:
+                            fail(job, error)
+                    else:
+                        self.deliver(batch, answers)
+                if not self.jobs:
+                    self.wake.clear()
+
+    def next_batch(self) -> list[Job]:
+        """Take the requests that waited longest; refuse those that waited too long, forget whose clients have gone."""
+        batch: list[Job] = []
+        while self.jobs and len(batch) < MAX_BATCH:
+            job = self.jobs.popleft()
+            if time.monotonic() > job.deadline:
+                fail(job, Busy())
+            elif not job.answered.done():
+                batch.append(job)
+        return batch
+
+    def deliver(self, batch: Sequence[Job], answers: Sequence[ArchivedResponse]) -> None:
+        """Give the answers to those who wait; for what the batch had no time for, the next one comes."""
+        late = [job for job, answer in zip(batch, answers, strict=True) if answer.status == 503]
+        self.count_batch(len(batch) - len(late))
+        for job, answer in zip(batch, answers, strict=True):
+            if answer.status != 503 and not job.answered.done():
+                job.answered.set_result(answer)
+        self.jobs.extendleft(reversed(late))
+
+
+def fail(job: Job, error: Exception) -> None:
+    """Raise an error where somebody waits for a request's answer."""
+    if not job.answered.done():
+        job.answered.set_exception(error)

@@ -1,0 +1,38 @@
+"""What Prometheus reads of the FastAPI server: the names and meanings of handlers/metrics.yaml."""
+
+from fastapi import Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from mnist_pipeline.serving.answer import DOUBT
+from mnist_pipeline.serving.archived import ArchivedResponse
+
+
+class Metrics:
+    """Counts of one application."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        self.requests = Counter("mnist_requests", "Requests by status.", ["Status"], registry=registry)
+        self.errors = Counter("mnist_errors", "Pictures without an answer by status.", ["Status"], registry=registry)
+        self.low_scores = Counter("mnist_low_scores", f"Digits with a score below {DOUBT}.", registry=registry)
+        self.batches = Counter("mnist_batches", "Batches by their requests.", ["Size"], registry=registry)
+        self.latency = Histogram("mnist_latency_seconds", "From a request to its response.", registry=registry)
+        self.waiting = Gauge("mnist_waiting_requests", "Requests that wait for a batch.", registry=registry)
+
+    def record(self, status: int, seconds: float, answered: ArchivedResponse | None) -> None:
+        """Count a response."""
+        self.requests.labels(str(status)).inc()
+        self.latency.observe(seconds)
+        if answered:
+            for rejected in answered.rejected:
+                self.errors.labels(str(rejected)).inc()
+            self.low_scores.inc(sum(score < DOUBT for score in answered.known))
+
+    def count_batch(self, size: int) -> None:
+        """Count a batch in which so many requests were answered."""
+        self.batches.labels(str(size)).inc()
+
+    def show(self, waiting: int) -> Response:
+        """The text that Prometheus reads, where so many requests wait."""
+        self.waiting.set(waiting)
+        return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,197 @@
+"""The FastAPI server: what it refuses, its processes, and how one takes over from another."""
+
+import base64
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+from helpers import ROOT, small_model
+from helpers.fastapi_server import Running, running
+from helpers.load import DIGITS, load
+
+SEVEN = DIGITS["7"]
+
+
+def url(server: Running, path: str = "/predictions/mnist") -> str:
+    return server.service.inference + path
+
+
+def test_it_needs_no_pytorch(int8_archive: Path) -> None:
+    check = (
+        "import sys; from pathlib import Path; import mnist_pipeline.serve; "
+        "from mnist_pipeline.serving.archived import open_archive; from mnist_pipeline.serving.api import create_app\n"
+        f"with open_archive(Path({str(int8_archive)!r})) as (model, _): create_app(model)\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_it_says_that_it_is_alive_ready_and_what_it_serves(fastapi_server: Running, int8_archive: Path) -> None:
+    info = small_model.info_of(int8_archive)
+    assert requests.get(url(fastapi_server, "/ping"), timeout=10).json() == {"status": "Healthy"}
+    assert requests.get(url(fastapi_server, "/ready"), timeout=10).status_code == 200
+    model = requests.get(url(fastapi_server, "/model"), timeout=10).json()
+    assert model == {"weights": info["weights"], "class_names": info["class_names"]}
+    sagemaker = requests.post(url(fastapi_server, "/invocations"), data=SEVEN, timeout=10)
+    assert sagemaker.json() == fastapi_server.service.predict(SEVEN).json()
+
+
+def test_the_description_has_an_example_that_works(fastapi_server: Running) -> None:
+    assert requests.get(url(fastapi_server, "/docs"), timeout=10).ok
+    description = requests.get(url(fastapi_server, "/openapi.json"), timeout=10).json()
+    operation = description["paths"]["/predictions/mnist"]["post"]
+    sent = operation["requestBody"]["content"]["application/json"]["example"]
+    shown = operation["responses"]["200"]["content"]["application/json"]["example"]
+    (answer,) = requests.post(url(fastapi_server), json=sent, timeout=10).json()["predictions"]
+    assert answer == shown
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer guessed"}, {"Authorization": "secret"}])
+def test_a_token_is_wanted_where_one_is_set(int8_archive: Path, headers: dict[str, str]) -> None:
+    with running(int8_archive, environment={"MNIST_TOKEN": "secret"}) as server:
+        refused = requests.post(url(server), data=SEVEN, headers=headers, timeout=10)
+        assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
+        assert requests.get(url(server, "/metrics"), headers=headers, timeout=10).status_code == 401
+        assert requests.get(url(server, "/ready"), timeout=10).ok
+        answered = requests.post(url(server), data=SEVEN, headers={"Authorization": "Bearer secret"}, timeout=10)
+        assert answered.json()["label"] == "7"
+
+
+def test_tls(int8_archive: Path, certificate: tuple[Path, Path]) -> None:
+    options = ("--certificate", str(certificate[0]), "--private-key", str(certificate[1]))
+    with running(int8_archive, *options, certificate=certificate[0]) as server:
+        assert server.service.inference.startswith("https://")
+        assert server.service.predict(SEVEN).json()["label"] == "7"
+
+
+def test_a_long_body_is_refused_before_it_is_read(fastapi_server: Running) -> None:
+    host, port = fastapi_server.service.inference.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), 10) as connection:
+        connection.sendall(b"POST /predictions/mnist HTTP/1.1\r\nHost: here\r\nContent-Length: 17000000\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
+    parts = (bytes(1_000_000) for _ in range(17))  # of unknown length
+    assert requests.post(url(fastapi_server), data=parts, timeout=30).status_code == 413
+
+
+def test_a_form_without_a_boundary_is_said(fastapi_server: Running) -> None:
+    answer = requests.post(url(fastapi_server), SEVEN, headers={"Content-Type": "multipart/form-data"}, timeout=10)
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith("the form cannot be read")
+
+
+def test_sigterm_answers_what_was_accepted(int8_archive: Path) -> None:
+    many = json.dumps({"images": [base64.b64encode(SEVEN).decode()] * 200}).encode()
+    results: list[int] = []
+    with running(int8_archive) as server:
+        clients = [
+            threading.Thread(target=lambda: results.append(server.service.predict(many).status_code)) for _ in range(4)
+        ]
+        for client in clients:
+            client.start()
+        time.sleep(0.1)
+        server.process.send_signal(signal.SIGTERM)
+        for client in clients:
+            client.join()
+        assert server.process.wait(30) == 0
+    assert results == [200] * 4
+
+
+@pytest.mark.extras  # ten thousand requests
+def test_three_roll_outs_under_load_lose_no_request(int8_archive: Path, tmp_path: Path) -> None:
+    served = shutil.copy(int8_archive, tmp_path / "served.mar")
+    with running(Path(served)) as server, load(server.service) as clients:
+        for k in ("2", "3", "4"):
+            new = small_model.changed(int8_archive, tmp_path / "new.mar", {"model_info.json": rename(k)})
+            new.replace(served)
+            server.process.send_signal(signal.SIGHUP)
+            until(lambda k=k: weights(server) == f"{k}.pth")  # type: ignore[misc]
+        clients.until(lambda: clients.results.total() >= 10_000, 120.0)
+    assert clients.failed == 0, clients.results
+
+
+def rename(name: str) -> Callable[[bytes], bytes]:
+    """Change the weights' name in model_info.json, and nothing else."""
+
+    def change(content: bytes) -> bytes:
+        return json.dumps(json.loads(content) | {"weights": f"{name}.pth"}).encode()
+
+    return change
+
+
+def test_a_new_archive_takes_over_and_a_bad_one_does_not(int8_archive: Path, tmp_path: Path) -> None:
+    served = Path(shutil.copy(int8_archive, tmp_path / "served.mar"))
+    with running(served) as server, load(server.service) as clients:
+        small_model.changed(int8_archive, tmp_path / "new.mar", {"model_info.json": rename("new")}).replace(served)
+        server.process.send_signal(signal.SIGHUP)
+        until(lambda: weights(server) == "new.pth")
+        served.write_bytes(b"no archive")
+        server.process.send_signal(signal.SIGHUP)
+        until(lambda: "The old model still serves: " in server.log)
+        assert "served.mar cannot be opened" in server.log
+        assert weights(server) == "new.pth"
+        clients.until(lambda: clients.results[200] >= 200, 60.0)
+    assert clients.failed == 0, clients.results
+
+
+def test_a_killed_process_comes_back(int8_archive: Path) -> None:
+    with running(int8_archive) as server:
+        serving = psutil.Process(server.process.pid).children()[-1]
+        os.kill(serving.pid, signal.SIGKILL)
+        until(lambda: "another one starts" in server.log)
+        assert server.service.predict(SEVEN).json()["label"] == "7"  # the socket still listens: it waits
+
+
+def test_where_the_parent_dies_the_process_ends(int8_archive: Path) -> None:
+    with running(int8_archive) as server:
+        serving = psutil.Process(server.process.pid).children()[-1]
+        server.process.kill()
+        serving.wait(20)
+
+
+def weights(server: Running) -> Any:
+    return requests.get(url(server, "/model"), timeout=30).json()["weights"]
+
+
+def until(happens: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s"
+        time.sleep(0.05)
+
+
+def start(*options: str) -> subprocess.CompletedProcess[str]:
+    """A server that should end by itself."""
+    command = [sys.executable, "-m", "mnist_pipeline.serve", *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+
+
+def test_names_what_is_missing_or_taken(int8_archive: Path, tmp_path: Path) -> None:
+    missing = start(str(tmp_path / "mnist.mar"))
+    assert (missing.returncode, missing.stderr) == (
+        1,
+        f"ServeError: {tmp_path / 'mnist.mar'} is missing; `make repro` makes it\n",
+    )
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = start(str(int8_archive), "--port", str(port))
+    expected = f"ServeError: port {port} of 127.0.0.1 is taken; choose another: --port {port + 1}\n"
+    assert (refused.returncode, refused.stderr) == (1, expected)
+    half = start(str(int8_archive), "--certificate", str(int8_archive))
+    assert "TLS needs both" in half.stderr
+    (tmp_path / "bad.mar").write_bytes(b"no archive")
+    damaged = start(str(tmp_path / "bad.mar"), "--port", "0")
+    assert damaged.returncode == 1
+    assert "bad.mar cannot be opened" in damaged.stderr
