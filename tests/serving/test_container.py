@@ -16,9 +16,9 @@ from helpers import ROOT
 
 from mnist_pipeline.serving.torchserve import free_ports
 
-pytestmark = [pytest.mark.extras, pytest.mark.slow]
+pytestmark = [pytest.mark.extras, pytest.mark.slow, pytest.mark.timeout(900)]  # the build downloads 120 MB
 BASE = os.environ.get("MNIST_TEST_BASE", "python:3.11-slim")
-# Arguments: the image's root, its user, a command. Without a kernel's help for containers, this is what is left of one.
+# Arguments: the image's root, its user, a command. It runs in a chroot on a read-only root, with a /tmp of its own.
 RUN = """
 mount --rbind "$1" "$1" && mount -o remount,bind,ro "$1" && mount -t tmpfs tmpfs "$1/tmp" &&
 mount --rbind /proc "$1/proc" && mount --rbind /dev "$1/dev" || exit

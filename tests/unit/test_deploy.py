@@ -1,6 +1,10 @@
-"""deploy/: the manifests against Kubernetes' own schemas and each other, the images' definition, the page's code."""
+"""deploy/: the manifests against Kubernetes' own schemas, each other and the images; the images' health check."""
 
 import copy
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 from typing import Any
 
 import kubernetes_validate
@@ -50,7 +54,8 @@ def test_the_manifests_name_each_other() -> None:
     ports = {port["name"] for port in CONTAINER["ports"]}
     assert {port["targetPort"] for port in MANIFESTS["Service"]["spec"]["ports"]} <= ports
     assert {CONTAINER[f"{probe}Probe"]["httpGet"]["port"] for probe in ("startup", "readiness", "liveness")} <= ports
-    assert {mount["name"] for mount in CONTAINER["volumeMounts"]} == {volume["name"] for volume in POD["spec"]["volumes"]}
+    volumes = {volume["name"] for volume in POD["spec"]["volumes"]}
+    assert {mount["name"] for mount in CONTAINER["volumeMounts"]} == volumes
 
 
 def test_a_rollout_takes_no_pod_before_another_is_ready() -> None:
@@ -59,8 +64,42 @@ def test_a_rollout_takes_no_pod_before_another_is_ready() -> None:
     assert POD["spec"]["terminationGracePeriodSeconds"] >= int(seconds) + 30
 
 
+def test_no_service_sets_the_servers_variables() -> None:
+    # For a Service `mnist`, Kubernetes would set MNIST_PORT to tcp://ADDRESS:80 in each pod.
+    assert POD["spec"]["enableServiceLinks"] is False
+
+
 def test_manifest_and_image_agree() -> None:
     containerfile = (ROOT / "deploy/Containerfile").read_text()
     user = POD["spec"]["securityContext"]["runAsUser"]
     assert containerfile.count(f"\nUSER {user}:{user}\n") == 2
     assert f"\nEXPOSE {CONTAINER['ports'][0]['containerPort']}\n" in containerfile
+
+
+class Server(BaseHTTPRequestHandler):
+    """Answers `/ready` with 200 and anything else with 503."""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/ready" else 503)
+        self.end_headers()
+        self.wfile.write(b"READY")
+
+    def log_message(self, *_: Any) -> None:
+        """Log nothing."""
+
+
+def test_the_health_check_fails_unless_the_server_says_that_it_is_ready() -> None:
+    def check(*arguments: str, **environment: str) -> int:
+        command = [sys.executable, str(ROOT / "deploy/healthcheck.py"), *arguments]
+        proxy = {"http_proxy": "http://127.0.0.1:9"}  # which is not to be asked
+        return subprocess.run(command, env=proxy | environment, stderr=subprocess.DEVNULL, check=False).returncode
+
+    with HTTPServer(("127.0.0.1", 0), Server) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        port = str(server.server_port)
+        assert check(MNIST_PORT=port) == 0
+        assert check(f"http://127.0.0.1:{port}/ready", "READY") == 0
+        assert check(f"http://127.0.0.1:{port}/ready", "UNLOADED") == 1
+        assert check(f"http://127.0.0.1:{port}/models/mnist", "READY") == 1
+        server.shutdown()
+    assert check(MNIST_PORT=port) == 1
