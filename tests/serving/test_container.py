@@ -51,7 +51,7 @@ def base() -> str:
 def image(base: str, int8_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The image's identifier."""
     context = tmp_path_factory.mktemp("context")
-    for name in (".dockerignore", "LICENSE", "README.md", "deploy", "pyproject.toml", "requirements-serve.lock", "src"):
+    for name in (".dockerignore", "LICENSE", "README.md", "deploy", "pyproject.toml", "src"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, context / name)
     (context / "model_store").mkdir()
