@@ -130,7 +130,7 @@ def install(name: str) -> Path:
     ready = folder / "ready"  # written last, so that an incomplete environment is noticed
     content = "\n".join([sys.version, *packages])
     if not ready.exists() or ready.read_text() != content:
-        print(f"Making the environment of {name}: about a minute and 800 MB at most")
+        print(f"Making the environment of {name}: about a minute, and 750 MB at most")
         call([sys.executable, "-m", "venv", "--clear", str(folder)])
         call([str(folder / "bin/python"), "-m", "pip", "install", "--quiet", *packages])
         ready.write_text(content)

@@ -38,7 +38,7 @@ if __name__ == "__main__":
     ray.init("local", include_dashboard=False)
     logging = {"enable_access_log": False}  # none of the servers here writes a line for each request
     serve.start(http_options={"host": "127.0.0.1", "port": int(os.environ["PORT"])}, logging_config=logging)
-    serve.run(Mnist.bind(), logging_config=logging)
+    serve.run(Mnist.bind(), logging_config=logging)  # type: ignore[attr-defined]  # of the decorated class
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     stopped.wait()
