@@ -41,7 +41,7 @@ bench-default: setup ## accuracy of the default recipe, three seeds
 bench-long: setup ## accuracy of the recipe for those with more time, two seeds
 	$(ACTIVATE) && dvc repro --quiet download && python benchmarks/bench_accuracy.py long --seeds 2
 
-bench-serve: setup ## serving speed against a FastAPI app and a stock TorchServe (wants wrk)
+bench-serve: setup ## serving speed against FastAPI, a stock TorchServe, LitServe and Ray Serve (wants wrk)
 	$(ACTIVATE) && python benchmarks/bench_serve.py
 
 bench-unknown: setup ## what is answered to garments (of Fashion-MNIST), which are no digits, and to digits that touch
@@ -71,7 +71,7 @@ lint: setup ## ruff (lint and format), mypy, deptry
 	$(ACTIVATE) && ruff check . && ruff format --check . && mypy && deptry src stages handlers
 
 clean: ## remove the environment, results of tests and caches; models, data and studies stay
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv tmp/peers .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: help setup extras repro undo test test-fast test-extras bench-train bench-accuracy bench-default bench-long \
 	bench-serve bench-unknown bench-tune rollout serve experiments score report lint clean

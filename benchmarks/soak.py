@@ -10,8 +10,9 @@ import tempfile
 from pathlib import Path
 
 import psutil
-from bench_serve import CONNECTIONS, HERE, check_tools, write_requests
+from bench_serve import CONNECTIONS, check_tools, write_requests
 from common import ROOT, describe_machine, write
+from servers import HERE
 
 from mnist_pipeline.serving import torchserve
 
