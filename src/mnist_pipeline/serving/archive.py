@@ -99,7 +99,7 @@ def archive(
 
 
 def choose_references(logits: Float32[Tensor, "n classes"], labels: Int64[Tensor, " n"]) -> Int64[Tensor, " m"]:
-    """Choose the images whose answers a server is checked with: of each class the two least sure that are read right.
+    """Choose the images whose answers a server is checked with: of each class the two least sure.
 
     A network that computes otherwise shows it there first: a sure answer hardly moves.
 
@@ -108,13 +108,13 @@ def choose_references(logits: Float32[Tensor, "n classes"], labels: Int64[Tensor
         labels: theirs.
 
     Returns:
-        Their indices; a class with fewer such images has fewer.
+        Their indices; a class with fewer images has fewer.
     """
     sureness = logits.softmax(1).amax(1)
     chosen = []
     for label in range(logits.shape[1]):
-        (right,) = torch.where((labels == label) & (logits.argmax(1) == label))
-        chosen.append(right[sureness[right].argsort(stable=True)[:REFERENCES_PER_CLASS]])
+        (its,) = torch.where(labels == label)
+        chosen.append(its[sureness[its].argsort(stable=True)[:REFERENCES_PER_CLASS]])
     return torch.cat(chosen)
 
 
