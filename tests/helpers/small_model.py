@@ -1,5 +1,6 @@
 """A model for the tests of export, archive and server: trained for seconds, so that it reads most digits."""
 
+import hashlib
 import json
 import zipfile
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from PIL import Image
 from torch.nn import functional as F
@@ -104,6 +106,19 @@ def as_version(source: Path, target: Path, version: str) -> Path:
         return json.dumps(content).encode()
 
     return changed(source, target, {archive.MANIFEST: rename})
+
+
+def saturated(source: Path, target: Path) -> Path:
+    """A copy of an int8 archive whose activations saturate, at half of what they reach; its checksum is right."""
+    with zipfile.ZipFile(source) as content:
+        network = onnx.load_model_from_string(content.read(archive.ONNX_FILE))
+    for value in network.graph.initializer:
+        if value.name.endswith("Relu_output_0_scale"):
+            value.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(value) / 2, value.name))
+    damaged = network.SerializeToString()
+    old, new = info_of(source)["serving"]["sha256"], hashlib.sha256(damaged).hexdigest()
+    changes = {archive.ONNX_FILE: lambda _: damaged, model.INFO: lambda info: info.replace(old.encode(), new.encode())}
+    return changed(source, target, changes)
 
 
 def info_of(archived: Path) -> dict[str, Any]:

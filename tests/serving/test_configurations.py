@@ -73,6 +73,12 @@ def test_production_rolls_out(production: torchserve.Running, int8_archive: Path
     assert again.stderr.strip().endswith("archive another model first")
 
 
+def test_the_cpu_serves_where_the_environment_hides_the_gpus(int8_archive: Path) -> None:
+    with torchserve.running(int8_archive, HANDLERS, environment={"CUDA_VISIBLE_DEVICES": "-1"}) as server:
+        assert server.service.predict(SEVEN).json()["label"] == "7"
+        assert server.log.count("The CPU serves, though TorchServe gives GPU 0: PyTorch sees 0 CUDA devices") == 1
+
+
 def test_the_files_name_no_machine() -> None:
     for name in ("config.properties", "production.properties"):
         text = (HANDLERS / name).read_text()

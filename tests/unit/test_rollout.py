@@ -1,8 +1,11 @@
-"""What `make rollout` says where there is nothing to roll out to."""
+"""How `make rollout` finds its server, and what it says where there is none."""
 
 import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import pytest
+import requests
 from helpers.small_model import HANDLERS
 
 from mnist_pipeline.serving import rollout, torchserve
@@ -17,3 +20,45 @@ def test_a_server_that_does_not_run_is_named_with_the_command_that_starts_it(
     monkeypatch.setattr(sys, "argv", ["rollout", *arguments])
     with pytest.raises(rollout.RolloutError, match=rf"no TorchServe answers at {address}; .*torchserve --start"):
         rollout.main()
+
+
+class Greeter(BaseHTTPRequestHandler):
+    """Answers each GET with an empty list."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"[]")
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_request_to_the_loopback_goes_through_no_proxy(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (closed,) = torchserve.free_ports(1)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{closed}")
+    with HTTPServer(("127.0.0.1", 0), Greeter) as server:
+        thread = Thread(target=server.handle_request)
+        thread.start()
+        assert torchserve.Service(management=f"http://{host}:{server.server_port}").manage("GET") == []
+        thread.join()
+    with pytest.raises(requests.exceptions.ProxyError):
+        torchserve.Service(management="http://mnist.example").manage("GET")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://127.0.0.1:8080/models", True),
+        ("https://[::1]:8443", True),
+        ("http://localhost", True),
+        ("http://127.0.0.1.example", False),
+        ("http://10.0.0.1:8080", False),
+    ],
+)
+def test_the_loopback_is_known_by_its_address(url: str, expected: bool) -> None:
+    assert torchserve.is_loopback(url) == expected

@@ -102,7 +102,7 @@ def create_app(model: ArchivedModel, *, page: Path | None = None, token: str = "
             check_token(request, token)
         except Refused as refused:
             return refused.response
-        return metrics.show(len(batcher.jobs))
+        return metrics.show(batcher.count_waiting())
 
     if page:
         app.mount("/", StaticFiles(directory=page, html=True))

@@ -1,5 +1,6 @@
 """The .mar: everything that a server needs to serve one model, as one file whose bytes depend on its inputs alone."""
 
+import base64
 import json
 import os
 import shutil
@@ -7,22 +8,28 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from jaxtyping import UInt8
+import torch
+from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 from mnist_pipeline import files
 from mnist_pipeline.console import PipelineError
 from mnist_pipeline.data.dataset import Examples
+from mnist_pipeline.serving.answer import REFERENCES
 from mnist_pipeline.serving.archived import PACKAGE
 from mnist_pipeline.serving.export import compute_logits, export_for_serving
 from mnist_pipeline.serving.known import draw_unseen_outliers, fit_known
 from mnist_pipeline.training import model
+from mnist_pipeline.training.inference import predict
 from mnist_pipeline.training.model_info import ServingInfo
 
 MODEL_NAME = "mnist"
 ONNX_FILE = "network.onnx"
+REFERENCES_PER_CLASS = 2
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip can hold
 MANIFEST = "MAR-INF/MANIFEST.json"
 # The code that travels, byte for byte, from src/mnist_pipeline to the folder PACKAGE of the archive. It imports by
@@ -82,10 +89,41 @@ def archive(
         outliers = draw_unseen_outliers(validation, info["class_names"])
         known = fit_known(logits, compute_logits(onnx, outliers), info["temperature"], least)
         files.write_json(staging / model.INFO, info | {"serving": serving, "known": known})
+        images = validation.images[choose_references(logits, validation.labels)]
+        answers = {"onnx": compute_logits(onnx, images), "weights": predict(network, images, fp32=True)}
+        files.write_json(staging / REFERENCES, describe_references(images, answers))
         packed = pack(Path(name), model_folder / info["weights"], handler, model_config, staging)
         with files.replacing(destination) as unfinished:
             rewrite(packed, unfinished)
     return serving
+
+
+def choose_references(logits: Float32[Tensor, "n classes"], labels: Int64[Tensor, " n"]) -> Int64[Tensor, " m"]:
+    """Choose the images whose answers a server is checked with: of each class the two least sure.
+
+    A network that computes otherwise shows it there first: a sure answer hardly moves.
+
+    Args:
+        logits: of the validation images.
+        labels: theirs.
+
+    Returns:
+        Their indices; a class with fewer images has fewer.
+    """
+    sureness = logits.softmax(1).amax(1)
+    chosen = []
+    for label in range(logits.shape[1]):
+        (its,) = torch.where(labels == label)
+        chosen.append(its[sureness[its].argsort(stable=True)[:REFERENCES_PER_CLASS]])
+    return torch.cat(chosen)
+
+
+def describe_references(
+    images: UInt8[Tensor, "m 1 28 28"], answers: Mapping[str, Float32[Tensor, "m classes"]]
+) -> dict[str, Any]:
+    """The content of REFERENCES: the images' pixels, and the probabilities of each form's calibrated logits."""
+    probabilities = {form: logits.softmax(1).double().numpy().round(6).tolist() for form, logits in answers.items()}
+    return {"images": base64.b64encode(images.numpy().tobytes()).decode(), **probabilities}
 
 
 def copy_code(package: Path) -> None:

@@ -40,7 +40,9 @@ class Batcher:
 
     def __init__(self, model: ArchivedModel, count_batch: Callable[[int], None]) -> None:
         self.model, self.count_batch = model, count_batch
-        self.jobs: deque[Job] = deque()
+        # Single pictures do not wait behind lists and explanations: where both wait, the batches take turns.
+        self.jobs: dict[bool, deque[Job]] = {False: deque(), True: deque()}  # by whether they take long
+        self.took_long = False
         self.admitted = self.bytes = 0
         self.wake = asyncio.Event()
 
@@ -58,7 +60,7 @@ class Batcher:
     async def answer(self, body: bytes, explain: bool) -> ArchivedResponse:
         """Wait for the answer to an admitted request. Raises Busy where it would take too long."""
         job = Job(body, explain, asyncio.get_running_loop().create_future(), time.monotonic() + MAX_SECONDS)
-        self.jobs.append(job)
+        self.jobs[takes_long(job)].append(job)
         self.wake.set()
         return await job.answered
 
@@ -77,14 +79,20 @@ class Batcher:
                             fail(job, error)
                     else:
                         self.deliver(batch, answers)
-                if not self.jobs:
+                if not self.count_waiting():
                     self.wake.clear()
+
+    def count_waiting(self) -> int:
+        """How many requests wait for a batch."""
+        return sum(map(len, self.jobs.values()))
 
     def next_batch(self) -> list[Job]:
         """Take the requests that waited longest; refuse those that waited too long, forget whose clients have gone."""
+        self.took_long = not self.took_long if self.jobs[not self.took_long] else self.took_long
+        jobs = self.jobs[self.took_long]
         batch: list[Job] = []
-        while self.jobs and len(batch) < MAX_BATCH:
-            job = self.jobs.popleft()
+        while jobs and len(batch) < MAX_BATCH:
+            job = jobs.popleft()
             if time.monotonic() > job.deadline:
                 fail(job, Busy())
             elif not job.answered.done():
@@ -98,7 +106,13 @@ class Batcher:
         for job, answer in zip(batch, answers, strict=True):
             if answer.status != 503 and not job.answered.done():
                 job.answered.set_result(answer)
-        self.jobs.extendleft(reversed(late))
+        for job in reversed(late):
+            self.jobs[takes_long(job)].appendleft(job)
+
+
+def takes_long(job: Job) -> bool:
+    """Whether a request asks for more than one picture's digits."""
+    return job.explain or job.body[:64].lstrip()[:1] in (b"{", b"[")
 
 
 def fail(job: Job, error: Exception) -> None:

