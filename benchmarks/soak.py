@@ -1,6 +1,6 @@
-"""Ten minutes at full load: no error, and memory that does not grow.  python benchmarks/soak.py [minutes]
+"""Ten minutes at full load on each server: no error, and memory that does not grow.  python benchmarks/soak.py [minutes]
 
-Memory is the resident set of Java and of the worker, after the first minute and at the end.
+Memory is the resident set of the server's processes, after the first minute and at the end.
 """
 
 import json
@@ -12,9 +12,7 @@ from pathlib import Path
 import psutil
 from bench_serve import CONNECTIONS, check_tools, write_requests
 from common import ROOT, describe_machine, write
-from servers import HERE
-
-from mnist_pipeline.serving import torchserve
+from servers import HERE, fastapi_server, served_by_torchserve
 
 WARM_UP = 60  # seconds until heaps and caches have their size
 
@@ -23,19 +21,25 @@ def main() -> None:
     """Run it, print and write the figures, and fail where it failed."""
     check_tools()
     seconds = int(60 * float(sys.argv[1] if len(sys.argv) > 1 else 10))
+    packed = ROOT / "model_store" / "mnist.mar"
+    servers = {
+        "torchserve": lambda: served_by_torchserve(packed, ROOT / "handlers"),
+        "fastapi": lambda: fastapi_server(packed),
+    }
+    content = {}
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
         pictures, _ = write_requests(Path(name))
-        with torchserve.running(ROOT / "model_store" / "mnist.mar", ROOT / "handlers") as server:
-            url = f"{server.service.inference}/predictions/{torchserve.MODEL}"
-            load(url, WARM_UP, pictures)
-            before = memory(server)
-            figures = load(url, seconds, pictures)
-            after = memory(server)
-    growth = {part: round(after[part] / before[part] - 1, 4) for part in before}
-    content = {"minutes": seconds / 60, "growth": growth, "mebibytes": {"before": before, "after": after}} | figures
+        for server, start in servers.items():
+            print(f"{server}: {seconds / 60 + 1:g} minutes")
+            with start() as url:
+                load(url, WARM_UP, pictures)
+                before = memory()
+                figures = load(url, seconds, pictures)
+                growth = round(memory() / before - 1, 4)
+            content[server] = {"minutes": seconds / 60, "growth": growth, "mebibytes_before": before} | figures
     print(json.dumps(content, indent=2))
     write("soak", content | {"machine": describe_machine()})
-    if figures["errors"] or max(growth.values()) >= 0.05:
+    if any(each["errors"] or each["growth"] >= 0.05 for each in content.values()):
         sys.exit("the soak failed: errors, or memory that grew by 5 % or more")
 
 
@@ -47,11 +51,10 @@ def load(url: str, seconds: int, pictures: list[Path]) -> dict[str, float]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def memory(server: torchserve.Running) -> dict[str, float]:
-    """Mebibytes resident of Java and of its worker."""
-    (java,) = psutil.Process(server.process.pid).children()
-    (worker,) = java.children()
-    return {name: round(part.memory_info().rss / 2**20, 1) for name, part in (("java", java), ("worker", worker))}
+def memory() -> float:
+    """Mebibytes resident of all processes that this one started, and that those started."""
+    started = psutil.Process().children(recursive=True)
+    return round(sum(process.memory_info().rss for process in started) / 2**20, 1)
 
 
 if __name__ == "__main__":

@@ -40,8 +40,8 @@ FORMAT_NAMES = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 WORKING_SIDE = 640  # larger pictures are reduced to between this and twice this: a digit of 5 % is still 32 pixels high
 SIDE = 28  # height and width of MNIST's images
-# A second's worth of pixels to find the digits in, once a picture is reduced.
-READ_PIXELS = 32_000_000
+# Finding the digits in a picture takes about so many seconds, and one more for so many pixels, once it is reduced.
+READ_SECONDS, READ_PIXELS = 0.005, 20_000_000
 
 Spend: TypeAlias = Callable[[float], None]  # gets the seconds that decoding and reading may take, about, before they do
 
@@ -113,8 +113,9 @@ def decode(image: bytes, spend: Spend = spend_freely) -> Decoded:
                 raise NotAnImage(
                     f"{width}x{height} is {width * height} pixels; at most {limit} of a {picture.format} are decoded"
                 )
-            reduction = max(1, max(picture.size) // WORKING_SIDE)
-            spend(width * height / limit + width * height / reduction**2 / READ_PIXELS)
+            if max(width, height) > SIDE:
+                reduction = max(1, max(picture.size) // WORKING_SIDE)
+                spend(width * height / limit + READ_SECONDS + width * height / reduction**2 / READ_PIXELS)
             return to_pixels(picture)
     except (NotAnImage, TooMuchWork):
         raise

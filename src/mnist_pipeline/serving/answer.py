@@ -34,9 +34,10 @@ Body: TypeAlias = bytes | bytearray | dict[str, Any] | list[Any]  # the last two
 BATCH = 64  # images per forward pass; a larger batch is not faster and takes more memory
 MAX_IMAGES = 256  # per request; with more, the requests behind it would wait too long
 MAX_ITEMS = 512  # digits per request, for the same reason
-REQUEST_SECONDS = 1.0  # that decoding and reading the pictures of a request may take, by reading's estimate
-BATCH_SECONDS = 0.4  # after so long a batch starts no further request
-ITEM_SECONDS = 0.0005  # that the network takes for an image, on two cores
+REQUEST_SECONDS = 0.8  # that a request with several pictures may take, by an estimate
+BATCH_SECONDS = 0.25  # after so long a batch starts no further request
+NETWORK_SECONDS = 0.0005  # that the network takes for an image, on two cores
+ITEM_SECONDS = 0.002  # that an image takes in all where it is in doubt
 DOUBT = 0.9  # what is known less than this is looked at more closely: in parts, or read in another way
 SURE = 0.95  # parts, and what is found in another way, are answered only if they are known better than this
 PRIOR = 0.3  # how likely it is, before they are seen, that a thing in doubt is parts that touch
@@ -123,11 +124,11 @@ class Model:
         start, items = time.perf_counter(), 0
         requests: list[Request | None] = []
         for body in bodies:
-            is_late = time.perf_counter() - start + items * ITEM_SECONDS > BATCH_SECONDS
+            is_late = time.perf_counter() - start + items * NETWORK_SECONDS > BATCH_SECONDS
             request = None if requests and is_late else decode(body, self.read)
             requests.append(request)
             items += count_items(request.pictures) if request else 0
-        deadline = start + BATCH_SECONDS + items * ITEM_SECONDS
+        deadline = start + BATCH_SECONDS + items * NETWORK_SECONDS
         recognised = self.recognise([request.pictures if request else [] for request in requests], deadline)
         responses: list[Response] = []
         for request, pictures, wanted in zip(requests, recognised, explain or [False] * len(bodies), strict=True):
@@ -361,16 +362,19 @@ def decode(body: Body, read: Reader) -> Request:
             encoded = [bytes(body)]
     except ValueError as error:
         return Request([Rejected(400, str(error))])
-    spent, pictures = 0.0, []
+    spent = 0.0
+    pictures: list[Reading | Rejected] = []
 
     def spend(seconds: float) -> None:
         nonlocal spent
         spent += seconds
-        if spent > max(REQUEST_SECONDS, seconds):  # a picture alone is limited by its format
+        if spent > REQUEST_SECONDS and len(encoded) > 1:  # a picture alone is limited by its format
             raise TooMuchWork
 
     try:
-        pictures = [read_picture(picture, read, spend) for picture in encoded]
+        for picture in encoded:
+            pictures.append(read_picture(picture, read, spend))
+            spend(ITEM_SECONDS * count_items(pictures[-1:]))
     except TooMuchWork:
         return Request([Rejected(413, f"{len(encoded)} pictures of this size are too many for a request; send fewer")])
     if (count := count_items(pictures)) > MAX_ITEMS:
