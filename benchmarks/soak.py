@@ -1,4 +1,4 @@
-"""Ten minutes at full load on each server: no error, and memory that does not grow.  python benchmarks/soak.py [minutes]
+"""Ten minutes at full load on each server: no error, no growing memory.  python benchmarks/soak.py [minutes]
 
 Memory is the resident set of the server's processes, after the first minute and at the end.
 """

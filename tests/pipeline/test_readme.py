@@ -185,12 +185,16 @@ def test_its_figures_are_those_of_the_committed_results() -> None:
         f"{train['speedup_on_full_images']:.1f} times without the early crop",
         f"{accuracy['seconds_to_target']:.0f} s",
         *(over_seeds(recipe) for recipe in (accuracy, default, long)),
+        f"FastAPI {serve['this_project_fastapi']['1']['requests_per_second']:,.0f} requests/s",
+        f"TorchServe {serve['this_project']['1']['requests_per_second']:,.0f} and",
         f"{serve['speedup']:.1f} times",
         f"{serve['p50_ratio']:.2f} of",
+        "{}, {} and {} times at 1, 8 and 32".format(*serve["best_peer_ratio"].values()),
         f"{serve['batch_images_per_second']:,} images/s",
-        f"as `evaluate` said, to {serve['agreement_with_evaluation']['largest_difference']:.6f}",
+        f"{serve['agreement_with_evaluation']['refused']} are refused",
     ):
         assert figure in readme, figure
+    assert serve["agreement_with_evaluation"]["other_answers"] == 0
 
 
 def over_seeds(recipe: dict[str, Any]) -> str:

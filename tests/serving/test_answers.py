@@ -5,6 +5,7 @@ import io
 import json
 import random
 import struct
+import subprocess
 import threading
 import time
 import zlib
@@ -17,7 +18,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from helpers import fastapi_server, small_model
+from helpers import ROOT, fastapi_server, small_model
 from helpers.small_model import HANDLERS, encoded
 from PIL import Image
 
@@ -97,6 +98,17 @@ def test_base64_is_read_as_people_write_it(server: Server) -> None:
     url = f"{server.service.inference}/v1/models/mnist:predict"
     answer = server.service.send("POST", url, "inference", json=kserve).json()
     assert [each["label"] for each in answer["predictions"]] == ["7", "7"]
+
+
+def test_the_documented_lines_of_curl_work(server: Server) -> None:
+    block = (ROOT / "docs/serving.md").read_text().split("```bash\n")[1].split("```")[0]
+    lines = [line for line in block.splitlines() if isinstance(server, fastapi_server.Running) or "alone" not in line]
+    assert len(lines) >= 6
+    for line in lines:
+        typed = line.replace("http://127.0.0.1:8080", server.service.inference)
+        done = subprocess.run(["bash", "-c", typed], cwd=ROOT, capture_output=True, text=True, check=True)
+        answer = json.loads(done.stdout)
+        assert answer.get("predictions", [answer])[0]["label"] == "7", line
 
 
 def test_no_header_of_a_client_disturbs_the_others(server: Server) -> None:
