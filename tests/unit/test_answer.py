@@ -122,6 +122,24 @@ def test_a_request_may_not_hold_too_many_digits(numbers: answer.Model, monkeypat
     assert content_of(response)["error"] == "the pictures hold 4 digits; a request may hold 3"
 
 
+def test_a_batch_starts_no_further_request_when_it_has_taken_long(
+    numbers: answer.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer, "BATCH_SECONDS", 0.0)
+    picture = draw_number((60, 30))
+    responses = numbers.answer([picture, picture, as_json(picture, picture)])
+    assert [response.status for response in responses] == [200, 503, 503]
+    assert content_of(responses[1])["error"] == "the server is busy; send the request again"
+
+
+def test_a_request_may_not_take_too_long(numbers: answer.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer, "REQUEST_SECONDS", 0.001)
+    picture = draw_number((60, 30))
+    alone, many = numbers.answer([picture, as_json(picture, picture)])
+    assert (alone.status, many.status) == (200, 413)
+    assert content_of(many)["error"] == "2 pictures of this size are too many for a request; send fewer"
+
+
 def test_answers_follow_their_schema(numbers: answer.Model) -> None:
     schema = json.loads((ROOT / "docs/answer.schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
