@@ -1,6 +1,6 @@
 """Serve an archive with FastAPI:  python -m mnist_pipeline.serve model_store/mnist.mar
 
-Each option can also be given by an environment variable, which its help names. SIGHUP opens the archive anew and lets
+Each option can also be given by an environment variable, which its help names. SIGHUP opens the archive again and lets
 a new process take over without a request failing; SIGTERM and Ctrl-C answer what was accepted, and end.
 """
 

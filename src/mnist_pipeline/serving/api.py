@@ -5,11 +5,10 @@ It imports no PyTorch. What is read and answered is the archive's own code; this
 
 import asyncio
 import base64
-import hmac
 import io
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,23 +16,11 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.staticfiles import StaticFiles
 from PIL import Image, ImageDraw
-from starlette.formparsers import MultiPartException, MultiPartParser
 
-from mnist_pipeline.serving.answer import choose_body
 from mnist_pipeline.serving.archived import ArchivedModel
 from mnist_pipeline.serving.batching import Batcher, Busy
 from mnist_pipeline.serving.metrics import Metrics
-
-MAX_BODY = 16 * 1024**2  # bytes, as in handlers/config.properties
-RETRY_AFTER = {"Retry-After": "1"}
-
-
-class Refused(Exception):
-    """A request that the model does not see, with the response that says why."""
-
-    def __init__(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
-        content = json.dumps({"error": message, "status": status})
-        self.response = Response(content, status, headers, "application/json")
+from mnist_pipeline.serving.receiving import RETRY_AFTER, Refused, check_token, read_body, read_length
 
 
 def create_app(model: ArchivedModel, *, page: Path | None = None, token: str = "", name: str = "mnist") -> FastAPI:
@@ -107,42 +94,6 @@ def create_app(model: ArchivedModel, *, page: Path | None = None, token: str = "
     if page:
         app.mount("/", StaticFiles(directory=page, html=True))
     return app
-
-
-def check_token(request: Request, token: str) -> None:
-    """Raise Refused where the request lacks the token."""
-    given = request.headers.get("authorization", "")
-    if token and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-        raise Refused(401, "the header Authorization must be: Bearer <token>", {"WWW-Authenticate": "Bearer"})
-
-
-def read_length(request: Request) -> int:
-    """The bytes that the body may have: what is said, or as many as are allowed. Raises Refused."""
-    length = int(request.headers.get("content-length", MAX_BODY))
-    if length > MAX_BODY:
-        raise Refused(413, f"the body has {length} bytes; at most {MAX_BODY} are taken")
-    return length
-
-
-async def read_body(request: Request) -> Any:
-    """The body, or of a form the field with the picture. Raises Refused."""
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_BODY:
-            raise Refused(413, f"the body has more than {MAX_BODY} bytes")
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        return bytes(body)
-
-    async def stream() -> AsyncGenerator[bytes, None]:
-        yield bytes(body)
-
-    try:
-        form = await MultiPartParser(request.headers, stream(), max_part_size=MAX_BODY).parse()
-    except (MultiPartException, KeyError) as error:  # the latter: the header names no boundary
-        raise Refused(400, f"the form cannot be read: {error}") from error
-    fields = {key: value.encode() if isinstance(value, str) else await value.read() for key, value in form.items()}
-    return choose_body(fields)
 
 
 def describe(model: ArchivedModel) -> dict[str, Any]:

@@ -135,7 +135,7 @@ class Supervisor:
         self.requested: list[int] = []  # signals
 
     def run(self, ready: Callable[[], None]) -> None:
-        """Serve until SIGTERM or SIGINT; SIGHUP opens the archive anew.
+        """Serve until SIGTERM or SIGINT; SIGHUP opens the archive again.
 
         Args:
             ready: is called when the first process serves.
