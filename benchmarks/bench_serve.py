@@ -45,7 +45,7 @@ from servers import (
 
 from mnist_pipeline.data.dataset import load, load_test
 from mnist_pipeline.evaluation.robustness import encode_png
-from mnist_pipeline.serving import answer, torchserve
+from mnist_pipeline.serving import loading, torchserve
 
 CONNECTIONS = (1, 8, 32)
 SECONDS, WARM_UP = 6, 3
@@ -210,7 +210,7 @@ def wrk(url: str, connections: int, seconds: int, content_type: str, files: list
 
 def bare(folder: Path) -> dict[str, float]:
     """Images a second of the served form of the network alone, by batch size."""
-    network = answer.load(folder).network
+    network = loading.load(folder).network
     rates = {}
     for batch in (1, 32):
         digits = np.random.default_rng(0).integers(0, 256, (batch, 28, 28), np.uint8)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from mnist_model.serving import answer
+from mnist_model.serving import answer, loading
 from ts.metrics.metric_type_enum import MetricTypes
 
 METRICS = {  # name -> kind, unit, dimensions: as metrics.yaml has them
@@ -27,7 +27,7 @@ class MnistHandler:
     def initialize(self, context: Any) -> None:
         """Load the model from the unpacked archive: on the GPU that TorchServe gives, if it can be used."""
         properties = context.system_properties
-        self.model = answer.load(Path(properties["model_dir"]), answer.find_gpu(properties.get("gpu_id")))
+        self.model = loading.load(Path(properties["model_dir"]), loading.find_gpu(properties.get("gpu_id")))
         cv2.setNumThreads(1)  # the network's threads need the CPUs more
         self.metrics = {name: find_metric(context.metrics, name) for name in METRICS}
         silence_all_but_metrics()

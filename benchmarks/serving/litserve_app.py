@@ -7,12 +7,12 @@ from typing import Annotated
 import cv2
 import litserve
 from fastapi import Body, Response
-from mnist_model.serving import answer
+from mnist_model.serving import answer, loading
 
 
 class MnistAPI(litserve.LitAPI):
     def setup(self, device: str) -> None:
-        self.model = answer.load(Path(os.environ["MODEL"]))
+        self.model = loading.load(Path(os.environ["MODEL"]))
         cv2.setNumThreads(1)  # as in handlers/mnist_handler.py
 
     def decode_request(self, request: Annotated[bytes, Body()]) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import cv2
 import ray
-from mnist_model.serving import answer
+from mnist_model.serving import answer, loading
 from ray import serve
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,7 +19,7 @@ from starlette.responses import Response
 @serve.deployment(num_replicas=1, max_ongoing_requests=64)
 class Mnist:
     def __init__(self) -> None:
-        self.model = answer.load(Path(os.environ["MODEL"]))
+        self.model = loading.load(Path(os.environ["MODEL"]))
         cv2.setNumThreads(1)  # as in handlers/mnist_handler.py
 
     # Ray's page "Dynamic Request Batching": a power of 2, and a wait well below the latency that is wanted; both are

@@ -41,8 +41,8 @@ def test_the_code_that_travels_imports_nothing_that_stays(int8_archive: Path, tm
         content.extractall(tmp_path)
     answers = """
 import pathlib, sys
-from mnist_model.serving import answer
-(response,) = answer.load(pathlib.Path(".")).answer([pathlib.Path(sys.argv[1]).read_bytes()])
+from mnist_model.serving import loading
+(response,) = loading.load(pathlib.Path(".")).answer([pathlib.Path(sys.argv[1]).read_bytes()])
 print(response.body.decode())
 assert "torch" not in sys.modules and not [name for name in sys.modules if name.startswith("mnist_pipeline")]
 """

@@ -11,7 +11,7 @@ import torch
 from helpers import small_model
 
 from mnist_pipeline.data.dataset import Dataset
-from mnist_pipeline.serving import answer
+from mnist_pipeline.serving import loading
 from mnist_pipeline.serving.archive import choose_references
 
 ARCHITECTURES = ["sm_75", "sm_80", "sm_90a", "compute_90"]
@@ -38,7 +38,7 @@ def test_a_gpu_serves_only_where_pytorch_can_compute_on_it(
     chosen: int | None,
     reason: str,
 ) -> None:
-    found, why = answer.choose_device(gpu, count, architectures, capability)
+    found, why = loading.choose_device(gpu, count, architectures, capability)
     assert found == chosen
     assert why.startswith(reason)
     assert bool(why) == (found is None)
@@ -46,9 +46,9 @@ def test_a_gpu_serves_only_where_pytorch_can_compute_on_it(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="wants a machine without a GPU")
 def test_a_gpu_that_is_not_there_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    assert answer.find_gpu(None) is None
+    assert loading.find_gpu(None) is None
     assert caplog.messages == []
-    assert answer.find_gpu(0) is None
+    assert loading.find_gpu(0) is None
     assert caplog.messages == ["The CPU serves, though TorchServe gives GPU 0: PyTorch sees 0 CUDA devices"]
 
 
@@ -67,11 +67,11 @@ def test_a_gpu_that_is_not_there_is_logged_once(caplog: pytest.LogCaptureFixture
 def test_threads_follow_a_containers_quota(
     files: dict[str, str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answer.os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    monkeypatch.setattr(loading.os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content)
-    assert answer.count_cpus(tmp_path) == expected
+    assert loading.count_cpus(tmp_path) == expected
 
 
 @pytest.mark.parametrize(
@@ -79,20 +79,20 @@ def test_threads_follow_a_containers_quota(
 )
 def test_vnni_is_among_the_processors_flags(flags: str, expected: bool, tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n\n")
-    assert answer.has_vnni(tmp_path / "cpuinfo") == expected
-    assert not answer.has_vnni(tmp_path / "none")
+    assert loading.has_vnni(tmp_path / "cpuinfo") == expected
+    assert not loading.has_vnni(tmp_path / "none")
 
 
-@pytest.mark.skipif(not answer.has_vnni(), reason="wants a processor with VNNI, whose answers are right either way")
+@pytest.mark.skipif(not loading.has_vnni(), reason="wants a processor with VNNI, whose answers are right either way")
 def test_int8_answers_the_same_without_vnni(
     int8_archive: Path, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, images = unpack(int8_archive, tmp_path), digits.validation.images[:64, 0].numpy()
-    expected = answer.open_onnx(folder / "network.onnx")(images)
+    expected = loading.open_onnx(folder / "network.onnx")(images)
     options = onnxruntime.SessionOptions()
-    monkeypatch.setattr(answer, "has_vnni", lambda: False)
+    monkeypatch.setattr(loading, "has_vnni", lambda: False)
     monkeypatch.setattr(onnxruntime, "SessionOptions", lambda: options)
-    assert np.array_equal(answer.open_onnx(folder / "network.onnx")(images), expected)
+    assert np.array_equal(loading.open_onnx(folder / "network.onnx")(images), expected)
     assert options.get_session_config_entry("session.x64quantprecision") == "1"
 
 
@@ -113,11 +113,11 @@ def test_both_forms_answer_as_where_they_were_archived(
     name: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     folder = unpack(request.getfixturevalue(name), tmp_path)
-    model = answer.load(folder)
-    references = json.loads((folder / answer.REFERENCES).read_text())
+    model = loading.load(folder)
+    references = json.loads((folder / loading.REFERENCES).read_text())
     assert len(references["onnx"]) == len(references["weights"]) == 20
 
-    def loaded_weights(digits: answer.Digits) -> np.ndarray:
+    def loaded_weights(digits: loading.Digits) -> np.ndarray:
         from mnist_pipeline.training.model import load_model
         from mnist_pipeline.training.runtime import autocast
 
@@ -125,21 +125,21 @@ def test_both_forms_answer_as_where_they_were_archived(
         with torch.inference_mode(), autocast(torch.device("cpu")):
             return network(torch.from_numpy(digits[:, None])).float().numpy()
 
-    answer.check_references(folder / answer.REFERENCES, loaded_weights, "weights")
+    loading.check_references(folder / loading.REFERENCES, loaded_weights, "weights")
     with pytest.raises(RuntimeError, match=r"answers otherwise .* to \d+ of \d+ images: class \d had a probability of"):
-        answer.check_references(folder / answer.REFERENCES, lambda digits: -model.network(digits), "onnx")
+        loading.check_references(folder / loading.REFERENCES, lambda digits: -model.network(digits), "onnx")
     with pytest.raises(RuntimeError, match="answers otherwise"):
-        answer.check_references(folder / answer.REFERENCES, lambda digits: np.nan * model.network(digits), "onnx")
+        loading.check_references(folder / loading.REFERENCES, lambda digits: np.nan * model.network(digits), "onnx")
 
 
 def test_an_archive_without_references_is_an_old_one(int8_archive: Path, tmp_path: Path) -> None:
     folder = unpack(int8_archive, tmp_path)
-    (folder / answer.REFERENCES).unlink()
+    (folder / loading.REFERENCES).unlink()
     with pytest.raises(RuntimeError, match="archive the model again"):
-        answer.load(folder)
+        loading.load(folder)
 
 
 def test_a_network_whose_sums_overflow_is_not_loaded(int8_archive: Path, tmp_path: Path) -> None:
     folder = unpack(small_model.saturated(int8_archive, tmp_path / "saturated.mar"), tmp_path)
     with pytest.raises(RuntimeError, match="answers otherwise"):
-        answer.load(folder)
+        loading.load(folder)

@@ -19,10 +19,10 @@ from torch import Tensor
 from mnist_pipeline import files
 from mnist_pipeline.console import PipelineError
 from mnist_pipeline.data.dataset import Examples
-from mnist_pipeline.serving.answer import REFERENCES
 from mnist_pipeline.serving.archived import PACKAGE
 from mnist_pipeline.serving.export import compute_logits, export_for_serving
 from mnist_pipeline.serving.known import draw_unseen_outliers, fit_known
+from mnist_pipeline.serving.loading import REFERENCES
 from mnist_pipeline.training import model
 from mnist_pipeline.training.inference import predict
 from mnist_pipeline.training.model_info import ServingInfo
@@ -39,6 +39,7 @@ TRAVELLING = (
     *sorted((SOURCE / "reading").glob("*.py")),
     SOURCE / "serving/__init__.py",
     SOURCE / "serving/answer.py",
+    SOURCE / "serving/loading.py",
     SOURCE / "training/__init__.py",
     SOURCE / "training/network.py",
 )

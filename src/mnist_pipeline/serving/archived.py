@@ -96,7 +96,7 @@ def open_archive(archived: Path) -> Iterator[tuple[ArchivedModel, Path]]:
             )
             assert specification is not None
             sys.modules[PACKAGE] = importlib.util.module_from_spec(specification)
-            model = importlib.import_module(f"{PACKAGE}.serving.answer").load(folder)
+            model = importlib.import_module(f"{PACKAGE}.serving.loading").load(folder)
         except (OSError, zipfile.BadZipFile, ImportError, RuntimeError, KeyError) as error:
             raise OpenError(f"{archived} cannot be opened ({error}); `dvc repro archive` makes it again") from error
         finally:

@@ -22,7 +22,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor
 
 from mnist_pipeline import files
-from mnist_pipeline.serving.answer import open_onnx
+from mnist_pipeline.serving.loading import open_onnx
 from mnist_pipeline.training.inference import accuracy
 from mnist_pipeline.training.model_info import ServingInfo
 from mnist_pipeline.training.network import DigitNetwork
