@@ -11,6 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,27 @@ def test_a_long_body_is_refused_before_it_is_read(fastapi_server: Running) -> No
         assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
     parts = (bytes(1_000_000) for _ in range(17))  # of unknown length
     assert requests.post(url(fastapi_server), data=parts, timeout=30).status_code == 413
+
+
+def test_clients_that_send_nothing_take_no_room_from_the_others(fastapi_server: Running) -> None:
+    host, port = fastapi_server.service.inference.removeprefix("http://").split(":")
+    with ExitStack() as connections:
+        for _ in range(300):
+            connection = connections.enter_context(socket.create_connection((host, int(port)), 10))
+            connection.sendall(b"POST /predictions/mnist HTTP/1.1\r\nHost: here\r\nContent-Length: 16000000\r\n\r\n")
+        assert fastapi_server.service.predict(SEVEN).json()["label"] == "7"
+
+
+def test_more_than_may_wait_is_refused_at_once(int8_archive: Path) -> None:
+    with running(int8_archive) as server:
+        serving = psutil.Process(server.process.pid).children()[-1]
+        many = json.dumps({"images": [base64.b64encode(SEVEN).decode()] * 100}).encode()
+        with ThreadPoolExecutor(320) as pool:
+            answers = list(pool.map(lambda _: server.service.predict(many, timeout=120.0), range(320)))
+        assert serving.is_running()
+    refused = [answer for answer in answers if answer.status_code == 503]
+    assert {answer.status_code for answer in answers} == {200, 503}
+    assert all(answer.headers["Retry-After"] == "1" for answer in refused)
 
 
 def test_a_form_without_a_boundary_is_said(fastapi_server: Running) -> None:

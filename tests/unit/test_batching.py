@@ -120,14 +120,31 @@ def test_a_bug_is_the_error_of_its_batch_and_the_next_is_answered() -> None:
 
 
 def test_no_more_is_admitted_than_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(batcher: Batcher, model: SlowModel, _: list[int]) -> None:
+        monkeypatch.setattr(batching, "MAX_WAITING", 2)
+        tasks = ask(batcher, b"first")
+        await until(lambda: len(model.batches) == 1)
+        tasks += ask(batcher, b"a", b"b")
+        await until(lambda: batcher.count_waiting() == 2)
+        with pytest.raises(Busy), batcher.admit():
+            pass
+        with pytest.raises(Busy):
+            await batcher.answer(b"c", False)
+        model.may_answer.set()
+        await asyncio.gather(*tasks)
+
+    run(scenario)
+
+
+def test_bodies_take_room_as_they_come() -> None:
     batcher = Batcher(SlowModel(), print)  # type: ignore[arg-type]
-    monkeypatch.setattr(batching, "MAX_ADMITTED", 2)
-    with batcher.admit(1), batcher.admit(1), pytest.raises(Busy), batcher.admit(1):
-        pass
-    with pytest.raises(Busy), batcher.admit(batching.MAX_BYTES + 1):
-        pass
-    with batcher.admit(batching.MAX_BYTES):  # what was admitted before has left
-        pass
+    with batcher.admit() as receive, batcher.admit() as receive_other:
+        receive(batching.MAX_BYTES - 1)
+        receive_other(1)
+        with pytest.raises(Busy):
+            receive_other(1)
+    with batcher.admit() as receive:  # those before have left
+        receive(batching.MAX_BYTES)
 
 
 async def until(happens: Callable[[], bool]) -> None:

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 from mnist_pipeline.serving.archived import ArchivedModel
 from mnist_pipeline.serving.batching import Batcher, Busy
 from mnist_pipeline.serving.metrics import Metrics
-from mnist_pipeline.serving.receiving import RETRY_AFTER, Refused, check_token, read_body, read_length
+from mnist_pipeline.serving.receiving import RETRY_AFTER, Refused, check_token, read_body
 
 
 def create_app(model: ArchivedModel, *, page: Path | None = None, token: str = "", name: str = "mnist") -> FastAPI:
@@ -48,8 +48,8 @@ def create_app(model: ArchivedModel, *, page: Path | None = None, token: str = "
         start, answered = time.perf_counter(), None
         try:
             check_token(request, token)
-            with batcher.admit(read_length(request)):
-                answered = await batcher.answer(await read_body(request), explain)
+            with batcher.admit() as receive:
+                answered = await batcher.answer(await read_body(request, receive), explain)
             response = Response(answered.body, answered.status, media_type="application/json")
         except Refused as refused:
             response = refused.response

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from mnist_pipeline.serving.archived import ArchivedModel, ArchivedResponse
 
 MAX_BATCH = 32  # requests in a batch
-MAX_ADMITTED = 256  # requests that are being received, wait or are answered
-MAX_BYTES = 256 * 1024**2  # of the bodies of these
+MAX_WAITING = 256  # requests that wait for a batch
+MAX_BYTES = 256 * 1024**2  # of bodies that are being received, wait or are answered
 MAX_SECONDS = 2.0  # that a request may wait
 
 
@@ -43,22 +43,39 @@ class Batcher:
         # Single pictures do not wait behind lists and explanations: where both wait, the batches take turns.
         self.jobs: dict[bool, deque[Job]] = {False: deque(), True: deque()}  # by whether they take long
         self.took_long = False
-        self.admitted = self.bytes = 0
+        self.bytes = 0
         self.wake = asyncio.Event()
 
     @contextmanager
-    def admit(self, length: int) -> Iterator[None]:
-        """Admit a request with a body of `length` bytes, before it is received. Raises Busy."""
-        if self.admitted >= MAX_ADMITTED or self.bytes + length > MAX_BYTES:
-            raise Busy
-        self.admitted, self.bytes = self.admitted + 1, self.bytes + length
+    def admit(self) -> Iterator[Callable[[int], None]]:
+        """Admit a request before its body is received. Raises Busy.
+
+        Returns:
+            A function that must be told the bytes of each part that comes; it raises Busy as well. So a client that
+            sends slowly, or nothing, takes no room from the others.
+        """
+        held = 0
+
+        def receive(length: int) -> None:
+            nonlocal held
+            if self.bytes + length > MAX_BYTES:
+                raise Busy
+            held, self.bytes = held + length, self.bytes + length
+
+        self.check_room()
         try:
-            yield
+            yield receive
         finally:
-            self.admitted, self.bytes = self.admitted - 1, self.bytes - length
+            self.bytes -= held
+
+    def check_room(self) -> None:
+        """Raise Busy where too much waits."""
+        if self.count_waiting() >= MAX_WAITING:
+            raise Busy
 
     async def answer(self, body: bytes, explain: bool) -> ArchivedResponse:
         """Wait for the answer to an admitted request. Raises Busy where it would take too long."""
+        self.check_room()
         job = Job(body, explain, asyncio.get_running_loop().create_future(), time.monotonic() + MAX_SECONDS)
         self.jobs[takes_long(job)].append(job)
         self.wake.set()

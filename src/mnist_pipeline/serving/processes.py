@@ -164,6 +164,7 @@ class Supervisor:
                 current = self.start()
 
     def request(self, number: int, _: FrameType | None) -> None:
+        """Remember a signal; `run` is woken by the pipe and acts on it."""
         self.requested.append(number)
 
     def replace(self, current: "Worker") -> "Worker":

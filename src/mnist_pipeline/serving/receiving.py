@@ -1,8 +1,9 @@
 """From an HTTP request to its body, or to the response that refuses it before the model sees it."""
 
+import asyncio
 import hmac
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from fastapi import Request, Response
@@ -11,6 +12,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from mnist_pipeline.serving.answer import choose_body
 
 MAX_BODY = 16 * 1024**2  # bytes, as in handlers/config.properties
+MAX_SECONDS = 60.0  # in which a body must have come
 RETRY_AFTER = {"Retry-After": "1"}
 
 
@@ -29,21 +31,29 @@ def check_token(request: Request, token: str) -> None:
         raise Refused(401, "the header Authorization must be: Bearer <token>", {"WWW-Authenticate": "Bearer"})
 
 
-def read_length(request: Request) -> int:
-    """The bytes that the body may have: what is said, or as many as are allowed. Raises Refused."""
-    length = int(request.headers.get("content-length", MAX_BODY))
+async def read_body(request: Request, receive: Callable[[int], None]) -> Any:
+    """The body, or of a form the field with the picture.
+
+    Args:
+        request: whose body is read.
+        receive: is told of the bytes that come.
+
+    Raises:
+        Refused: it is too long, comes too slowly, or is no form that can be read.
+    """
+    length = int(request.headers.get("content-length", 0))
     if length > MAX_BODY:
         raise Refused(413, f"the body has {length} bytes; at most {MAX_BODY} are taken")
-    return length
-
-
-async def read_body(request: Request) -> Any:
-    """The body, or of a form the field with the picture. Raises Refused."""
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_BODY:
-            raise Refused(413, f"the body has more than {MAX_BODY} bytes")
+    try:
+        async with asyncio.timeout(MAX_SECONDS):
+            async for part in request.stream():
+                receive(len(part))
+                body += part
+                if len(body) > MAX_BODY:
+                    raise Refused(413, f"the body has more than {MAX_BODY} bytes")
+    except TimeoutError:
+        raise Refused(408, f"the body was not received within {MAX_SECONDS:g} s") from None
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         return bytes(body)
 
