@@ -29,7 +29,7 @@ BATCH = 64  # images per forward pass; a larger batch is not faster and takes mo
 MAX_IMAGES = 256  # per request; with more, the requests behind it would wait too long
 MAX_ITEMS = 512  # digits per request, for the same reason
 REQUEST_SECONDS = 0.8  # that a request with several pictures may take, by an estimate
-BATCH_SECONDS = 0.25  # after so long a batch starts no further request
+BATCH_SECONDS = 0.25  # of computing, after which a batch starts no further request
 NETWORK_SECONDS = 0.0005  # that the network takes for an image, on two cores
 ITEM_SECONDS = 0.002  # that an image takes in all where it is in doubt
 DOUBT = 0.9  # what is known less than this is looked at more closely: in parts, or read in another way
@@ -113,10 +113,10 @@ class Model:
         Returns:
             One response for each request, in their order.
         """
-        start, items = time.perf_counter(), 0
+        start, items = time.thread_time(), 0  # of this thread: that other programs keep it waiting does not count
         requests: list[Request | None] = []
         for body in bodies:
-            is_late = time.perf_counter() - start + items * NETWORK_SECONDS > BATCH_SECONDS
+            is_late = time.thread_time() - start + items * NETWORK_SECONDS > BATCH_SECONDS
             request = None if requests and is_late else decode(body, self.read)
             requests.append(request)
             items += count_items(request.pictures) if request else 0
@@ -124,7 +124,7 @@ class Model:
         recognised = self.recognise([request.pictures if request else [] for request in requests], deadline)
         responses: list[Response] = []
         for request, pictures, wanted in zip(requests, recognised, explain or [False] * len(bodies), strict=True):
-            if request is None or pictures is None or (wanted and responses and time.perf_counter() > deadline):
+            if request is None or pictures is None or (wanted and responses and time.thread_time() > deadline):
                 responses.append(self.encode(Request([]), BUSY))
             else:
                 responses.append(self.explain(request, pictures) if wanted else self.encode(request, pictures))
@@ -156,7 +156,7 @@ class Model:
 
         Args:
             requests: the pictures of each.
-            deadline: by time.perf_counter; after it no more pictures are looked at closely, but the first request's.
+            deadline: by time.thread_time; after it no more pictures are looked at closely, but the first request's.
 
         Returns:
             For each request what was found in its pictures; None for a request that this would have taken too long.
@@ -183,7 +183,7 @@ class Model:
         """
         doubted = [any(one.known < DOUBT for one in group) for group in groups]
         if any(doubted):
-            if time.perf_counter() > deadline:
+            if time.thread_time() > deadline:
                 return None
             groups = self.separate(groups)
         budget = MAX_DOUBTFUL
