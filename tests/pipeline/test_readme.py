@@ -109,7 +109,7 @@ def test_every_command_of_the_readme_works(clone: Path, server: dict[str, str], 
     curl = said["curl http://127.0.0.1:8080/predictions/mnist -T tests/images/seven.png"]
     answer = json.loads(curl[curl.index("{") :])  # below curl's progress
     assert answer["digit"] == 7
-    assert answer["probabilities"][7] == answer["probability"]
+    assert answer["probabilities"][7] >= answer["probability"]  # which counts whether it is a digit
 
 
 def test_its_lines_of_python_read_a_picture(clone: Path) -> None:

@@ -129,8 +129,8 @@ def test_nobody_waits_long_for_the_requests_of_others(server: Server) -> None:
     large = base64.b64encode(encoded(noise, "JPEG")).decode()
     letters = base64.b64encode(encoded(np.rot90(np.tile(np.asarray(Image.open(io.BytesIO(SEVEN))), (4, 4))))).decode()
     mixture = [
-        json.dumps({"images": [large] * 8}).encode(),
-        json.dumps({"images": [letters] * 32}).encode(),
+        json.dumps({"images": [large] * 4}).encode(),
+        json.dumps({"images": [letters] * 16}).encode(),
         json.dumps({"images": [base64.b64encode(SEVEN).decode()] * 256}).encode(),
     ]
     stop, statuses = threading.Event(), set()
@@ -282,8 +282,8 @@ def test_thousands_of_damaged_images_kill_nothing(server: Server) -> None:
     whole = [encoded(LARGE_SEVEN, kind) for kind in ("PNG", "JPEG", "GIF", "WEBP", "BMP")] + [SEVEN]
     before = processes(server)
     answers = []
-    for _ in range(25):
-        answers += ask(server, [damaged(dice.choice(whole), dice) for _ in range(200)])
+    for _ in range(100):
+        answers += ask(server, [damaged(dice.choice(whole), dice) for _ in range(50)])
     assert len(answers) == 5000
     assert {answer.get("status", 200) for answer in answers} == {200, 400, 422}
     assert processes(server) == before
