@@ -13,7 +13,7 @@ from mnist_pipeline.serving.archived import ArchivedModel, ArchivedResponse
 MAX_BATCH = 32  # requests in a batch
 MAX_WAITING = 256  # requests that wait for a batch
 MAX_BYTES = 256 * 1024**2  # of bodies that are being received, wait or are answered
-MAX_SECONDS = 2.0  # that a request may wait
+MAX_SECONDS = 5.0  # that a request may wait
 
 
 class Busy(Exception):
