@@ -4,7 +4,7 @@
 (b) TorchServe at its stock settings with a plain handler;
 (c) this project: handlers/ and model_store/mnist.mar, under TorchServe;
 (d) this project's FastAPI server with the same archive;
-(e) peers, LitServe and Ray Serve, with the network and the code of the same archive (see peers.py).
+(e) peers, LitServe and Ray Serve, with the network and the code of the same archive (see servers.py).
 
 The servers are measured in turn, in ROUNDS rounds, each started anew. Of the rounds the one with the most requests/s
 counts, for every server and number of connections, since what else runs on the machine only slows a server down;
@@ -15,7 +15,6 @@ Of (c) also: how far its probabilities for the test images are from those that `
 
 import base64
 import importlib.metadata
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -61,7 +60,7 @@ Figures = dict[str, Any]
 
 def main() -> None:
     """Measure all servers in turn; print and write the figures."""
-    check_tools("fastapi", "uvicorn")
+    check_tools()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         packed = ROOT / "model_store" / "mnist.mar"
@@ -110,13 +109,10 @@ def main() -> None:
     write("serve", content)
 
 
-def check_tools(*packages: str) -> None:
+def check_tools() -> None:
     """End with what is missing, and how to get it."""
     if shutil.which("wrk") is None:
         sys.exit("wrk, the load generator, is not on this machine: apt install wrk (or brew install wrk)")
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
-        sys.exit(f"the reference app needs {' and '.join(missing)}: pip install fastapi uvicorn")
     if not (ROOT / "model_store" / "mnist.mar").exists():
         sys.exit("there is no model_store/mnist.mar; `dvc repro` makes it")
 

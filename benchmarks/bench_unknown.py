@@ -19,6 +19,7 @@ from mnist_pipeline.data.download import download
 from mnist_pipeline.evaluation.robustness import encode_png, read_number
 from mnist_pipeline.evaluation.unknown import ACCEPTED, measure_one
 from mnist_pipeline.serving.archived import ArchivedModel, open_archive
+from mnist_pipeline.training.outliers import crop_sides, join_sideways
 
 
 def main() -> None:
@@ -76,21 +77,13 @@ def measure_touching(served: ArchivedModel, digits: np.ndarray, labels: np.ndarr
 
 def join(left: np.ndarray, right: np.ndarray, shift: int) -> np.ndarray:
     """Two digits, uint8 (28, 28), moved together until they touch, the right one `shift` pixels lower."""
-    left, right = crop(left), np.roll(crop(right), shift, 0)
+    left, right = crop_sides(left), np.roll(crop_sides(right), shift, 0)
     apart = count_pieces(left) + count_pieces(right)
     for overlap in range(min(left.shape[1], right.shape[1])):
-        pair = np.zeros((28, left.shape[1] + right.shape[1] - overlap), np.uint8)
-        pair[:, : left.shape[1]] = left
-        pair[:, -right.shape[1] :] = np.maximum(pair[:, -right.shape[1] :], right)
+        pair = join_sideways(left, right, overlap)
         if count_pieces(pair) < apart:
             break
     return np.pad(pair, 8)
-
-
-def crop(digit: np.ndarray) -> np.ndarray:
-    """The columns of a digit, uint8 (28, 28), that have ink."""
-    left, _, width, _ = cv2.boundingRect(digit)
-    return digit[:, left : left + width]
 
 
 def count_pieces(picture: np.ndarray) -> int:

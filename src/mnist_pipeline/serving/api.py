@@ -17,20 +17,20 @@ from fastapi import FastAPI, Request, Response
 from fastapi.staticfiles import StaticFiles
 from PIL import Image, ImageDraw
 
+from mnist_pipeline.serving.answer import BUSY_STATUS, RETRY_AFTER
 from mnist_pipeline.serving.archived import ArchivedModel
 from mnist_pipeline.serving.batching import Batcher, Busy
 from mnist_pipeline.serving.metrics import Metrics
-from mnist_pipeline.serving.receiving import RETRY_AFTER, Refused, check_token, read_body
+from mnist_pipeline.serving.receiving import Refused, check_token, read_body
 
 
-def create_app(model: ArchivedModel, *, page: Path | None = None, token: str = "", name: str = "mnist") -> FastAPI:
+def create_app(model: ArchivedModel, *, page: Path | None = None, token: str = "") -> FastAPI:
     """Make the application.
 
     Args:
         model: what `open_archive` opens.
         page: a folder with index.html, shown at /; None shows the description of the API there.
         token: what a client must send as `Authorization: Bearer <token>`; empty: nothing.
-        name: of the model, in the addresses.
     """
     metrics = Metrics()
     batcher = Batcher(model, metrics.count_batch)
@@ -41,7 +41,7 @@ def create_app(model: ArchivedModel, *, page: Path | None = None, token: str = "
         yield
         task.cancel()
 
-    app = FastAPI(title=f"Model {name}", description=f"Weights {model.info['weights']}", lifespan=lifespan)
+    app = FastAPI(title="Model mnist", description=f"Weights {model.info['weights']}", lifespan=lifespan)
     app.state.draining = False
 
     async def answer(request: Request, explain: bool = False) -> Response:
@@ -54,7 +54,9 @@ def create_app(model: ArchivedModel, *, page: Path | None = None, token: str = "
         except Refused as refused:
             response = refused.response
         except Busy:
-            response = Refused(503, "the server is busy; send the request again", RETRY_AFTER).response
+            response = Refused(
+                BUSY_STATUS, "the server is busy; send the request again", {"Retry-After": RETRY_AFTER}
+            ).response
         metrics.record(response.status_code, time.perf_counter() - start, answered)
         if app.state.draining:
             response.headers["Connection"] = "close"  # the client's next request goes to the process that takes over
@@ -69,9 +71,9 @@ def create_app(model: ArchivedModel, *, page: Path | None = None, token: str = "
         return await answer(request, explain=True)
 
     described = describe(model)
-    addresses = {f"/predictions/{name}": predict, f"/explanations/{name}": explain}
+    addresses = {"/predictions/mnist": predict, "/explanations/mnist": explain}
     # As KServe's clients and SageMaker ask.
-    addresses |= {f"/v1/models/{name}:predict": predict, "/invocations": predict}
+    addresses |= {"/v1/models/mnist:predict": predict, "/invocations": predict}
     for address, endpoint in addresses.items():
         app.post(address, **described)(endpoint)
         app.put(address, include_in_schema=False)(endpoint)  # what curl -T sends

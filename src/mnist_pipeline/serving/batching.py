@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from mnist_pipeline.serving.answer import BUSY_STATUS
 from mnist_pipeline.serving.archived import ArchivedModel, ArchivedResponse
 
 MAX_BATCH = 32  # requests in a batch
@@ -118,10 +119,10 @@ class Batcher:
 
     def deliver(self, batch: Sequence[Job], answers: Sequence[ArchivedResponse]) -> None:
         """Give the answers to those who wait; for what the batch had no time for, the next one comes."""
-        late = [job for job, answer in zip(batch, answers, strict=True) if answer.status == 503]
+        late = [job for job, answer in zip(batch, answers, strict=True) if answer.status == BUSY_STATUS]
         self.count_batch(len(batch) - len(late))
         for job, answer in zip(batch, answers, strict=True):
-            if answer.status != 503 and not job.answered.done():
+            if answer.status != BUSY_STATUS and not job.answered.done():
                 job.answered.set_result(answer)
         for job in reversed(late):
             self.jobs[takes_long(job)].appendleft(job)

@@ -13,7 +13,6 @@ from mnist_pipeline.serving.answer import choose_body
 
 MAX_BODY = 16 * 1024**2  # bytes, as in handlers/config.properties
 MAX_SECONDS = 60.0  # in which a body must have come
-RETRY_AFTER = {"Retry-After": "1"}
 
 
 class Refused(Exception):
