@@ -42,7 +42,7 @@ class MnistHandler:
         for i, response in enumerate(responses):
             context.set_response_status(response.status, idx=i)
             context.set_response_content_type(i, "application/json")
-            if response.status == answer.BUSY_STATUS:
+            if response.status == answer.BUSY.status:
                 context.set_response_header(i, "retry-after", answer.RETRY_AFTER)
         self.record(responses, time.perf_counter() - start)
         return [response.body for response in responses]

@@ -6,7 +6,7 @@ package's name, so it needs numpy, OpenCV and Pillow only and imports nothing of
 """
 
 from .components import MAX_DIGITS, NothingToRead
-from .decoding import FORMATS, SIDE, NotAnImage, Spend, TooMuchWork, read_picture
+from .decoding import FORMATS, SIDE, NotAnImage, Spend, TooMuchWork, read_picture, spend_freely
 from .handwriting import Item, Reading, read_digit, read_digits
 
 # The ways in which a model's pictures are read. Its model_info.json names one of them.
@@ -26,4 +26,5 @@ __all__ = [
     "read_digit",
     "read_digits",
     "read_picture",
+    "spend_freely",
 ]

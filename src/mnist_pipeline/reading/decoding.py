@@ -50,7 +50,7 @@ class NotAnImage(ValueError):
     """The bytes are no image of FORMATS that can be decoded within the limit; the message says why."""
 
 
-class TooMuchWork(ValueError):
+class TooMuchWork(Exception):
     """What a `Spend` raises where so much may not be spent."""
 
 

@@ -18,7 +18,17 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..reading import READERS, Item, NotAnImage, NothingToRead, Reading, Spend, TooMuchWork, read_digits
+from ..reading import (
+    READERS,
+    Item,
+    NotAnImage,
+    NothingToRead,
+    Reading,
+    Spend,
+    TooMuchWork,
+    read_digits,
+    spend_freely,
+)
 
 Digits: TypeAlias = NDArray[np.uint8]  # (N, 28, 28), ink 255 on paper 0
 Network: TypeAlias = Callable[[Digits], NDArray[np.float32]]  # digits -> calibrated logits (N, classes)
@@ -75,8 +85,8 @@ class Request:
     is_list: bool = False
 
 
-BUSY_STATUS, RETRY_AFTER = 503, "1"  # the status of BUSY, and what the header Retry-After then says, in seconds
-BUSY: list["list[Found] | Rejected"] = [Rejected(BUSY_STATUS, "the server is busy; send the request again")]
+BUSY = Rejected(503, "the server is busy; send the request again")
+RETRY_AFTER = "1"  # seconds, for the header Retry-After of BUSY
 
 
 @dataclass(frozen=True)
@@ -125,14 +135,14 @@ class Model:
         responses: list[Response] = []
         for request, pictures, wanted in zip(requests, recognised, explain or [False] * len(bodies), strict=True):
             if request is None or pictures is None or (wanted and responses and time.thread_time() > deadline):
-                responses.append(self.encode(Request([]), BUSY))
+                responses.append(self.encode(Request([]), [BUSY]))
             else:
                 responses.append(self.explain(request, pictures) if wanted else self.encode(request, pictures))
         return responses
 
     def find(self, pictures: Sequence[bytes]) -> list[tuple[list[Found], str]]:
         """What is answered to pictures, each sent alone: what was found, or nothing and the reason."""
-        read = [[read_picture(picture, self.read, lambda seconds: None)] for picture in pictures]
+        read = [[read_picture(picture, self.read, spend_freely)] for picture in pictures]
         recognised = [found for (found,) in filter(None, self.recognise(read))]
         return [([], found.message) if isinstance(found, Rejected) else (found, "") for found in recognised]
 
@@ -348,10 +358,7 @@ def best_path(parts: dict[tuple[int, int], Found]) -> list[Found]:
 def decode(body: Body, read: Reader) -> Request:
     """What a request's pictures hold; what is wrong with a picture stands in its place."""
     try:
-        if is_json := isinstance(body, dict | list) or bytes(body[:64]).lstrip()[:1] in (b"{", b"["):
-            encoded = parse_json(body)  # no picture starts so
-        else:
-            encoded = [bytes(body)]
+        encoded = parse_json(body) if is_json(body) else [bytes(body)]
     except ValueError as error:
         return Request([Rejected(400, str(error))])
     spent = 0.0
@@ -371,7 +378,12 @@ def decode(body: Body, read: Reader) -> Request:
         return Request([Rejected(413, f"{len(encoded)} pictures of this size are too many for a request; send fewer")])
     if (count := count_items(pictures)) > MAX_ITEMS:
         return Request([Rejected(413, f"the pictures hold {count} digits; a request may hold {MAX_ITEMS}")])
-    return Request(pictures, is_json)
+    return Request(pictures, is_json(body))
+
+
+def is_json(body: Body) -> bool:
+    """Whether a request's body is a list of pictures as JSON; no picture starts with a bracket."""
+    return isinstance(body, dict | list) or bytes(body[:64]).lstrip()[:1] in (b"{", b"[")
 
 
 def count_items(pictures: Sequence[Reading | Rejected]) -> int:
@@ -401,8 +413,6 @@ def read_picture(picture: Any, read: Reader, spend: Spend) -> Reading | Rejected
     """What a picture holds, which is bytes or base64; or why there is nothing. Raises TooMuchWork."""
     try:
         return read(picture if isinstance(picture, bytes) else decode_base64(picture), spend)
-    except TooMuchWork:
-        raise
     except NothingToRead as error:
         return Rejected(422, str(error))
     except (ValueError, NotAnImage) as error:  # the first: no base64

@@ -4,22 +4,18 @@ It imports no PyTorch. What is read and answered is the archive's own code; this
 """
 
 import asyncio
-import base64
-import io
-import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.staticfiles import StaticFiles
-from PIL import Image, ImageDraw
 
-from mnist_pipeline.serving.answer import BUSY_STATUS, RETRY_AFTER
+from mnist_pipeline.serving.answer import BUSY, RETRY_AFTER
 from mnist_pipeline.serving.archived import ArchivedModel
 from mnist_pipeline.serving.batching import Batcher, Busy
+from mnist_pipeline.serving.description import describe
 from mnist_pipeline.serving.metrics import Metrics
 from mnist_pipeline.serving.receiving import Refused, check_token, read_body
 
@@ -54,9 +50,7 @@ def create_app(model: ArchivedModel, *, page: Path | None = None, token: str = "
         except Refused as refused:
             response = refused.response
         except Busy:
-            response = Refused(
-                BUSY_STATUS, "the server is busy; send the request again", {"Retry-After": RETRY_AFTER}
-            ).response
+            response = Refused(BUSY.status, BUSY.message, {"Retry-After": RETRY_AFTER}).response
         metrics.record(response.status_code, time.perf_counter() - start, answered)
         if app.state.draining:
             response.headers["Connection"] = "close"  # the client's next request goes to the process that takes over
@@ -96,20 +90,3 @@ def create_app(model: ArchivedModel, *, page: Path | None = None, token: str = "
     if page:
         app.mount("/", StaticFiles(directory=page, html=True))
     return app
-
-
-def describe(model: ArchivedModel) -> dict[str, Any]:
-    """What the API's description says of a request: a picture to send, and what this model answers to it."""
-    picture = Image.new("L", (56, 56), 255)
-    ImageDraw.Draw(picture).line([(18, 14), (38, 12), (24, 44)], 0, 4)
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    (answered,) = model.answer([file.getvalue()], [False])
-    sent = {"images": [base64.b64encode(file.getvalue()).decode()]}
-    binary = {"schema": {"type": "string", "format": "binary"}}
-    form = {"schema": {"type": "object", "properties": {"data": binary["schema"]}}}
-    body = {"image/*": binary, "application/json": {"example": sent}, "multipart/form-data": form}
-    example = {"content": {"application/json": {"example": json.loads(answered.body)}}}
-    statuses = {400: "no picture", 413: "too large", 422: "nothing to read in it", 503: "busy, send it again"}
-    responses = {status: {"description": text} for status, text in statuses.items()}
-    return {"openapi_extra": {"requestBody": {"content": body}}, "responses": {200: example} | responses}

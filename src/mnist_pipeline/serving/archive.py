@@ -106,7 +106,7 @@ def choose_references(logits: Float32[Tensor, "n classes"], labels: Int64[Tensor
 
     Args:
         logits: of the validation images.
-        labels: theirs.
+        labels: of the same images.
 
     Returns:
         Their indices; a class with fewer images has fewer.
@@ -114,8 +114,8 @@ def choose_references(logits: Float32[Tensor, "n classes"], labels: Int64[Tensor
     sureness = logits.softmax(1).amax(1)
     chosen = []
     for label in range(logits.shape[1]):
-        (its,) = torch.where(labels == label)
-        chosen.append(its[sureness[its].argsort(stable=True)[:REFERENCES_PER_CLASS]])
+        (of_class,) = torch.where(labels == label)
+        chosen.append(of_class[sureness[of_class].argsort(stable=True)[:REFERENCES_PER_CLASS]])
     return torch.cat(chosen)
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from mnist_pipeline.serving.answer import BUSY_STATUS
+from mnist_pipeline.serving.answer import BUSY, is_json
 from mnist_pipeline.serving.archived import ArchivedModel, ArchivedResponse
 
 MAX_BATCH = 32  # requests in a batch
@@ -119,10 +119,10 @@ class Batcher:
 
     def deliver(self, batch: Sequence[Job], answers: Sequence[ArchivedResponse]) -> None:
         """Give the answers to those who wait; for what the batch had no time for, the next one comes."""
-        late = [job for job, answer in zip(batch, answers, strict=True) if answer.status == BUSY_STATUS]
+        late = [job for job, answer in zip(batch, answers, strict=True) if answer.status == BUSY.status]
         self.count_batch(len(batch) - len(late))
         for job, answer in zip(batch, answers, strict=True):
-            if answer.status != BUSY_STATUS and not job.answered.done():
+            if answer.status != BUSY.status and not job.answered.done():
                 job.answered.set_result(answer)
         for job in reversed(late):
             self.jobs[takes_long(job)].appendleft(job)
@@ -130,7 +130,7 @@ class Batcher:
 
 def takes_long(job: Job) -> bool:
     """Whether a request asks for more than one picture's digits."""
-    return job.explain or job.body[:64].lstrip()[:1] in (b"{", b"[")
+    return job.explain or is_json(job.body)
 
 
 def fail(job: Job, error: Exception) -> None:
