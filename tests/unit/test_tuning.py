@@ -326,6 +326,14 @@ def test_after_its_seconds_no_trial_begins_but_one_is_completed(storage: str) ->
     assert states(run(storage, objective, 9, seconds=0.0)) == ["PRUNED", "PRUNED", "COMPLETE"]
 
 
+def test_the_initial_trials_are_run_however_slow_the_machine_is(storage: str) -> None:
+    result = open_study("cheap", storage, make_pruner("none", 0))
+    progress = Progress(result, trials=9, seconds=0.0, initial=3)
+    with progress:
+        run_here(result, lambda trial: trial.suggest_float("x", 0, 1), progress, 0)
+    assert states(result) == ["COMPLETE"] * 3
+
+
 @pytest.mark.parametrize("pruner", ["median", "percentile", "halving"])
 def test_a_trial_that_falls_behind_is_pruned_after_its_warmup_steps(storage: str, pruner: str) -> None:
     result = open_study("curves", storage, make_pruner(pruner, 2))

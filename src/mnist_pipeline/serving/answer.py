@@ -358,7 +358,7 @@ def best_path(parts: dict[tuple[int, int], Found]) -> list[Found]:
 def decode(body: Body, read: Reader) -> Request:
     """What a request's pictures hold; what is wrong with a picture stands in its place."""
     try:
-        encoded = parse_json(body) if is_json(body) else [bytes(body)]
+        encoded = parse_json(body) if is_json(body) else [body]
     except ValueError as error:
         return Request([Rejected(400, str(error))])
     spent = 0.0
@@ -412,7 +412,7 @@ def parse_json(body: Body) -> list[Any]:
 def read_picture(picture: Any, read: Reader, spend: Spend) -> Reading | Rejected:
     """What a picture holds, which is bytes or base64; or why there is nothing. Raises TooMuchWork."""
     try:
-        return read(picture if isinstance(picture, bytes) else decode_base64(picture), spend)
+        return read(bytes(picture) if isinstance(picture, bytes | bytearray) else decode_base64(picture), spend)
     except NothingToRead as error:
         return Rejected(422, str(error))
     except (ValueError, NotAnImage) as error:  # the first: no base64

@@ -14,10 +14,18 @@ log = logging.getLogger(__name__)
 
 
 class Progress:
-    """A study's finished trials and its budget, shown as a progress bar with a line for each trial."""
+    """A study's finished trials and its budget, shown as a progress bar with a line for each trial.
 
-    def __init__(self, study: optuna.Study, trials: int, seconds: float) -> None:
-        self.study, self.trials = study, trials
+    Args:
+        study: whose trials are counted.
+        trials: finished trials that the study ends with.
+        seconds: after so many no further trial starts.
+        initial: trials that are run in any case. Otherwise a busy machine, which had time for one of them, would take
+            its values.
+    """
+
+    def __init__(self, study: optuna.Study, trials: int, seconds: float, initial: int = 0) -> None:
+        self.study, self.trials, self.initial = study, trials, initial
         self.deadline = time.monotonic() + seconds
         self.seen = {trial.number for trial in self.finished()}
         if self.seen:
@@ -36,9 +44,12 @@ class Progress:
 
     def may_start(self, running: int = 0) -> bool:
         """Whether another trial may start while so many are running."""
-        if len(self.seen) + running >= self.trials:
+        begun = len(self.seen) + running
+        if begun >= self.trials:
             return False
-        return time.monotonic() < self.deadline or (not running and find_best(self.study) is None)
+        if time.monotonic() < self.deadline or begun < self.initial:
+            return True
+        return not running and find_best(self.study) is None
 
     def update(self) -> None:
         """Show the trials that finished since the last update."""

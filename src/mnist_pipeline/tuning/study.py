@@ -45,9 +45,9 @@ def tune(
 
     Args:
         objective: what a trial does.
-        initial_trials: values that are tried before the sampler's own.
+        initial_trials: values that are tried before the sampler's own, all of them unless there are more than `trials`.
         trials: finished trials that the study ends with, those of earlier runs included.
-        seconds: after so many no further trial starts; but one at least is completed.
+        seconds: after so many no further trial starts, but for the initial ones; and one at least is completed.
         storage: SQLAlchemy's URL of the study's database.
         workers: trials that run at a time; above 1 only in a server's database.
         folder: gets best_params.yaml, trials.csv, study.json and the plots.
@@ -68,7 +68,7 @@ def tune(
     with opened_study(objective.name, storage, pruner) as study, readable_storage_errors(storage):
         if is_local(storage):
             retry_interrupted(study)
-        progress = Progress(study, trials, seconds)
+        progress = Progress(study, trials, seconds, len(initial_trials))
         if progress.may_start():
             for values in initial_trials:
                 study.enqueue_trial(dict(values), skip_if_exists=True)
