@@ -47,6 +47,9 @@ bench-serve: setup ## serving speed against FastAPI, a stock TorchServe, LitServ
 bench-unknown: setup ## what is answered to garments (of Fashion-MNIST), which are no digits, and to digits that touch
 	$(ACTIVATE) && python benchmarks/bench_unknown.py
 
+bench-tuning: setup ## what tuning is worth: models of the default study, of its initial trials alone, of random values
+	$(ACTIVATE) && python benchmarks/bench_tuning.py
+
 bench-tune: extras ## what coordinating 1 to 16 workers costs
 	$(ACTIVATE) && python benchmarks/bench_tune.py
 
@@ -74,4 +77,4 @@ clean: ## remove the environment, results of tests and caches; models, data and 
 	rm -rf .venv tmp/peers .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: help setup extras repro undo test test-fast test-extras bench-train bench-accuracy bench-default bench-long \
-	bench-serve bench-unknown bench-tune rollout serve experiments score report lint clean
+	bench-serve bench-unknown bench-tuning bench-tune rollout serve experiments score report lint clean

@@ -18,12 +18,16 @@ def describe_machine() -> dict[str, Any]:
     """Processor, cores, memory, GPU, and the versions of the packages that matter to speed."""
     import torch
 
+    from mnist_pipeline.training.runtime import best_device, has_bfloat16
+
     processor = platform.processor()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         processor = next((line.split(": ")[1] for line in lines if line.startswith("model name")), processor)
     return {
         "processor": processor,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "training_in": "bfloat16" if has_bfloat16(best_device()) else "fp32",
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,

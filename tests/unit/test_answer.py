@@ -122,14 +122,17 @@ def test_a_request_may_not_hold_too_many_digits(numbers: answer.Model, monkeypat
     assert content_of(response)["error"] == "the pictures hold 4 digits; a request may hold 3"
 
 
-def test_a_batch_starts_no_further_request_when_it_has_taken_long(
+def test_a_batch_that_has_taken_long_starts_small_pictures_alone_and_at_last_nothing(
     numbers: answer.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(answer, "BATCH_SECONDS", 0.0)
-    picture = draw_number((60, 30))
-    responses = numbers.answer([picture, picture, as_json(picture, picture)])
-    assert [response.status for response in responses] == [200, 503, 503]
-    assert content_of(responses[1])["error"] == "the server is busy; send the request again"
+    small, large = draw_number((60, 30)), encode(Image.new("L", (3000, 3000), 255))
+    requests = [small, small, large, as_json(small)]
+    responses = numbers.answer(requests)
+    assert [response.status for response in responses] == [200, 200, 503, 503]
+    assert content_of(responses[2])["error"] == "the server is busy; send the request again"
+    monkeypatch.setattr(answer, "LAST_SECONDS", 0.0)
+    assert [response.status for response in numbers.answer(requests)] == [200, 503, 503, 503]
 
 
 def test_a_request_may_not_take_too_long(numbers: answer.Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,8 @@
 A request is a picture, or JSON with many: {"images": ["<base64>", ...]}. This file travels in the archive, together
 with `reading` and the network, and imports nothing else of this project.
 
-No request keeps the others waiting for long. What one may ask for is limited (413), and a batch starts no further
-request once it has taken BATCH_SECONDS: those get 503 and may be sent again.
+No request keeps the others waiting for long. What one may ask for is limited (413). Once a batch has taken
+BATCH_SECONDS it starts small pictures alone, and after LAST_SECONDS nothing: the others get 503 and may be sent again.
 """
 
 import base64
@@ -39,7 +39,9 @@ BATCH = 64  # images per forward pass; a larger batch is not faster and takes mo
 MAX_IMAGES = 256  # per request; with more, the requests behind it would wait too long
 MAX_ITEMS = 512  # digits per request, for the same reason
 REQUEST_SECONDS = 0.8  # that a request with several pictures may take, by an estimate
-BATCH_SECONDS = 0.25  # of computing, after which a batch starts no further request
+BATCH_SECONDS = 0.25  # of computing, after which a batch starts no further request but single small pictures
+LAST_SECONDS = 0.5  # of computing, after which it starts none
+SMALL_SECONDS = 0.05  # that a small picture takes at most, by an estimate: 640x480 pixels or so
 NETWORK_SECONDS = 0.0005  # that the network takes for an image, on two cores
 ITEM_SECONDS = 0.002  # that an image takes in all where it is in doubt
 DOUBT = 0.9  # what is known less than this is looked at more closely: in parts, or read in another way
@@ -126,15 +128,16 @@ class Model:
         start, items = time.thread_time(), 0  # of this thread: that other programs keep it waiting does not count
         requests: list[Request | None] = []
         for body in bodies:
-            is_late = time.thread_time() - start + items * NETWORK_SECONDS > BATCH_SECONDS
-            request = None if requests and is_late else decode(body, self.read)
+            taken = time.thread_time() - start + items * NETWORK_SECONDS if requests else 0.0
+            request = None if taken > LAST_SECONDS else decode(body, self.read, is_late=taken > BATCH_SECONDS)
             requests.append(request)
             items += count_items(request.pictures) if request else 0
-        deadline = start + BATCH_SECONDS + items * NETWORK_SECONDS
-        recognised = self.recognise([request.pictures if request else [] for request in requests], deadline)
+        begin = start + items * NETWORK_SECONDS
+        recognised = self.recognise([request or Request([]) for request in requests], begin)
         responses: list[Response] = []
         for request, pictures, wanted in zip(requests, recognised, explain or [False] * len(bodies), strict=True):
-            if request is None or pictures is None or (wanted and responses and time.thread_time() > deadline):
+            is_late = responses and time.thread_time() > begin + BATCH_SECONDS
+            if request is None or pictures is None or (wanted and is_late):
                 responses.append(self.encode(Request([]), [BUSY]))
             else:
                 responses.append(self.explain(request, pictures) if wanted else self.encode(request, pictures))
@@ -142,7 +145,7 @@ class Model:
 
     def find(self, pictures: Sequence[bytes]) -> list[tuple[list[Found], str]]:
         """What is answered to pictures, each sent alone: what was found, or nothing and the reason."""
-        read = [[read_picture(picture, self.read, spend_freely)] for picture in pictures]
+        read = [Request([read_picture(picture, self.read, spend_freely)]) for picture in pictures]
         recognised = [found for (found,) in filter(None, self.recognise(read))]
         return [([], found.message) if isinstance(found, Rejected) else (found, "") for found in recognised]
 
@@ -160,27 +163,30 @@ class Model:
         return Reading([Item(image, (0, 0, *image.shape[::-1]))])
 
     def recognise(
-        self, requests: Sequence[Sequence[Reading | Rejected]], deadline: float = math.inf
+        self, requests: Sequence[Request], begin: float = math.inf
     ) -> list[list[list[Found] | Rejected] | None]:
         """What the network makes of the pictures of each request, which were read.
 
         Args:
-            requests: the pictures of each.
-            deadline: by time.thread_time; after it no more pictures are looked at closely, but the first request's.
+            requests: whose pictures were read.
+            begin: by time.thread_time; BATCH_SECONDS later no more lists of pictures are looked at closely, and
+                LAST_SECONDS later no pictures, but those of the first request.
 
         Returns:
             For each request what was found in its pictures; None for a request that this would have taken too long.
         """
-        read = [picture for pictures in requests for picture in pictures if not isinstance(picture, Rejected)]
+        pictures = [picture for request in requests for picture in request.pictures]
+        read = [picture for picture in pictures if not isinstance(picture, Rejected)]
         seen = iter(self.look_at([item for picture in read for item in picture.items]))
-        found = [
-            [[] if isinstance(picture, Rejected) else [next(seen) for _ in picture.items] for picture in pictures]
-            for pictures in requests
-        ]
-        return [
-            self.settle(pictures, groups, deadline if k else math.inf)
-            for k, (pictures, groups) in enumerate(zip(requests, found, strict=True))
-        ]
+        settled = []
+        for k, request in enumerate(requests):
+            groups = [
+                [] if isinstance(picture, Rejected) else [next(seen) for _ in picture.items]
+                for picture in request.pictures
+            ]
+            deadline = begin + (BATCH_SECONDS if request.is_list else LAST_SECONDS) if k else math.inf
+            settled.append(self.settle(request.pictures, groups, deadline))
+        return settled
 
     def settle(
         self, pictures: Sequence[Reading | Rejected], groups: list[list[Found]], deadline: float
@@ -355,19 +361,28 @@ def best_path(parts: dict[tuple[int, int], Found]) -> list[Found]:
     return best.get(end, (0.0, []))[1]
 
 
-def decode(body: Body, read: Reader) -> Request:
-    """What a request's pictures hold; what is wrong with a picture stands in its place."""
+def decode(body: Body, read: Reader, *, is_late: bool = False) -> Request | None:
+    """What a request's pictures hold; what is wrong with a picture stands in its place.
+
+    Args:
+        body: of the request.
+        read: reads a picture.
+        is_late: whether only a small picture may still be read; anything else gives None.
+    """
+    if is_late and is_json(body):
+        return None
     try:
         encoded = parse_json(body) if is_json(body) else [body]
     except ValueError as error:
         return Request([Rejected(400, str(error))])
     spent = 0.0
+    most = SMALL_SECONDS if is_late else REQUEST_SECONDS if len(encoded) > 1 else math.inf  # one: its format's limit
     pictures: list[Reading | Rejected] = []
 
     def spend(seconds: float) -> None:
         nonlocal spent
         spent += seconds
-        if spent > REQUEST_SECONDS and len(encoded) > 1:  # a picture alone is limited by its format
+        if spent > most:
             raise TooMuchWork
 
     try:
@@ -375,6 +390,8 @@ def decode(body: Body, read: Reader) -> Request:
             pictures.append(read_picture(picture, read, spend))
             spend(ITEM_SECONDS * count_items(pictures[-1:]))
     except TooMuchWork:
+        if is_late:
+            return None
         return Request([Rejected(413, f"{len(encoded)} pictures of this size are too many for a request; send fewer")])
     if (count := count_items(pictures)) > MAX_ITEMS:
         return Request([Rejected(413, f"the pictures hold {count} digits; a request may hold {MAX_ITEMS}")])
