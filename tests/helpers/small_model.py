@@ -21,6 +21,7 @@ from mnist_pipeline.serving import archive
 from mnist_pipeline.training import model
 from mnist_pipeline.training.model_info import ModelDescription
 from mnist_pipeline.training.network import DigitNetwork
+from mnist_pipeline.training.runtime import autocast
 
 HANDLERS = ROOT / "handlers"
 STEPS, BATCH = 50, 32
@@ -34,7 +35,7 @@ def train(digits: Dataset) -> DigitNetwork:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=STEPS)
     for step in range(STEPS):
         batch = slice(step * BATCH, (step + 1) * BATCH)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(torch.device("cpu")):
             loss = F.cross_entropy(network(digits.train.images[batch]).float(), digits.train.labels[batch])
         optimizer.zero_grad()
         loss.backward()

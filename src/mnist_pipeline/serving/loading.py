@@ -63,8 +63,6 @@ def open_onnx(file: Path) -> Network:
     onnxruntime.disable_telemetry_events()  # builds since 1.29 report their use
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = count_cpus()
-    if not has_vnni():  # int8 sums overflow 16 bits there; exact ones take 2.4 times as long, with VNNI too
-        options.add_session_config_entry("session.x64quantprecision", "1")
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     return lambda digits: session.run(["logits"], {"images": digits[:, None]})[0]
 
@@ -96,15 +94,6 @@ def count_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
             if quota > 0:
                 cpus = min(cpus, math.ceil(quota / period))
     return cpus
-
-
-def has_vnni(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether an x86 processor sums products of int8 in 32 bits; False on other systems than Linux."""
-    try:
-        flags = set(cpuinfo.read_text().split())
-    except OSError:
-        return False
-    return not flags.isdisjoint({"avx512_vnni", "avx_vnni"})
 
 
 def check_references(file: Path, network: Network, form: str) -> None:
