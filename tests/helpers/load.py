@@ -36,7 +36,7 @@ class Load:
                 with self.lock:
                     self.results[result] += 1
 
-    def until(self, enough: Callable[[], bool], seconds: float) -> None:
+    def until(self, enough: Callable[[], bool], seconds: float = 600.0) -> None:
         deadline = time.monotonic() + seconds
         while not enough():
             assert time.monotonic() < deadline, f"not within {seconds} s: {self.results}"

@@ -30,7 +30,7 @@ def test_three_roll_outs_under_load_lose_no_request(
             archive = small_model.as_version(int8_archive, tmp_path / "new.mar", version)
             assert rollout.roll_out(server.service, archive, server.folder / "model_store", DIGITS) == version
             assert server.service.default_version() == version
-        clients.until(lambda: clients.results.total() >= 10_000, 60.0)
+        clients.until(lambda: clients.results.total() >= 10_000)
     assert clients.failed == 0, clients.results
     assert set(server.service.versions()) == {"4"} != {first}
     assert [file.name for file in (server.folder / "model_store").iterdir()] == ["mnist.mar"]
@@ -83,13 +83,13 @@ def test_the_served_version_is_not_rolled_out_again(
 
 def test_a_killed_worker_comes_back_by_itself(server: torchserve.Running) -> None:
     with load(server.service) as clients:
-        clients.until(lambda: clients.results[200] >= 200, 30.0)
+        clients.until(lambda: clients.results[200] >= 200)
         (state,) = server.service.manage("GET", "/mnist")
         os.kill(state["workers"][0]["pid"], signal.SIGKILL)
-        clients.until(lambda: not server.service.ready(), 10.0)
-        clients.until(server.service.ready, 60.0)
+        clients.until(lambda: not server.service.ready())
+        clients.until(server.service.ready)
         answered = clients.results[200]
-        clients.until(lambda: clients.results[200] >= answered + 200, 30.0)
+        clients.until(lambda: clients.results[200] >= answered + 200)
     # What the worker was reading is lost: at most a batch, and never more than there are clients.
     assert clients.failed <= CLIENTS, clients.results
     print(f"failed when a worker was killed: {clients.failed} of {clients.results.total()}")
@@ -101,10 +101,10 @@ def test_a_full_queue_is_answered_at_once(int8_archive: Path) -> None:
         os.kill(state["workers"][0]["pid"], signal.SIGSTOP)  # as if it were busy for long
         try:
             with load(server.service) as clients:
-                clients.until(lambda: clients.results[503] > 20, 20.0)
+                clients.until(lambda: clients.results[503] > 20)
                 assert not server.service.ready()
                 os.kill(state["workers"][0]["pid"], signal.SIGCONT)
-                clients.until(lambda: clients.results[200] > 20, 20.0)
+                clients.until(lambda: clients.results[200] > 20)
         finally:
             os.kill(state["workers"][0]["pid"], signal.SIGCONT)
         assert set(clients.results) == {200, 503}
