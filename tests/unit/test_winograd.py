@@ -13,7 +13,7 @@ from mnist_pipeline.training.network import DigitNetwork
 # Of the convolution's result and of both gradients, against the definition in float64. bfloat16 keeps 8 bits, and the
 # transforms of a large tile lose some of them.
 TOLERANCE = {(5, torch.float32): 1e-5, (7, torch.float32): 1e-5, (5, torch.bfloat16): 0.065, (7, torch.bfloat16): 0.02}
-PLAIN = {torch.float32: 1e-5, torch.bfloat16: 0.006}  # 0.0046 where bfloat16 is emulated
+PLAIN = {torch.float32: 1e-5, torch.bfloat16: 0.005}  # 0.0046 where bfloat16 is emulated
 
 
 @pytest.mark.parametrize(("outputs", "points"), winograd.TILES.values())
