@@ -369,10 +369,11 @@ def decode(body: Body, read: Reader, *, is_late: bool = False) -> Request | None
         read: reads a picture.
         is_late: whether only a small picture may still be read; anything else gives None.
     """
-    if is_late and is_json(body):
+    is_list = is_json(body)
+    if is_late and is_list:
         return None
     try:
-        encoded = parse_json(body) if is_json(body) else [body]
+        encoded = parse_json(body) if is_list else [body]
     except ValueError as error:
         return Request([Rejected(400, str(error))])
     spent = 0.0
@@ -395,7 +396,7 @@ def decode(body: Body, read: Reader, *, is_late: bool = False) -> Request | None
         return Request([Rejected(413, f"{len(encoded)} pictures of this size are too many for a request; send fewer")])
     if (count := count_items(pictures)) > MAX_ITEMS:
         return Request([Rejected(413, f"the pictures hold {count} digits; a request may hold {MAX_ITEMS}")])
-    return Request(pictures, is_json(body))
+    return Request(pictures, is_list)
 
 
 def is_json(body: Body) -> bool:
