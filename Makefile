@@ -48,7 +48,7 @@ bench-unknown: setup ## what is answered to garments (of Fashion-MNIST), which a
 	$(ACTIVATE) && python benchmarks/bench_unknown.py
 
 bench-tuning: setup ## what tuning is worth: models of the default study, of its initial trials alone, of random values
-	$(ACTIVATE) && python benchmarks/bench_tuning.py
+	$(ACTIVATE) && PYTHONPATH=. python benchmarks/bench_tuning.py
 
 bench-tune: extras ## what coordinating 1 to 16 workers costs
 	$(ACTIVATE) && python benchmarks/bench_tune.py

@@ -76,10 +76,7 @@ def read_tuned(name: str) -> dict[str, Any]:
 
 def run(dataset: Dataset, test: Examples, hp: Hyperparameters, seed: int) -> dict[str, Any]:
     """Train with one seed, and evaluate once on the test images."""
-    torch.manual_seed(seed)
-    network = DigitNetwork().to(best_device())
-    train = add_generated(dataset.train, hp, dataset.class_names, seed)
-    last = loop.fit(network, train, dataset.validation, hp, seed=seed, evaluations=1, description=f"seed {seed}")[-1]
+    network, last = train(dataset, hp, seed, f"seed {seed}")
     logits = predict(network, test.images)
     figures = accuracy_with_interval(logits.argmax(1) == test.labels)
     clean = without_wrong_labels(logits, test.labels, DATASETS["MNIST"].wrong_test_labels)["accuracy"]
@@ -96,6 +93,15 @@ def run(dataset: Dataset, test: Examples, hp: Hyperparameters, seed: int) -> dic
         "accuracy_without_wrong_labels": clean,
         "validation_accuracy": last.validation_accuracy,
     }
+
+
+def train(dataset: Dataset, hp: Hyperparameters, seed: int, description: str) -> tuple[DigitNetwork, loop.Evaluation]:
+    """Train a network as the stage does, and return it with its evaluation on the validation images."""
+    torch.manual_seed(seed)
+    network = DigitNetwork(len(dataset.class_names), dataset.mean, dataset.std).to(best_device())
+    images = add_generated(dataset.train, hp, dataset.class_names, seed)
+    history = loop.fit(network, images, dataset.validation, hp, seed=seed, evaluations=1, description=description)
+    return network, history[-1]
 
 
 if __name__ == "__main__":

@@ -11,30 +11,29 @@ import logging
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
-import torch
+from bench_accuracy import train
 from common import ROOT, describe_machine, write
 from optuna.samplers import RandomSampler
+from optuna.trial import FrozenTrial, TrialState
 
 from mnist_pipeline import settings
 from mnist_pipeline.data.dataset import Dataset, Examples, load, load_test
 from mnist_pipeline.data.download import download
 from mnist_pipeline.evaluation.metrics import accuracy_with_interval
-from mnist_pipeline.training import loop
 from mnist_pipeline.training.hyperparameters import resolve
 from mnist_pipeline.training.inference import predict
-from mnist_pipeline.training.network import DigitNetwork
-from mnist_pipeline.training.runtime import best_device, configure
-from mnist_pipeline.tuning.objective import Objective
-from mnist_pipeline.tuning.search_space import Parameter
+from mnist_pipeline.training.runtime import configure
 from mnist_pipeline.tuning.study import make_pruner, tune
 from mnist_pipeline.tuning.trials import find_best, run_one
+from stages.tune import make_objective
 
+CHANGES = ("trials", "seconds", "images_per_trial", "evaluation_images")  # that a slow machine needs
 WAYS = ("study", "initial trials", "random")
 
 
@@ -43,77 +42,84 @@ def main() -> None:
     parser.add_argument("--dataset", default="FashionMNIST")
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0")
     parser.add_argument("--epochs", type=float, default=2.0, help="of the final trainings")
+    for name in CHANGES:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, help=f"in place of params.yaml's tune.{name}")
     parser.add_argument("--mirrors", nargs="*", default=[], help="folders or URLs that hold the dataset's IDX files")
     arguments = parser.parse_args()
     configure()
     logging.disable(logging.INFO)
     params = settings.load(ROOT / "params.yaml")
+    changes = {name: value for name in CHANGES if (value := getattr(arguments, name)) is not None}
+    tune_params = params.tune.model_copy(update=changes)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         download(arguments.dataset, data, arguments.mirrors)
         dataset, test = load(data, params.data.validation_images, params.data.seed), load_test(data)
         runs = []
         for seed in range(arguments.seeds):
-            chosen = choose(params.tune, dataset, seed, Path(folder) / str(seed))
+            chosen = choose(tune_params, dataset, seed, Path(folder) / str(seed))
             runs.append({"seed": seed, "ways": train_each(chosen, dataset, test, seed, arguments.epochs)})
     summary = summarise(runs)
     for name, figures in summary.items():
-        print(f"{name}: mean {figures['mean']:+.2%}, standard deviation {figures['sd'] or 0:.2%}, n = {len(runs)}")
-    content = {"dataset": arguments.dataset, "epochs": arguments.epochs, "summary": summary, "runs": runs}
+        print(f"{name}: mean {figures['mean']:.2%}, standard deviation {figures['sd'] or 0:.2%}, n = {len(runs)}")
+    content = {
+        "dataset": arguments.dataset,
+        "epochs": arguments.epochs,
+        "tune": changes,
+        "summary": summary,
+        "runs": runs,
+    }
     write("tuning", content | {"machine": describe_machine()})
 
 
-def choose(params: Any, dataset: Dataset, seed: int, folder: Path) -> dict[str, dict[str, Any]]:
+def choose(params: settings.Tune, dataset: Dataset, seed: int, folder: Path) -> dict[str, dict[str, Any]]:
     """Run each way of choosing values with one seed, and return what it found: values, their accuracy, seconds, trials.
 
     Args:
         params: `tune` of params.yaml.
         dataset: to train and to validate the trials with.
         seed: takes the place of tune.seed.
-        folder: gets the studies.
+        folder: gets the study.
     """
-    fixed, _ = resolve({}, {}, dataset.name)
-    objective = Objective(
-        dataset=dataset,
-        space={name: Parameter(found.distribution, found.when) for name, found in params.search_space.items()},
-        fixed=fixed,
-        images_per_trial=params.images_per_trial,
-        evaluations=params.evaluations,
-        evaluation_images=params.evaluation_images,
-        pruner=params.pruner,
-        n_warmup_steps=params.n_warmup_steps,
-        seed=seed,
-    )
-    found = {}
+    objective = make_objective(params, dataset, seed)
     start = time.perf_counter()
-    for way, trials in (("study", params.trials), ("initial trials", len(params.initial_trials))):
-        study = tune(
-            objective,
-            params.initial_trials,
-            trials=trials,
-            seconds=params.seconds,
-            storage=f"sqlite:///{folder}-{trials}.sqlite3",
-            workers=1,
-            folder=folder / str(trials),
-        )
-        found[way] = describe(study, time.perf_counter() - start)
-        start = time.perf_counter()
+    study = tune(
+        objective,
+        params.initial_trials,
+        trials=params.trials,
+        seconds=params.seconds,
+        storage=f"sqlite:///{folder}.sqlite3",
+        workers=1,
+        folder=folder,
+    )
+    seconds = time.perf_counter() - start
+    found = {
+        "study": describe(study.trials),
+        "initial trials": describe(study.trials[: len(params.initial_trials)]),
+    }
+    start = time.perf_counter()
     study = optuna.create_study(
         direction="maximize",
         sampler=RandomSampler(seed),
         pruner=make_pruner(params.pruner, params.n_warmup_steps),
     )
-    while time.perf_counter() - start < min(params.seconds, found["study"]["seconds"]) or find_best(study) is None:
+    while time.perf_counter() - start < seconds or find_best(study) is None:
         run_one(study, objective)
-    return found | {"random": describe(study, time.perf_counter() - start)}
+    return found | {"random": describe(study.trials)}
 
 
-def describe(study: optuna.Study, seconds: float) -> dict[str, Any]:
-    """The best values of a study, and what finding them took."""
-    best = find_best(study)
-    assert best is not None
-    return {"values": best.params, "trial": best.number, "validation": best.value, "trials": len(study.trials)} | {
-        "seconds": seconds
+def describe(trials: Sequence[FrozenTrial]) -> dict[str, Any]:
+    """The values of the best of some trials, as a study chooses them, and how long the trials took together."""
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    best = max(complete, key=lambda trial: (trial.value or 0, -trial.number))
+    seconds = sum(trial.duration.total_seconds() for trial in trials if trial.duration)
+    return {
+        "values": best.params,
+        "trial": best.number,
+        "validation": best.value,
+        "trials": len(trials),
+        "pruned": sum(trial.state == TrialState.PRUNED for trial in trials),
+        "seconds": seconds,
     }
 
 
@@ -127,17 +133,7 @@ def train_each(
         key = str(sorted(found["values"].items()))
         if key not in trained:
             hp, _ = resolve({}, found["values"], dataset.name)
-            torch.manual_seed(seed)
-            network = DigitNetwork(len(dataset.class_names), dataset.mean, dataset.std).to(best_device())
-            loop.fit(
-                network,
-                dataset.train,
-                dataset.validation,
-                replace(hp, epochs=epochs),
-                seed=seed,
-                evaluations=1,
-                description=f"seed {seed}, {way}",
-            )
+            network, _ = train(dataset, replace(hp, epochs=epochs), seed, f"seed {seed}, {way}")
             trained[key] = accuracy_with_interval(predict(network, test.images).argmax(1) == test.labels)
         results[way] = {**found, **trained[key]}
         print(

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from mnist_pipeline import console, settings
-from mnist_pipeline.data.dataset import load
+from mnist_pipeline.data.dataset import Dataset, load
 from mnist_pipeline.training.hyperparameters import resolve
 from mnist_pipeline.training.runtime import configure
 from mnist_pipeline.tuning.objective import Objective
@@ -16,18 +16,7 @@ def main() -> None:
     configure()
     params = settings.load()
     dataset = load(Path("data"), params.data.validation_images, params.data.seed)
-    fixed, _ = resolve({}, {}, dataset.name)
-    objective = Objective(
-        dataset=dataset,
-        space={name: Parameter(found.distribution, found.when) for name, found in params.tune.search_space.items()},
-        fixed=fixed,
-        images_per_trial=params.tune.images_per_trial,
-        evaluations=params.tune.evaluations,
-        evaluation_images=params.tune.evaluation_images,
-        pruner=params.tune.pruner,
-        n_warmup_steps=params.tune.n_warmup_steps,
-        seed=params.tune.seed,
-    )
+    objective = make_objective(params.tune, dataset, params.tune.seed)
     tune(
         objective,
         params.tune.initial_trials,
@@ -36,6 +25,22 @@ def main() -> None:
         storage=os.environ.get("MNIST_PIPELINE_STORAGE", params.tune.storage),
         workers=params.tune.workers,
         folder=Path("results/tune"),
+    )
+
+
+def make_objective(params: settings.Tune, dataset: Dataset, seed: int) -> Objective:
+    """What a trial does: what params.yaml says, on a dataset, with a seed for each trial's network and images."""
+    fixed, _ = resolve({}, {}, dataset.name)
+    return Objective(
+        dataset=dataset,
+        space={name: Parameter(found.distribution, found.when) for name, found in params.search_space.items()},
+        fixed=fixed,
+        images_per_trial=params.images_per_trial,
+        evaluations=params.evaluations,
+        evaluation_images=params.evaluation_images,
+        pruner=params.pruner,
+        n_warmup_steps=params.n_warmup_steps,
+        seed=seed,
     )
 
 
