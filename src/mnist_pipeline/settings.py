@@ -121,7 +121,7 @@ class Train(Section):
     lr: Real | None = Field(ge=1e-7, le=10)
     batch_size: int | None = Field(ge=1, le=10_000)
     momentum: Real | None = Field(ge=0, le=0.999)
-    epochs: Real = Field(ge=0.001, le=10_000)
+    epochs: Real | None = Field(ge=0.001, le=10_000)
     warmup: Real | None = Field(ge=0, le=0.9)
     weight_decay: Real | None = Field(ge=0, le=1)
     label_smoothing: Real | None = Field(ge=0, le=0.5)

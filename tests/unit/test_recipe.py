@@ -1,10 +1,18 @@
-"""What a training does with few images; with many it does what it was told."""
+"""How many images a training sees and how many a step takes: of few images, and on a slow processor."""
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_pipeline.training.hyperparameters import Hyperparameters, adapt_to_size, record_adaptation, resolve
+from mnist_pipeline.training import hyperparameters
+from mnist_pipeline.training.hyperparameters import (
+    Hyperparameters,
+    adapt_to_size,
+    default_epochs,
+    record_adaptation,
+    resolve,
+)
 
 
 @pytest.mark.parametrize(
@@ -71,3 +79,23 @@ def test_with_many_images_nothing_is_changed_or_said(caplog: pytest.LogCaptureFi
         assert adapt_to_size(resolved, 55_000) == resolved
         assert record_adaptation(sources, resolved, 55_000) == sources
     assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("device", "bfloat16", "images", "expected"),
+    [
+        ("cpu", True, 55_000, 5.0),
+        ("cuda", False, 55_000, 5.0),
+        ("cpu", False, 55_000, 2.0),
+        ("cpu", False, 5_000, 5.0),
+        ("cpu", False, 220_000, 0.5),
+    ],
+)
+def test_a_slow_processor_sees_fewer_images(
+    monkeypatch: pytest.MonkeyPatch, device: str, bfloat16: bool, images: int, expected: float
+) -> None:
+    monkeypatch.setattr(hyperparameters, "has_bfloat16", lambda _: bfloat16)
+    epochs = default_epochs(images, torch.device(device))
+    assert epochs == expected
+    assert resolve({"epochs": None}, {}, "MNIST", epochs)[0].epochs == expected
+    assert resolve({"epochs": 7.0}, {}, "MNIST", epochs)[0].epochs == 7.0

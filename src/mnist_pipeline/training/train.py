@@ -16,7 +16,14 @@ from mnist_pipeline.data.dataset import Dataset, Examples
 from mnist_pipeline.training import loop, model
 from mnist_pipeline.training.checkpoint import Checkpoint
 from mnist_pipeline.training.generated import add_generated
-from mnist_pipeline.training.hyperparameters import Hyperparameters, adapt_to_size, record_adaptation, resolve
+from mnist_pipeline.training.hyperparameters import (
+    EPOCHS,
+    Hyperparameters,
+    adapt_to_size,
+    default_epochs,
+    record_adaptation,
+    resolve,
+)
 from mnist_pipeline.training.inference import accuracy, predict
 from mnist_pipeline.training.model_info import ModelDescription
 from mnist_pipeline.training.network import DigitNetwork
@@ -53,7 +60,15 @@ def train(
         loop.Diverged: the loss became NaN or infinite; model_folder is left as it was.
     """
     started, images = datetime.now(UTC), len(dataset.train.labels)
-    resolved, sources = resolve(given, tuned, dataset.name)
+    resolved, sources = resolve(given, tuned, dataset.name, default_epochs(images, best_device()))
+    if sources["epochs"]["source"] == "default" and resolved.epochs < EPOCHS:
+        log.info(
+            "Without bfloat16 instructions training is slow here: %.3g epochs, in place of %g. "
+            "More make fewer mistakes: train.epochs=%g",
+            resolved.epochs,
+            EPOCHS,
+            EPOCHS,
+        )
     hp = adapt_to_size(resolved, images)
     sources = record_adaptation(sources, hp, images)
     torch.manual_seed(seed)
