@@ -74,7 +74,8 @@ def draw_study(folder: Path) -> None:
     plots.draw(folder, study)
     summary = {"finished": 3, "complete": 3, "pruned": 0, "failed": 0}
     best = {"best_trial": study.best_trial.number, "best_value": study.best_value}
-    files.write_json(folder / "study.json", {"study": "a study", **summary, **best})
+    chosen = {"chosen_trial": study.trials[0].number, "chosen_value": study.trials[0].value}
+    files.write_json(folder / "study.json", {"study": "a study", **summary, **best, **chosen})
 
 
 def write_lock(folder: Path, evaluated: str) -> None:

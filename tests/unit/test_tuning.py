@@ -36,7 +36,7 @@ from mnist_pipeline.tuning.results import count_states, summarise, write_results
 from mnist_pipeline.tuning.search_space import Parameter, suggest
 from mnist_pipeline.tuning.storage import TuningError, open_storage, open_study
 from mnist_pipeline.tuning.study import make_pruner, run_here
-from mnist_pipeline.tuning.trials import RETRIES, error_of, is_finished, make_sampler, retry_interrupted
+from mnist_pipeline.tuning.trials import RETRIES, choose_trial, error_of, is_finished, make_sampler, retry_interrupted
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_it_finds_what_an_uninterrupted_study_finds(
     assert found["study"].startswith("MNIST-")
     assert (found["finished"], found["complete"], found["pruned"], found["failed"]) == (4, 4, 0, 0)
     assert found["best_value"] == whole.best_value
-    assert whole.trials[found["best_trial"]].params == best
+    assert whole.trials[found["chosen_trial"]].params == best
     assert "Number of finished trials:  4" in said.out
     assert f"  Value:  {found['best_value']}" in said.out
     rows = list(csv.DictReader((tmp_path / "results/trials.csv").read_text().splitlines()))
@@ -174,10 +174,10 @@ def test_a_failed_trial_is_recorded_with_its_error_and_the_study_goes_on(storage
     result = run(storage, fails_at(0, 2, 3), 5)
     assert states(result) == ["FAIL", "COMPLETE", "FAIL", "FAIL", "COMPLETE"]
     assert error_of(result.trials[3]) == "Diverged: the loss became nan in trial 3"
-    write_results(result, tmp_path)
+    write_results(result, choose_trial(result, [], 100), tmp_path)
     rows = list(csv.DictReader((tmp_path / "trials.csv").read_text().splitlines()))
     assert rows[2]["error"] == "Diverged: the loss became nan in trial 2"
-    assert "Number of failed trials:  3" in summarise(result)
+    assert "Number of failed trials:  3" in summarise(result, result.trials[1])
 
 
 def diverge() -> None:
@@ -283,10 +283,57 @@ def test_any_other_error_ends_the_study_at_once_and_the_next_run_repeats_the_tri
     assert [trial.params for trial in complete] == [trial.params for trial in whole.trials]
 
 
+def completed(accuracies: list[float], initial_trials: list[dict[str, float]]) -> optuna.Study:
+    """A study whose trials had these accuracies, and of which the first ones had given values."""
+    result = optuna.create_study(direction="maximize")
+    for values in initial_trials:
+        result.enqueue_trial(values)
+
+    def objective(trial: optuna.Trial) -> float:
+        trial.suggest_float("x", 0, 1)
+        return accuracies[trial.number]
+
+    result.optimize(objective, n_trials=len(accuracies))
+    return result
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "images", "chosen"),
+    [
+        ([0.975, 0.970, 0.979], 2500, 0),  # 0.4 points, where the standard error of the difference is 0.42
+        ([0.970, 0.975, 0.979], 2500, 1),
+        ([0.975, 0.970, 0.979], 25_000, 2),  # of ten times the images it is 0.13
+        ([0.300, 0.100, 0.600], 100, 2),
+        ([1.000, 1.000, 1.000], 100, 0),
+    ],
+)
+def test_the_initial_values_are_taken_unless_another_trial_is_clearly_better(
+    accuracies: list[float], images: int, chosen: int, tmp_path: Path
+) -> None:
+    initial = [{"x": 0.25}, {"x": 0.75}]
+    result = completed(accuracies, initial)
+    trial = choose_trial(result, initial, images)
+    write_results(result, trial, tmp_path)
+    assert yaml.safe_load((tmp_path / "best_params.yaml").read_text()) == result.trials[chosen].params
+    found = json.loads((tmp_path / "study.json").read_text())
+    best = accuracies.index(max(accuracies))
+    assert (found["best_trial"], found["chosen_trial"]) == (best, chosen)
+    assert (found["best_value"], found["chosen_value"]) == (accuracies[best], accuracies[chosen])
+    said = f"so the values of trial {chosen} are taken, with {accuracies[chosen]}: x " in summarise(result, trial)
+    assert said == (chosen != best)
+
+
+def test_without_initial_trials_the_highest_accuracy_wins() -> None:
+    result = completed([0.975, 0.970, 0.976], [{"x": 0.25}])
+    found = choose_trial(result, [], 2500)
+    assert found is not None
+    assert found.number == 2
+
+
 def test_a_study_without_a_complete_trial_says_why(storage: str, tmp_path: Path) -> None:
     result = run(storage, fails_at(0, 1), 2)
     with pytest.raises(TuningError, match="none of 2 trials was completed; the last error: Diverged"):
-        write_results(result, tmp_path)
+        write_results(result, choose_trial(result, [], 100), tmp_path)
     assert not list(tmp_path.glob("*.yaml"))
 
 

@@ -12,28 +12,37 @@ from optuna.trial import FrozenTrial, TrialState
 from mnist_pipeline.files import write_csv, write_json, write_text
 from mnist_pipeline.tuning import plots
 from mnist_pipeline.tuning.storage import TuningError
-from mnist_pipeline.tuning.trials import error_of, find_best, is_finished
+from mnist_pipeline.tuning.trials import describe_values, error_of, find_best, is_finished
 
 
-def write_results(study: optuna.Study, folder: Path) -> None:
+def write_results(study: optuna.Study, chosen: FrozenTrial | None, folder: Path) -> None:
     """Write best_params.yaml, trials.csv, study.json and the plots, each of them whole or not at all.
+
+    Args:
+        study: with finished trials.
+        chosen: the trial whose values the training takes.
+        folder: gets the files.
 
     Raises:
         TuningError: no trial was completed.
     """
     finished = [trial for trial in study.trials if is_finished(trial)]
     best = find_best(study)
-    if best is None:
+    if best is None or chosen is None:
         errors = [error for trial in finished if (error := error_of(trial))]
         raise TuningError(f"none of {len(finished)} trials was completed; the last error: {(errors or ['none'])[-1]}")
     write_csv(folder / "trials.csv", tabulate(finished))
     write_json(
         folder / "study.json",
-        {"study": study.study_name, **count_states(finished), "best_trial": best.number, "best_value": best.value},
+        {"study": study.study_name, **count_states(finished)}
+        | {"best_trial": best.number, "best_value": best.value}
+        | {"chosen_trial": chosen.number, "chosen_value": chosen.value},
     )
     plots.draw(folder, study)
-    heading = f"# Trial {best.number} of study {study.study_name}: {best.value:.2%} of the validation images right.\n"
-    write_text(folder / "best_params.yaml", heading + yaml.safe_dump(best.params))
+    heading = (
+        f"# Trial {chosen.number} of study {study.study_name}: {chosen.value:.2%} of the validation images right.\n"
+    )
+    write_text(folder / "best_params.yaml", heading + yaml.safe_dump(chosen.params))
 
 
 def tabulate(trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
@@ -61,14 +70,18 @@ def count_states(finished: Iterable[FrozenTrial]) -> dict[str, int]:
     return {"finished": states.total(), **{name: states[state] for name, state in kinds.items()}}
 
 
-def summarise(study: optuna.Study) -> str:
-    """Describe a study's outcome in some lines."""
+def summarise(study: optuna.Study, chosen: FrozenTrial | None) -> str:
+    """Describe a study's outcome in some lines, and say when the chosen trial is not the best."""
     best = find_best(study)
     lines = ["Study statistics:"]
     for name, count in count_states(trial for trial in study.trials if is_finished(trial)).items():
         if count or name != "failed":
             lines.append(f"  Number of {name} trials:  {count}")
-    if best is not None:
+    if best is not None and chosen is not None:
         lines += ["Best trial:", f"  Value:  {best.value}", "  Params:"]
         lines += [f"    {name}: {value}" for name, value in best.params.items()]
+        if chosen.number != best.number:
+            values = describe_values(chosen.params)
+            lines.append("It is not clearly better than the initial trials.")
+            lines.append(f"Trial {chosen.number} is taken, with {chosen.value}: {values}")
     return "\n".join(lines)

@@ -18,7 +18,7 @@ from mnist_pipeline.tuning.objective import Objective
 from mnist_pipeline.tuning.progress import Progress
 from mnist_pipeline.tuning.results import summarise, write_results
 from mnist_pipeline.tuning.storage import TuningError, is_local, opened_study, readable_storage_errors
-from mnist_pipeline.tuning.trials import make_sampler, retry_interrupted, run_one
+from mnist_pipeline.tuning.trials import choose_trial, make_sampler, retry_interrupted, run_one
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,8 @@ def tune(
 
     Args:
         objective: what a trial does.
-        initial_trials: values that are tried before the sampler's own, all of them unless there are more than `trials`.
+        initial_trials: values that are tried before the sampler's own, all of them unless there are more than `trials`,
+            and taken unless another trial is clearly better.
         trials: finished trials that the study ends with, those of earlier runs included.
         seconds: after so many no further trial starts, but for the initial ones; and one at least is completed.
         storage: SQLAlchemy's URL of the study's database.
@@ -79,8 +80,10 @@ def tune(
                 from mnist_pipeline.tuning import distributed  # needs Ray, an extra
 
                 distributed.run(study, objective, progress, objective.seed, storage, workers)
-        write_results(study, folder)
-        print(summarise(study))
+        images = min(objective.evaluation_images, len(objective.dataset.validation.labels))
+        chosen = choose_trial(study, initial_trials, images)
+        write_results(study, chosen, folder)
+        print(summarise(study, chosen))
     if len(progress.seen) < trials:
         log.info("Stopped after %g s with %d of %d trials.", seconds, len(progress.seen), trials)
     return study

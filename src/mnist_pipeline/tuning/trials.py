@@ -15,6 +15,7 @@ RETRIES of them (after that it counts as failed); a trial with a fault as often 
 
 import errno
 import logging
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -35,6 +36,7 @@ from mnist_pipeline.training.loop import Diverged
 log = logging.getLogger(__name__)
 
 N_STARTUP_TRIALS = 5  # random trials before TPE has enough to learn from
+MARGIN = 2.0  # standard errors by which another trial has to be better than the initial ones
 RETRIES = 3  # how often a trial whose process died is run again
 
 
@@ -135,3 +137,26 @@ def find_best(study: optuna.Study) -> FrozenTrial | None:
     """The complete trial with the highest value, the earliest of equals; None if there is none."""
     complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
     return min(complete, key=lambda trial: (-(trial.value or 0), trial.number), default=None)
+
+
+def choose_trial(study: optuna.Study, initial_trials: Sequence[Mapping[str, Any]], images: int) -> FrozenTrial | None:
+    """The trial whose values the training takes: the best one, if it is clearly better than the initial ones.
+
+    The values of the initial trials are known to be good. What is ahead of them by less than MARGIN standard errors is
+    ahead by chance, or because it learns faster in a short trial: trained for longer, it did worse (bench_tuning.py).
+
+    Args:
+        study: with any number of complete trials; None is returned if there is none.
+        initial_trials: their values.
+        images: on how many of them each accuracy was measured.
+    """
+    best = find_best(study)
+    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    given = [dict(values) for values in initial_trials]
+    initial = [trial for trial in complete if trial.system_attrs.get("fixed_params") in given]
+    if best is None or not initial:
+        return best
+    known = max(initial, key=lambda trial: (trial.value or 0, -trial.number))
+    mean = ((best.value or 0) + (known.value or 0)) / 2
+    standard_error = math.sqrt(2 * mean * (1 - mean) / images)  # of the difference of two accuracies
+    return best if (best.value or 0) - (known.value or 0) > MARGIN * standard_error else known
