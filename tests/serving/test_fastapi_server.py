@@ -169,6 +169,17 @@ def test_a_new_archive_takes_over_and_a_bad_one_does_not(int8_archive: Path, tmp
     assert clients.failed == 0, clients.results
 
 
+def test_what_was_unpacked_does_not_stay(int8_archive: Path, tmp_path: Path) -> None:
+    with running(int8_archive, environment={"TMPDIR": str(tmp_path)}) as server:
+        assert list(tmp_path.glob("*/")) == []
+        assert server.service.predict(SEVEN).json()["label"] == "7"
+        server.process.send_signal(signal.SIGHUP)
+        until(lambda: any(tmp_path.glob("*/")))
+        server.process.send_signal(signal.SIGTERM)  # while another process unpacks
+        assert server.process.wait(60) == 0
+    assert list(tmp_path.glob("*/")) == []
+
+
 def test_a_killed_process_comes_back(int8_archive: Path) -> None:
     with running(int8_archive) as server:
         serving = psutil.Process(server.process.pid).children()[-1]

@@ -319,7 +319,7 @@ def test_the_initial_values_are_taken_unless_another_trial_is_clearly_better(
     best = accuracies.index(max(accuracies))
     assert (found["best_trial"], found["chosen_trial"]) == (best, chosen)
     assert (found["best_value"], found["chosen_value"]) == (accuracies[best], accuracies[chosen])
-    said = f"so the values of trial {chosen} are taken, with {accuracies[chosen]}: x " in summarise(result, trial)
+    said = f"Trial {chosen} is taken, with {accuracies[chosen]}: x " in summarise(result, trial)
     assert said == (chosen != best)
 
 

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -84,19 +85,20 @@ def serve(options: Options, listener: socket.socket, parent: Connection) -> None
     """Serve in this process, once the parent is told "" or the reason why not."""
     for number in (signal.SIGHUP, signal.SIGINT):  # a terminal sends them to all processes; the parent decides
         signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # not killed at once: what was unpacked is to be removed
     cv2.setNumThreads(1)  # the network's threads need the CPUs more
     try:
         with open_archive(options.archive) as (model, _):
             app = create_app(model, page=options.page, token=options.token)
-            config = uvicorn.Config(
-                app,
-                log_level="warning",
-                access_log=False,
-                ssl_certfile=options.certificate,
-                ssl_keyfile=options.key,
-                timeout_graceful_shutdown=30,
-            )
-            Server(app, config, parent).run([listener])
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            ssl_certfile=options.certificate,
+            ssl_keyfile=options.key,
+            timeout_graceful_shutdown=30,
+        )
+        Server(app, config, parent).run([listener])
     except (OpenError, OSError) as error:
         parent.send(str(error))
 
