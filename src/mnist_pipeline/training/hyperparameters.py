@@ -18,7 +18,7 @@ from mnist_pipeline.training.runtime import has_bfloat16
 WEIGHT_DECAY = {"adam": 0.05, "rmsprop": 0.001, "sgd": 0.001}
 SHORTEST_EPOCH = 5_000  # images: fewer are seen several times in an epoch
 EPOCHS = 5.0
-SLOW_IMAGES = 110_000  # seen at most where training is slow and no number of epochs is given: two epochs of MNIST
+SLOW_IMAGES = 70_000  # seen at most where training is slow and no number of epochs is given: nine minutes on two cores
 SMALLEST_BATCH = 16  # images: a step of fewer takes nearly as long, and BatchNorm's averages are noisier
 
 log = logging.getLogger(__name__)
