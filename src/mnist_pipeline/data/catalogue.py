@@ -15,7 +15,7 @@ HANDWRITING = {"crop": 0.0, "rotation": 10.0, "translation": 1.0, "scaling": 0.0
 HANDWRITTEN_DIGITS = {**HANDWRITING, "digit_forms": 0.06}
 # MNIST's digits lie within 20x20 pixels, their centre of mass in the middle of 28x28: the border holds almost no ink.
 CENTRED_DIGITS = {**HANDWRITTEN_DIGITS, "crop": 0.8}
-# Photographs of clothes all stand upright and fill the image; a mirrored shirt is one.
+# Fashion-MNIST's clothes all stand upright and fill the image; a mirrored shirt is still a shirt.
 CLOTHES = {**HANDWRITING, "rotation": 0.0, "scaling": 0.0, "flip": 0.5}
 ANY_IMAGES = HANDWRITING  # small changes only
 

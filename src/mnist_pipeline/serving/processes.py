@@ -85,7 +85,7 @@ def serve(options: Options, listener: socket.socket, parent: Connection) -> None
     """Serve in this process, once the parent is told "" or the reason why not."""
     for number in (signal.SIGHUP, signal.SIGINT):  # a terminal sends them to all processes; the parent decides
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # not killed at once: what was unpacked is to be removed
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # while it loads: remove what was unpacked
     cv2.setNumThreads(1)  # the network's threads need the CPUs more
     try:
         with open_archive(options.archive) as (model, _):
