@@ -14,7 +14,7 @@ extras: ## what few need: Ray and PostgreSQL's client, and S3
 	@PYTHON="$(PYTHON)" scripts/setup.sh extras
 
 repro: setup ## the whole pipeline: download, tune, train, archive, evaluate
-	$(ACTIVATE) && dvc repro
+	$(ACTIVATE) && python scripts/owned_folders.py && dvc repro
 	@scripts/suggest_commit.sh
 
 undo: setup ## after an experiment: params.yaml, results and the model as the last commit has them

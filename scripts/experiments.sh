@@ -6,7 +6,7 @@ parameter=${1:?which parameter of params.yaml? scripts/experiments.sh train.lr 0
 shift
 undo() { python "$(dirname "${BASH_SOURCE[0]}")/undo.py" "$@"; }
 
-if [[ -n $(git status --porcelain --untracked-files=no) ]]; then
+if [[ -n $(git status --porcelain --untracked-files=no .) ]]; then
     echo "Commit your changes first (git commit -am \"My run\"): the workspace returns to the last commit at the end." >&2
     exit 1
 fi

@@ -2,7 +2,7 @@
 # After a run, print how to keep it, so that `make undo` can return to it; print nothing where nothing has changed.
 set -euo pipefail
 
-if [[ -z $(git status --porcelain --untracked-files=no) ]]; then
+if [[ -z $(git status --porcelain --untracked-files=no .) ]]; then
     exit 0
 fi
 echo

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from owned_folders import explain_foreign_files
 
 FILES = ("params.yaml", "dvc.lock", "results")  # what an experiment changes, of what git tracks
 
@@ -29,7 +30,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="only say whether an undo would work")
     only_check = parser.parse_args().check
-    if (reason := find_obstacle()) is not None:
+    if (reason := find_obstacle() or explain_foreign_files()) is not None:
         print(reason, file=sys.stderr)
         return 1
     if not only_check:
@@ -41,7 +42,7 @@ def find_obstacle() -> str | None:
     """Explain why an undo would lose outputs; None where the cache holds everything that it needs."""
     if not is_committed("dvc.lock"):
         return "Nothing was undone: the last commit has no dvc.lock, so it has no run to return to.\n" + WAY_OUT
-    missing = list(find_missing_outputs(yaml.safe_load(git("show", "HEAD:dvc.lock"))))
+    missing = list(find_missing_outputs(yaml.safe_load(show("dvc.lock"))))
     if not missing:
         return None
     return (
@@ -75,7 +76,7 @@ def is_committed(path: str) -> bool:
 
 def undo() -> None:
     """Restore what git tracks from the last commit, then the outputs from DVC's cache."""
-    if changes := list_changes(git("show", "HEAD:params.yaml"), Path("params.yaml").read_text()):
+    if changes := list_changes(show("params.yaml"), Path("params.yaml").read_text()):
         print("These changes of params.yaml are undone:", *changes, sep="\n  ")
     git("checkout", "HEAD", "--", *filter(is_committed, FILES))
     # --force: outputs of a stage that was interrupted are in no cache, and the stage would remove them, too.
@@ -104,6 +105,11 @@ def flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+def show(path: str) -> str:
+    """Return a file of this folder as the last commit has it; the folder may lie within a larger repository."""
+    return git("show", f"HEAD:./{path}")
 
 
 def git(*arguments: str) -> str:

@@ -42,6 +42,29 @@ def replacing(path: Path) -> Iterator[Path]:
         restore(path, replaced, unfinished)
 
 
+@contextmanager
+def replacing_files(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder; at the end of the block its files replace those of the same names in `folder`.
+
+    Other files of `folder`, which is made if it is missing, are left alone. Where the block raises, all are.
+    """
+    unfinished = folder / ".unfinished"
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    remove(unfinished)
+    try:
+        unfinished.mkdir()
+        yield unfinished
+        flush(unfinished)
+        for file in sorted(unfinished.iterdir()):
+            file.replace(folder / file.name)
+        fsync(folder)
+    finally:
+        remove(unfinished)
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
+
+
 def restore(path: Path, replaced: Path, unfinished: Path) -> None:
     """Put back an old file or folder whose new one did not arrive, and remove what else is left of a replacement.
 

@@ -120,8 +120,15 @@ def test_its_lines_of_python_read_a_picture(clone: Path) -> None:
 def test_an_undo_leaves_what_is_no_part_of_a_run(clone: Path) -> None:
     notes = clone / "README.md"
     notes.write_text(notes.read_text() + "My own notes.\n")
+    own = [clone / name for name in ("data/my_digits/7/7.png", "results/tune/notes.txt", "results/train/notes.txt")]
+    for file in own:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("mine")
     run(clone, *HERE, "undo")
+    run(clone, "dvc", "repro", "--force", "--single-item", "download")
+    assert [file.read_text() for file in own] == ["mine"] * len(own)
     assert notes.read_text().endswith("My own notes.\n")
+    assert "up to date" in run(clone, "dvc", "status")
     run(clone, "git", "checkout", "README.md")
     assert run(clone, "git", "status", "--porcelain", "--untracked-files=no") == ""
 

@@ -72,8 +72,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def assert_alone(folder: Path) -> None:
-    """Nothing temporary is left next to it."""
-    assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".")] == []
+    """Nothing temporary is left in it or next to it."""
+    assert [path.name for place in (folder, folder.parent) for path in place.glob(".*")] == []
 
 
 # Sources
@@ -81,9 +81,10 @@ def assert_alone(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_every_form_of_mirror_gives_the_same_bytes(mnist: Path, compressed: Path, tmp_path: Path) -> None:
-    folder, descriptions = tmp_path / "data", set()
+    descriptions = set()
     with serve(mnist, Quiet) as plain_url, serve(compressed, Quiet) as compressed_url:
-        for mirror in (str(mnist), str(compressed), plain_url, compressed_url + "/"):
+        for number, mirror in enumerate((str(mnist), str(compressed), plain_url, compressed_url + "/")):
+            folder = tmp_path / str(number)
             assert download("MNIST", folder, [mirror]) == mirror
             assert contents(folder) == contents(mnist)
             assert_alone(folder)
@@ -260,7 +261,7 @@ def test_kill_in_the_middle_of_a_download_leaves_nothing_that_counts(
     termios.tcsetwinsize(stderr, (24, 100))
     with serve(compressed, Stops) as url:
         process = subprocess.Popen([sys.executable, "-c", code, str(folder), url], stderr=stderr)
-        part = tmp_path / ".data.unfinished" / "downloads" / f"{FILES[0]}.gz"
+        part = folder / ".unfinished" / "downloads" / f"{FILES[0]}.gz"
         deadline = time.monotonic() + 60
         while not (part.exists() and part.stat().st_size > 1_000_000):
             assert process.poll() is None
@@ -273,7 +274,6 @@ def test_kill_in_the_middle_of_a_download_leaves_nothing_that_counts(
     os.close(stderr)
     os.close(terminal)
     assert f"{FILES[0]}.gz:".encode() in shown
-    assert not folder.exists()
     with pytest.raises(DataError, match="holds no downloaded dataset"):
         load_test(folder)
     download("MNIST", folder, [str(compressed)])
@@ -332,11 +332,35 @@ def test_kill_at_every_step_leaves_the_old_the_new_or_nothing(tmp_path: Path) ->
     assert json.loads(states) == [[1, 1], [], [1, 1, 1]]
 
 
-def test_folder_with_something_else_in_it_is_not_replaced(mnist: Path, tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(DataError, match=r"holds 'thesis\.tex'"):
-        download("MNIST", tmp_path, [str(mnist)])
-    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+def test_files_of_a_person_in_the_folder_are_left_alone(mnist: Path, tmp_path: Path) -> None:
+    for name in ("thesis.tex", "my_digits/7/7.png", ".hidden"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("years of work")
+    download("MNIST", tmp_path, [str(mnist)])
+    with pytest.raises(DataError, match="no source has FashionMNIST"):
+        download("FashionMNIST", tmp_path, [str(mnist)])
+    for name in ("thesis.tex", "my_digits/7/7.png", ".hidden"):
+        assert (tmp_path / name).read_text() == "years of work"
+    assert contents(tmp_path) == contents(mnist)
+
+
+def test_a_dataset_that_is_there_already_needs_no_source(mnist: Path, tmp_path: Path) -> None:
+    assert download("MNIST", tmp_path, [str(mnist)]) == str(mnist)
+    assert download("MNIST", tmp_path, ["/unplugged"], "/unplugged", reader="picture") == str(tmp_path)
+    assert load(tmp_path, 10, seed=0).reader == "picture"
+    assert contents(tmp_path) == contents(mnist)
+
+
+@pytest.mark.parametrize("name", ["", FILES[0], DESCRIPTION])
+def test_a_name_that_is_taken_is_an_error_and_nothing_is_lost(mnist: Path, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "data"
+    if name:
+        (folder / name).mkdir(parents=True)
+    else:
+        folder.write_text("a file")
+    with pytest.raises(DataError, match=f"{name or 'data'} is a {'folder' if name else 'file'}; the dataset needs a"):
+        download("MNIST", folder, [str(mnist)])
+    assert (folder / name).exists()
 
 
 # A folder of images

