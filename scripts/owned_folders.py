@@ -1,4 +1,4 @@
-"""Refuse to go on where saved_models/, which DVC empties, holds a file that is not the pipeline's: `make repro`, `make undo`.
+"""Refuse `make repro` and `make undo` where saved_models/, which DVC empties, holds a file that is not the pipeline's.
 
 The names of the weights follow from the time of the training, so dvc.yaml can only name the folder as a whole.
 """

@@ -73,7 +73,7 @@ def test_a_file_that_would_be_lost_stops_an_undo_and_a_run(tmp_path: Path, name:
     mine.parent.mkdir(exist_ok=True)
     mine.write_text("mine")
     (folder / "params.yaml").write_text("train: {lr: 0.2}\n")
-    check = [sys.executable, ROOT / "scripts/owned_folders.py"]  # what `make repro` runs first
+    check = [sys.executable, str(ROOT / "scripts/owned_folders.py")]  # what `make repro` runs first
     for done in (undo(folder), subprocess.run(check, cwd=folder, capture_output=True, text=True)):
         assert done.returncode == 1
         assert f"saved_models/{name} would be deleted" in done.stderr

