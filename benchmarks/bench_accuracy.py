@@ -22,7 +22,7 @@ from mnist_pipeline.data.dataset import Dataset, Examples, load, load_test
 from mnist_pipeline.evaluation.metrics import accuracy_with_interval, without_wrong_labels
 from mnist_pipeline.training import loop
 from mnist_pipeline.training.generated import add_generated
-from mnist_pipeline.training.hyperparameters import Hyperparameters, default_epochs, resolve
+from mnist_pipeline.training.hyperparameters import Hyperparameters, resolve
 from mnist_pipeline.training.inference import predict
 from mnist_pipeline.training.network import DigitNetwork
 from mnist_pipeline.training.runtime import best_device, configure
@@ -41,8 +41,7 @@ def main() -> None:
     params = settings.load(ROOT / "params.yaml")
     dataset = load(ROOT / "data", params.data.validation_images, params.data.seed)
     test = load_test(ROOT / "data")
-    given, epochs = params.train.model_dump() | RECIPES[name], default_epochs(len(dataset.train.labels), best_device())
-    hp, sources = resolve(given, read_tuned(name), dataset.name, epochs)
+    hp, sources = resolve(params.train.model_dump() | RECIPES[name], read_tuned(name), dataset.name)
     runs = [run(dataset, test, hp, seed) for seed in seeds]
     accuracies, seconds = [run["accuracy"] for run in runs], [run["seconds"] for run in runs]
     mean, spread = statistics.mean(accuracies), statistics.stdev(accuracies) if len(runs) > 1 else None

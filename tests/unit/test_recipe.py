@@ -1,15 +1,12 @@
 """How many images a training sees and how many a step takes: of few images, and on a slow processor."""
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_pipeline.training import hyperparameters
 from mnist_pipeline.training.hyperparameters import (
     Hyperparameters,
     adapt_to_size,
-    default_epochs,
     record_adaptation,
     resolve,
 )
@@ -81,21 +78,7 @@ def test_with_many_images_nothing_is_changed_or_said(caplog: pytest.LogCaptureFi
     assert caplog.messages == []
 
 
-@pytest.mark.parametrize(
-    ("device", "bfloat16", "images", "expected"),
-    [
-        ("cpu", True, 55_000, 5.0),
-        ("cuda", False, 55_000, 5.0),
-        ("cpu", False, 35_000, 2.0),
-        ("cpu", False, 5_000, 5.0),
-        ("cpu", False, 140_000, 0.5),
-    ],
-)
-def test_a_slow_processor_sees_fewer_images(
-    monkeypatch: pytest.MonkeyPatch, device: str, bfloat16: bool, images: int, expected: float
-) -> None:
-    monkeypatch.setattr(hyperparameters, "has_bfloat16", lambda _: bfloat16)
-    epochs = default_epochs(images, torch.device(device))
-    assert epochs == expected
-    assert resolve({"epochs": None}, {}, "MNIST", epochs)[0].epochs == expected
-    assert resolve({"epochs": 7.0}, {}, "MNIST", epochs)[0].epochs == 7.0
+@pytest.mark.parametrize(("dataset", "expected"), [("MNIST", 2.0), ("FashionMNIST", 5.0), ("folder", 5.0)])
+def test_null_means_the_epochs_of_the_dataset(dataset: str, expected: float) -> None:
+    assert resolve({"epochs": None}, {}, dataset)[0].epochs == expected
+    assert resolve({"epochs": 7.0}, {}, dataset)[0].epochs == 7.0

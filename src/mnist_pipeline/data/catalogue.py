@@ -12,7 +12,7 @@ KUZUSHIJI = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 # Default augmentation. A hand slants, shifts and scales a character; its mirror image is another character.
 # Generated images of no class are added to all, and to digits those in forms that MNIST's writers hardly used.
 HANDWRITING = {"crop": 0.0, "rotation": 10.0, "translation": 1.0, "scaling": 0.08, "flip": 0.0, "outliers": 0.14}
-HANDWRITTEN_DIGITS = {**HANDWRITING, "digit_forms": 0.06}
+HANDWRITTEN_DIGITS = {**HANDWRITING, "digit_forms": 0.06, "epochs": 2.0}
 # MNIST's digits lie within 20x20 pixels, their centre of mass in the middle of 28x28: the border holds almost no ink.
 CENTRED_DIGITS = {**HANDWRITTEN_DIGITS, "crop": 0.8}
 # Fashion-MNIST's clothes all stand upright and fill the image; a mirrored shirt is still a shirt.
@@ -58,9 +58,9 @@ class DatasetInfo:
     Attributes:
         class_names: by index; empty: they follow from the user's images.
         reader: how a picture becomes 28x28, one of reading.READERS.
-        hyperparameters: defaults for crop (the fraction of the training that sees only the middle of the images),
-            rotation (degrees), translation (pixels), scaling (fraction), flip (probability), and the generated images
-            (outliers, digit_forms: for each training image).
+        hyperparameters: defaults for epochs, crop (the fraction of the training that sees only the middle of the
+            images), rotation (degrees), translation (pixels), scaling (fraction), flip (probability), and the generated
+            images (outliers, digit_forms: for each training image).
         wrong_test_labels: indices of the test images whose label is known to be wrong.
         publication: None for the user's own images.
     """

@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from ..centring import SIDE
+
 try:
     from pillow_heif import register_heif_opener
 except ImportError:
@@ -39,7 +41,6 @@ Image.MAX_IMAGE_PIXELS = max(MAX_PIXELS.values())  # Pillow's own limit refuses 
 FORMAT_NAMES = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 WORKING_SIDE = 640  # larger pictures are reduced to between this and twice this: a digit of 5 % is still 32 pixels high
-SIDE = 28  # height and width of MNIST's images
 # Finding the digits in a picture takes about so many seconds, and one more for so many pixels, once it is reduced.
 READ_SECONDS, READ_PIXELS = 0.005, 20_000_000
 

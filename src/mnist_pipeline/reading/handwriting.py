@@ -14,8 +14,9 @@ from functools import partial
 import cv2
 import numpy as np
 
+from ..centring import BOX, SIDE, centre_by_mass, centre_of_mass
 from .components import Chain, NothingToRead, find_digit, find_digits
-from .decoding import SIDE, Spend, decode, spend_freely
+from .decoding import Spend, decode, spend_freely
 from .paper import (
     choose_channel,
     erode,
@@ -29,7 +30,6 @@ from .paper import (
 )
 from .touching import cut
 
-BOX = 20  # pixels: MNIST's digits are scaled to fit a square of this side (LeCun et al. 1998)
 FINE = 5 * BOX  # strokes are measured and redrawn at this size
 
 # Mean width of a digit's strokes in pixels, once it is scaled to BOX.
@@ -398,20 +398,3 @@ def magnify(ink: np.ndarray, mask: np.ndarray) -> np.ndarray:
     if not strokes.any():
         raise NothingToRead("there is no ink in the picture but specks and lines")
     return strokes
-
-
-def centre_of_mass(picture: np.ndarray) -> tuple[float, float]:
-    """Column and row of the centre of mass of a picture (h, w)."""
-    moments = cv2.moments(picture)
-    return moments["m10"] / moments["m00"], moments["m01"] / moments["m00"]
-
-
-def centre_by_mass(digit: np.ndarray) -> np.ndarray:
-    """uint8 (28, 28) with the centre of mass of a digit, uint8 (h <= 20, w <= 20), as near to (14, 14) as it fits."""
-    x, y = centre_of_mass(digit)
-    height, width = digit.shape
-    left = min(max(round(SIDE / 2 - x), 0), SIDE - width)
-    top = min(max(round(SIDE / 2 - y), 0), SIDE - height)
-    result = np.zeros((SIDE, SIDE), np.uint8)
-    result[top : top + height, left : left + width] = digit
-    return result

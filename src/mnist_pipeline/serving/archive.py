@@ -36,6 +36,7 @@ MANIFEST = "MAR-INF/MANIFEST.json"
 # relative names, so an installed mnist_pipeline of another version cannot take its place.
 SOURCE = Path(__file__).parents[1]
 TRAVELLING = (
+    SOURCE / "centring.py",
     *sorted((SOURCE / "reading").glob("*.py")),
     SOURCE / "serving/__init__.py",
     SOURCE / "serving/answer.py",

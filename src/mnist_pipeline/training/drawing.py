@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from mnist_pipeline.centring import BOX, SIDE, centre_by_mass
+
 Points = NDArray[np.float64]  # (n, 2): x to the right, y down, about 0 to 1
 Ink = NDArray[np.uint8]  # 255 where a pen was, 0 elsewhere
 
-SIDE, BOX = 28, 20  # pixels: of an image, and of the square that its ink fits (LeCun et al. 1998)
 FINE = 4  # strokes are drawn at this many times the resolution
 FONTS = Path(mpl.get_data_path()) / "fonts/ttf"  # matplotlib's own
 
@@ -82,13 +83,7 @@ def normalise(ink: Ink) -> Ink:
     scale = BOX / max(width, height)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small = cv2.resize(ink[top : top + height, left : left + width], size, interpolation=cv2.INTER_AREA)
-    moments = cv2.moments(small)
-    x, y = moments["m10"] / moments["m00"], moments["m01"] / moments["m00"]
-    left = min(max(round(SIDE / 2 - 0.5 - x), 0), SIDE - size[0])
-    top = min(max(round(SIDE / 2 - 0.5 - y), 0), SIDE - size[1])
-    result = np.zeros((SIDE, SIDE), np.uint8)
-    result[top : top + size[1], left : left + size[0]] = small
-    return result
+    return centre_by_mass(small)
 
 
 def smooth(points: Points, closed: bool = False) -> Points:

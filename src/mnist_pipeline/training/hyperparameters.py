@@ -6,19 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import torch
-
 from mnist_pipeline.console import PipelineError
 from mnist_pipeline.data.catalogue import DATASETS
 from mnist_pipeline.training.augmentation import Augmentation
-from mnist_pipeline.training.runtime import has_bfloat16
 
 # The default weight decay of each optimizer, as the coefficient that PyTorch's class takes. AdamW and SGD shrink the
 # weights by learning rate times coefficient at every step, and SGD's learning rate is some 50 times AdamW's.
 WEIGHT_DECAY = {"adam": 0.05, "rmsprop": 0.001, "sgd": 0.001}
 SHORTEST_EPOCH = 5_000  # images: fewer are seen several times in an epoch
-EPOCHS = 5.0
-SLOW_IMAGES = 70_000  # seen at most where training is slow and no number of epochs is given: nine minutes on two cores
 SMALLEST_BATCH = 16  # images: a step of fewer takes nearly as long, and BatchNorm's averages are noisier
 
 log = logging.getLogger(__name__)
@@ -39,7 +34,7 @@ class Hyperparameters:
     lr: float = 1.5e-3
     batch_size: int = 64
     momentum: float = 0.9
-    epochs: float = 1.0
+    epochs: float = 5.0
     warmup: float = 0.25
     weight_decay: float | None = None  # None: WEIGHT_DECAY of the optimizer
     label_smoothing: float = 0.05
@@ -77,19 +72,8 @@ class Hyperparameters:
         return self.lr * 0.5 * (1 + math.cos(math.pi * (progress - self.warmup) / (1 - self.warmup)))
 
 
-def default_epochs(images: int, device: torch.device) -> float:
-    """How many epochs to train where params.yaml gives no number: EPOCHS, or those of SLOW_IMAGES if they are fewer.
-
-    Args:
-        images: how many there are to train with, 1 or more.
-        device: slow is a CPU without bfloat16 instructions, on which an image takes two to three times as long.
-    """
-    slow = device.type == "cpu" and not has_bfloat16(device)
-    return min(EPOCHS, SLOW_IMAGES / images) if slow else EPOCHS
-
-
 def resolve(
-    given: Mapping[str, Any], tuned: Mapping[str, Any], dataset_name: str, epochs: float = EPOCHS
+    given: Mapping[str, Any], tuned: Mapping[str, Any], dataset_name: str
 ) -> tuple[Hyperparameters, dict[str, dict[str, Any]]]:
     """Each hyperparameter: the value given, else the tuned one, else the dataset's default, else the general default.
 
@@ -99,7 +83,6 @@ def resolve(
         given: values by name; None gives none.
         tuned: values by name.
         dataset_name: one of DATASETS.
-        epochs: their general default.
 
     Returns:
         The hyperparameters, and for each name its value and where it came from.
@@ -108,7 +91,7 @@ def resolve(
         "params.yaml": given,
         "tune": tuned,
         "dataset": DATASETS[dataset_name].hyperparameters,
-        "default": asdict(Hyperparameters(epochs=epochs)),
+        "default": asdict(Hyperparameters()),
     }
     sources: dict[str, dict[str, Any]] = {}
     for name in candidates["default"]:

@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mnist_pipeline.centring import SIDE
 from mnist_pipeline.data.catalogue import DIGITS
 from mnist_pipeline.training.digit_forms import random_warp
-from mnist_pipeline.training.drawing import SIDE, Ink, Points, draw_glyph, draw_strokes, normalise, smooth
+from mnist_pipeline.training.drawing import Ink, Points, draw_glyph, draw_strokes, normalise, smooth
 
 # Letters, but those that somebody may write like a digit: O o 0, I i l 1, S s 5, Z z 2, B 8, b 6, g q 9.
 LETTERS = "ACDEFGHJKLMNPQRTUVWXYacdefhjkmnprtuvwxy"

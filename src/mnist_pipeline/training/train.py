@@ -17,10 +17,8 @@ from mnist_pipeline.training import loop, model
 from mnist_pipeline.training.checkpoint import Checkpoint
 from mnist_pipeline.training.generated import add_generated
 from mnist_pipeline.training.hyperparameters import (
-    EPOCHS,
     Hyperparameters,
     adapt_to_size,
-    default_epochs,
     record_adaptation,
     resolve,
 )
@@ -60,15 +58,7 @@ def train(
         loop.Diverged: the loss became NaN or infinite; model_folder is left as it was.
     """
     started, images = datetime.now(UTC), len(dataset.train.labels)
-    resolved, sources = resolve(given, tuned, dataset.name, default_epochs(images, best_device()))
-    if sources["epochs"]["source"] == "default" and resolved.epochs < EPOCHS:
-        log.info(
-            "Without bfloat16 instructions training is slow here: %.3g epochs, in place of %g. "
-            "More make fewer mistakes: train.epochs=%g",
-            resolved.epochs,
-            EPOCHS,
-            EPOCHS,
-        )
+    resolved, sources = resolve(given, tuned, dataset.name)
     hp = adapt_to_size(resolved, images)
     sources = record_adaptation(sources, hp, images)
     torch.manual_seed(seed)
