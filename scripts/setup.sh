@@ -3,6 +3,7 @@
 # PYTHON=python3.12 chooses the Python; otherwise it is the one of .venv, or the first of PYTHONS that works.
 # .venv/ready is written last and says what .venv was made for, so that an incomplete or moved one is noticed.
 set -euo pipefail
+unset CDPATH
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PYTHONS=(python3.11 python3.12 python3.13 python3.14 python3)
 READY=.venv/ready

@@ -105,6 +105,12 @@ def test_one_line_where_there_is_no_git_repository(tmp_path: Path) -> None:
     assert not (project / ".venv").exists()
 
 
+def test_folders_that_cd_searches_for_the_user_are_not_taken_for_the_projects(tmp_path: Path) -> None:
+    project, path = make_project(tmp_path / "project"), path_without_python(tmp_path / "bin")
+    (tmp_path / "other" / "scripts").mkdir(parents=True)
+    assert "setup: none of" in setup(project, fails=True, PATH=str(path), CDPATH=str(tmp_path / "other"))
+
+
 @pytest.mark.slow
 def test_takes_the_first_python_that_works(tmp_path: Path) -> None:
     project, path = make_project(tmp_path / "project with a space"), path_without_python(tmp_path / "bin")
