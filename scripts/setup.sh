@@ -3,8 +3,9 @@
 # PYTHON=python3.12 chooses the Python; otherwise it is the one of .venv, or the first of PYTHONS that works.
 # .venv/ready is written last and says what .venv was made for, so that an incomplete or moved one is noticed.
 set -euo pipefail
+unset CDPATH
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-PYTHONS=(python3.11 python3.12 python3.13 python3)
+PYTHONS=(python3.11 python3.12 python3.13 python3.14 python3)
 READY=.venv/ready
 EXTRAS=.venv/extras
 
@@ -13,11 +14,11 @@ fail() {
     exit 1
 }
 
-# Print the executable behind a command, for a Python from 3.11 to 3.13 that can make environments; nothing for others.
+# Print the executable behind a command, for a Python from 3.11 to 3.14 that can make environments; nothing for others.
 # It is run, because a shim of pyenv is there for versions that are not; a virtual environment's leads to its base.
 base_of() {
     "$1" -c 'import ensurepip, sys, venv
-if (3, 11) <= sys.version_info < (3, 14):
+if (3, 11) <= sys.version_info < (3, 15):
     print(sys._base_executable)' 2>/dev/null || true
 }
 
@@ -32,9 +33,9 @@ choose_python() {
         fi
     done
     if [[ -n ${PYTHON:-} ]]; then
-        fail "PYTHON=$PYTHON is no working Python from 3.11 to 3.13 with venv and ensurepip (Debian: python3-venv)"
+        fail "PYTHON=$PYTHON is no working Python from 3.11 to 3.14 with venv and ensurepip (Debian: python3-venv)"
     fi
-    fail "none of ${PYTHONS[*]} is a working Python from 3.11 to 3.13 with venv and ensurepip" \
+    fail "none of ${PYTHONS[*]} is a working Python from 3.11 to 3.14 with venv and ensurepip" \
         "(Debian: python3-venv); install one, or name it: make setup PYTHON=/path/to/python3.12"
 }
 

@@ -9,21 +9,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 from filelock import FileLock
-from helpers import ROOT
+from helpers import ROOT, environment
 from jaxtyping import install_import_hook
 
 if TYPE_CHECKING:
     from mnist_pipeline.data.dataset import Dataset
     from mnist_pipeline.training.network import DigitNetwork
 
+neutral = environment.neutral(os.environ)
+os.environ.clear()
+os.environ.update(neutral)
 # A suite that runs in the background (nohup, some CI) inherits Ctrl-C ignored, and would hand that on to the processes
 # that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # The processes of pytest-xdist share the cores. With a thread for each core in each of two processes, and in the stages
 # that these start, training was half as fast.
 if processes := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 install_import_hook("mnist_pipeline", "beartype.beartype")
 
 from mnist_pipeline.files import replacing  # noqa: E402  after the hook, as the next

@@ -12,10 +12,18 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from helpers import ROOT
+from helpers import REFERENCE, ROOT
 from mnist_pipeline.data.dataset import load, load_test
 
 ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+CODE = (
+    "src",
+    "stages",
+    "handlers",
+    "scripts",
+    "tests",
+    "benchmarks",
+)  # what is new there is copied too; a user's pictures are not
 STAGES = ["download", "tune", "train", "archive", "evaluate"]
 
 
@@ -35,24 +43,24 @@ def would_run(folder: Path) -> list[str]:
 
 
 def copy(mnist: Path, folder: Path) -> Path:
-    """The repository's tracked files in a repository of their own, with few images and a small budget.
+    """The repository's files in a repository of their own, with few images and a small budget.
 
-    Its dvc.lock is that of the reference run, whose outputs its empty cache does not hold.
+    Its dvc.lock is that of the last run that was committed, whose outputs its empty cache does not hold.
 
     Args:
         mnist: the folder of the whole MNIST.
         folder: is made; mnist.npz next to it holds the images.
     """
-    for name in run(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines():
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    copy_files(folder)
+    params = yaml.safe_load((REFERENCE / "params.yaml").read_text())
     params["data"] |= {"dataset": "folder", "source": str(few_digits(mnist, folder.parent)), "validation_images": 300}
     params["tune"] |= {"trials": 3, "images_per_trial": 500, "evaluations": 2, "evaluation_images": 100}
     params["train"] |= {"epochs": 0.6, "checkpoint_seconds": 3.0, "outliers": 0.05, "digit_forms": 0.02}
     params["evaluate"] |= {"photographs": 10, "numbers": 4, "unknown": 4}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    (folder / ".dvc/config").write_text(
+        "[core]\n    analytics = false\n    autostage = true\n"
+    )  # and no remote of a team
     for command in (
         ("git", "init", "--quiet"),
         ("git", "config", "user.email", "someone@example.org"),
@@ -62,6 +70,15 @@ def copy(mnist: Path, folder: Path) -> Path:
     ):
         run(folder, *command)
     return folder
+
+
+def copy_files(folder: Path) -> None:
+    """Copy the repository's tracked files as they are now, and what is new in CODE."""
+    new = run(ROOT, "git", "ls-files", "--others", "--exclude-standard", *CODE).splitlines()
+    for name in run(ROOT, "git", "ls-files").splitlines() + new:
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
 
 
 def few_digits(mnist: Path, folder: Path) -> Path:

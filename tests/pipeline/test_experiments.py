@@ -47,7 +47,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 def test_runs_the_grid_shows_it_and_leaves_the_workspace_as_it_was(repository: Path) -> None:
-    done = run(repository, f"{ROOT}/scripts/experiments.sh train.lr 0.25 0.125")
+    done = run(repository, f"'{ROOT}/scripts/experiments.sh' train.lr 0.25 0.125")
     assert done.returncode == 0, done.stderr
     table = [line for line in done.stdout.splitlines() if line.startswith("|")]
     rows = {name: row for row in table for name in ("lr-0.25", "lr-0.125") if name in row}
@@ -60,7 +60,7 @@ def test_runs_the_grid_shows_it_and_leaves_the_workspace_as_it_was(repository: P
 
 def test_uncommitted_changes_are_not_lost(repository: Path) -> None:
     (repository / "params.yaml").write_text("train:\n  lr: 0.5\n  epochs: 3\n")
-    done = run(repository, f"{ROOT}/scripts/experiments.sh train.lr 0.25")
+    done = run(repository, f"'{ROOT}/scripts/experiments.sh' train.lr 0.25")
     assert done.returncode == 1
     assert "Commit your changes first" in done.stderr
     assert "epochs: 3" in (repository / "params.yaml").read_text()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from helpers import ROOT, small_pipeline
+from helpers import REFERENCE, small_pipeline
 from PIL import Image
 
 from mnist_pipeline.data.dataset import load, load_test
@@ -27,7 +27,7 @@ def write_pictures(folder: Path, class_names: list[str], images: int, mnist: Pat
 
 def set_parameters(repository: Path) -> None:
     """The repository's own parameters, but for the dataset and the length of tuning and training."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = yaml.safe_load((REFERENCE / "params.yaml").read_text())
     params["data"] |= {"dataset": "folder", "source": "own"}
     params["tune"] |= {"trials": 1, "images_per_trial": 500}
     params["train"] |= {"epochs": 0.04}

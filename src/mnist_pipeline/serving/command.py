@@ -39,6 +39,7 @@ GRPC_PORTS = {"grpc_inference": 7070, "grpc_management": 7071}
 
 def main() -> None:
     """Read the command line as TorchServe does, and run TorchServe's launcher in this process."""
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # in a file too, a cause is above its error
     arguments = ArgParser.ts_parser().parse_args()
     config = arguments.ts_config or os.environ.get("TS_CONFIG_FILE") or default_config()
     if config:
