@@ -26,7 +26,7 @@ from torchvision import datasets
 from mnist_pipeline.data import download as module
 from mnist_pipeline.data.catalogue import DATASETS
 from mnist_pipeline.data.dataset import DESCRIPTION, FILES, DataError, describe, load, load_test
-from mnist_pipeline.data.download import download, torchvision_resources
+from mnist_pipeline.data.download import check_replaceable, download, torchvision_resources
 
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
 SHA256 = {name: list(info.publication.sha256) for name, info in DATASETS.items() if info.publication}
@@ -337,6 +337,17 @@ def test_folder_with_something_else_in_it_is_not_replaced(mnist: Path, tmp_path:
     with pytest.raises(DataError, match=r"holds 'thesis\.tex'"):
         download("MNIST", tmp_path, [str(mnist)])
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(("name", "replaced"), [(".DS_Store", True), ("Thumbs.db", True), (".git", False)])
+def test_junk_in_the_data_folder_is_no_reason_to_stop(tmp_path: Path, name: str, replaced: bool) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / name).touch()
+    if replaced:
+        check_replaceable(tmp_path / "data")
+    else:
+        with pytest.raises(DataError, match=r"holds '\.git', which is no part of a dataset"):
+            check_replaceable(tmp_path / "data")
 
 
 # A folder of images

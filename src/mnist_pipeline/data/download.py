@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from mnist_pipeline.data.catalogue import DATASETS, Publication
 from mnist_pipeline.data.dataset import DESCRIPTION, FILES, Arrays, DataError, check
+from mnist_pipeline.data.folders import is_junk
 from mnist_pipeline.data.idx import decompress, read_idx, write_idx
 from mnist_pipeline.data.own_data import read_own
 from mnist_pipeline.files import replacing
@@ -81,7 +82,7 @@ def check_replaceable(folder: Path) -> None:
     """Check that a folder holds nothing but an earlier dataset; raises DataError."""
     if folder.is_file():
         raise DataError(f"{folder} would be replaced by a folder, but is a file")
-    foreign = {path.name for path in folder.glob("*")} - {*FILES, DESCRIPTION}
+    foreign = {path.name for path in folder.glob("*") if not is_junk(path.name)} - {*FILES, DESCRIPTION}
     if foreign:
         raise DataError(f"{folder} would be replaced, but holds {min(foreign)!r}, which is no part of a dataset")
 
