@@ -1,6 +1,13 @@
 # `make help` lists every command.
 SHELL := /bin/bash
 PYTHON ?=
+PORT ?= 8080
+LR ?= 0.0005 0.001 0.002
+# What a person gives reaches the recipes' shell as variables of its environment, in which no character has a meaning:
+# not a space, a quote or a $. `value` keeps make itself from reading $x as a variable. Only a blank at the beginning of
+# a name is lost, which make takes away.
+$(foreach name,PYTHON PORT LR PICTURES,$(eval override $(name) := $$(value $(name))))
+export PYTHON PORT LR PICTURES
 ACTIVATE := source .venv/bin/activate
 .DEFAULT_GOAL := help
 
@@ -8,10 +15,10 @@ help: ## every command, a line each
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
 setup: ## the environment alone, in .venv (PYTHON=python3.12 chooses another Python)
-	@PYTHON="$(PYTHON)" scripts/setup.sh
+	@scripts/setup.sh
 
 extras: ## what few need: Ray and PostgreSQL's client, and S3
-	@PYTHON="$(PYTHON)" scripts/setup.sh extras
+	@scripts/setup.sh extras
 
 repro: setup ## the whole pipeline: download, tune, train, archive, evaluate
 	$(ACTIVATE) && python scripts/owned_folders.py && dvc repro
@@ -56,16 +63,14 @@ bench-tune: extras ## what coordinating 1 to 16 workers costs
 rollout: setup ## replace the model that a running TorchServe serves, without downtime
 	$(ACTIVATE) && python -m mnist_pipeline.serving.rollout
 
-PORT ?= 8080
 serve: setup ## the model under FastAPI, with a page to draw digits on (PORT=8001 takes another port)
-	$(ACTIVATE) && python -m mnist_pipeline.serve --port $(PORT)
+	$(ACTIVATE) && python -m mnist_pipeline.serve --port "$$PORT"
 
-LR ?= 0.0005 0.001 0.002
 experiments: setup ## train.lr in turn as experiments of DVC, then their table (LR="0.001 0.003" takes others)
-	$(ACTIVATE) && scripts/experiments.sh train.lr $(LR)
+	$(ACTIVATE) && set -o noglob && scripts/experiments.sh train.lr $$LR
 
 score: setup ## how well the model reads a folder of your own pictures (PICTURES=folder; names like 7_kitchen.jpg)
-	$(ACTIVATE) && python -m mnist_pipeline.evaluation.score $(PICTURES)
+	$(ACTIVATE) && python -m mnist_pipeline.evaluation.score -- "$${PICTURES:?is missing: make score PICTURES=folder}"
 
 report: setup ## results/report.html: one file about the model in saved_models/
 	$(ACTIVATE) && python -m mnist_pipeline.evaluation.report

@@ -6,6 +6,7 @@ server. Each has an environment of its own, which is not in the lock.
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -141,7 +142,7 @@ def call(command: list[str]) -> None:
     """Run a command; raises StartError with the end of its output where it fails."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
-        raise StartError(f"{' '.join(command)} failed:\n{done.stdout[-1000:]}")
+        raise StartError(f"{shlex.join(command)} failed:\n{done.stdout[-1000:]}")
 
 
 @contextmanager

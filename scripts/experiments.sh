@@ -14,7 +14,8 @@ undo --check
 trap undo EXIT
 
 for value in "$@"; do
-    dvc exp run --name "${parameter##*.}-$value" --set-param "$parameter=$value"
+    name=${parameter##*.}-${value//[^[:alnum:]._+-]/-} # the name of a git reference, which has no blanks
+    dvc exp run --name "$name" --set-param "$parameter=$value"
 done
 undo
 trap - EXIT

@@ -7,6 +7,7 @@ exit status 0 means that an undo would work.
 import argparse
 import difflib
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -121,7 +122,7 @@ def run(*command: str) -> str:
     """Run a command and return what it prints; if it fails, end this script with its message."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+        sys.exit(f"{shlex.join(command)} failed:\n{done.stdout}{done.stderr}")
     return done.stdout
 
 

@@ -1,5 +1,6 @@
 """The style of all pictures: readable in print, by the colour-blind, and small."""
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
@@ -45,12 +46,13 @@ def class_labels(class_names: Sequence[str]) -> list[str]:
 
     A name cannot be drawn where the font has no glyph for one of its characters, or where its script is written from
     right to left or joined up, which matplotlib does not do. Long names are shortened; names that would then
-    be equal become numbers too.
+    be equal become numbers too, and so do names that look like such a number.
     """
     short = [
-        (name if len(name) <= LONGEST_LABEL else name[: LONGEST_LABEL - 1] + "…") if is_drawable(name) else ""
+        "" if not is_drawable(name) else name if len(name) <= LONGEST_LABEL else name[: LONGEST_LABEL - 1] + "…"
         for name in class_names
     ]
+    short = ["" if re.fullmatch(r"#\d+", label) else label for label in short]
     return [label if label and short.count(label) == 1 else f"#{k}" for k, label in enumerate(short)]
 
 

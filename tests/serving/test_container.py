@@ -28,9 +28,9 @@ exec chroot --userspec="$user" "$root" "$@"
 """
 
 
-def buildah(*arguments: str | Path, cwd: Path = ROOT) -> str:
+def buildah(*arguments: str | Path, cwd: Path = ROOT, umask: int = -1) -> str:
     """What buildah prints; it must succeed."""
-    done = subprocess.run(["buildah", *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+    done = subprocess.run(["buildah", *arguments], cwd=cwd, umask=umask, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -49,16 +49,18 @@ def base() -> str:
 
 @pytest.fixture(scope="module")
 def image(base: str, int8_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The image's identifier."""
+    """The image's identifier, of files that their owner alone may read."""
     context = tmp_path_factory.mktemp("context")
     for name in (".dockerignore", "LICENSE", "README.md", "deploy", "pyproject.toml", "src"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, context / name)
     (context / "model_store").mkdir()
     shutil.copy(int8_archive, context / "model_store/mnist.mar")
+    for path in context.rglob("*"):
+        path.chmod(path.stat().st_mode & 0o700)
     options = ["--isolation", "chroot", "--format", "docker", "--build-arg", f"BASE={base}"]
     options += ["--file", "deploy/Containerfile", "--target", "api"]
-    identifier = buildah("build", "--quiet", *options, ".", cwd=context).splitlines()[-1]
+    identifier = buildah("build", "--quiet", *options, ".", cwd=context, umask=0o077).splitlines()[-1]
     yield identifier
     buildah("rmi", identifier)
 

@@ -1,6 +1,7 @@
 """deploy/: the manifests against Kubernetes' own schemas, each other and the images; the images' health check."""
 
 import copy
+import re
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -74,6 +75,18 @@ def test_manifest_and_image_agree() -> None:
     user = POD["spec"]["securityContext"]["runAsUser"]
     assert containerfile.count(f"\nUSER {user}:{user}\n") == 2
     assert f"\nEXPOSE {CONTAINER['ports'][0]['containerPort']}\n" in containerfile
+
+
+def test_the_images_files_do_not_depend_on_the_builders_umask() -> None:
+    stages = (ROOT / "deploy/Containerfile").read_text().split("\nFROM ")[1:]
+    assert [" AS api\n" in stage or " AS torchserve\n" in stage for stage in stages] == ["USER " in s for s in stages]
+    for stage in stages:
+        if "\nUSER " not in stage:
+            assert stage.rstrip().endswith("&& chmod -R a+rX /opt/venv")
+            continue
+        for options, target in re.findall(r"^COPY((?: --\S+)*) .* (\S+)$", stage, re.MULTILINE):
+            by_copy = "--from=" in options or "--chmod=644" in options
+            assert by_copy or f"chmod -R a+rX {target} " in stage, target
 
 
 class Server(BaseHTTPRequestHandler):

@@ -1,11 +1,16 @@
+import csv
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from dvc.utils.flatten import flatten
 
 from mnist_pipeline.data.catalogue import WRONG_MNIST_LABELS
+from mnist_pipeline.data.dataset import Examples
 from mnist_pipeline.evaluation.calibration import calibration_error
+from mnist_pipeline.evaluation.evaluate import draw, write_predictions
 from mnist_pipeline.evaluation.metrics import (
     accuracy_with_interval,
     measure,
@@ -83,10 +88,52 @@ def test_the_worst_mistakes_come_first_and_right_answers_never() -> None:
     assert np.array_equal(worst, [0, 3])
 
 
+def test_equal_mistakes_are_in_the_order_of_the_images() -> None:
+    logits = torch.tensor([1.0, 0.0]).repeat(500, 1)
+    assert worst_mistakes(logits, torch.ones(500, dtype=torch.int64), 25).tolist() == list(range(25))
+
+
 def test_without_a_mistake_there_is_no_temperature_to_fit() -> None:
     logits = torch.tensor([[3.0, 0.0], [0.0, 2.0]])
     assert fit_temperature(logits, torch.tensor([0, 1])) == 1.0
     assert 0.05 < fit_temperature(logits.repeat(10, 1), torch.tensor([0] + [0, 1] * 9 + [1])) != 1.0
+
+
+NAMES = [
+    "label",
+    "probability_label",
+    "actual",
+    "images",
+    "digit",
+    "error",
+    "a",
+    "a.b",
+    "a.precision",
+    "a,b",
+    '"q"',
+    "=1+1",
+]
+NAMES += ["'", "$x$", "a_b", "<b>", "NA", "1", "01", "x" * 255, "猫"]
+
+
+def test_classes_of_any_name_are_in_every_table(tmp_path: Path) -> None:
+    labels = torch.arange(len(NAMES))
+    logits = torch.randn(len(NAMES), len(NAMES), generator=torch.Generator().manual_seed(0))
+    write_predictions(tmp_path / "predictions.csv", logits, labels, NAMES)
+    with (tmp_path / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["label"] for row in rows] == NAMES
+    assert list(rows[0]) == ["label", *(f"probability_{name}" for name in NAMES)]
+    assert [float(row[f"probability_{NAMES[-1]}"]) for row in rows] == pytest.approx(
+        logits.softmax(1)[:, -1].tolist(), abs=1e-6
+    )
+    draw(tmp_path, logits, Examples(torch.zeros(len(NAMES), 1, 28, 28, dtype=torch.uint8), labels), 1.0, NAMES, 25)
+    with (tmp_path / "confusion.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["actual"] for row in csv.DictReader(file)] == NAMES
+    figures = measure(logits, labels, NAMES, 1.0)
+    assert list(figures["per_class"]) == NAMES
+    flat = flatten({"per_class": figures["per_class"]})  # as `dvc metrics diff` does, by dots
+    assert len(flat) == 2 * len(NAMES)
 
 
 def test_no_answers_are_calibrated() -> None:

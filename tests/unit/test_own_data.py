@@ -3,7 +3,7 @@
 import gzip
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from mnist_pipeline.data.dataset import FILES, DataError, load, load_test
 from mnist_pipeline.data.download import download
-from mnist_pipeline.data.own_classes import JUNK, visible
+from mnist_pipeline.data.folders import normalise_name, visible
 from mnist_pipeline.data.own_data import read_own
 from mnist_pipeline.reading import read_digit, read_picture
 
@@ -91,7 +91,10 @@ def test_what_was_understood_is_said(tmp_path: Path, caplog: pytest.LogCaptureFi
     ]
 
 
-JUNK_FILES = ["Thumbs.db", "thumbs.DB", "desktop.ini", ".DS_Store", ".hidden.png", "__MACOSX/._1.png", "__macosx/x"]
+JUNK_FILES = [
+    *("Thumbs.db", "thumbs.DB", "ehthumbs.db", "desktop.ini", ".DS_Store", "._1.png", ".hidden.png", ".hidden/1.png"),
+    *("__MACOSX/._1.png", "__macosx/x", "@eaDir/1.png", ".ipynb_checkpoints/1.png", "lost+found/1"),
+]
 
 
 @pytest.mark.parametrize("split", [False, True])
@@ -112,26 +115,121 @@ def test_what_file_managers_leave_is_ignored_at_every_level(tmp_path: Path, spli
     assert found.class_names == clean.class_names == ("a", "b")
     for one, other in zip(found.arrays, clean.arrays, strict=True):
         assert np.array_equal(one, other)
-    assert {name.casefold() for name in JUNK_FILES if not name.startswith(".")} - set(JUNK) == {
-        "__macosx/._1.png",
-        "__macosx/x",
-    }
 
 
-def test_names_are_in_natural_order(tmp_path: Path) -> None:
-    names = ["1", "2", "10", "a", "a2", "a10", "b"]
-    for name in reversed(names):
-        (tmp_path / name).touch()
-    assert [path.name for path in visible(tmp_path)] == names
+@pytest.mark.parametrize("split", [False, True])
+def test_notes_among_the_pictures_are_ignored(tmp_path: Path, split: bool) -> None:
+    parts = ("train", "test") if split else ("",)
+    for part in parts:
+        folder_of(tmp_path / part, ("a", "b"))
+        write(tmp_path / part / "a" / "notes.TXT", b"notes")
+        write(tmp_path / part / "b" / "labels.csv", b"labels")
+    write(tmp_path / "README.md", b"about these")
+    assert len(read_own(tmp_path).arrays.train_labels) == (8 if split else 6)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["1", "2", "10", "a", "a2", "a10", "b"],
+        ["0", "00", "000", "01", "1", "1.png", "01.png", "2"],
+        ["A", "a", "a1", "a01", "e\u0301", "é", "é1", "e\u03012"],
+        ["9" * 250, "1" + "0" * 250],
+    ],
+)
+def test_names_are_in_natural_order_whatever_the_file_system_says(
+    tmp_path: Path, names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for order in (names, names[::-1]):
+        monkeypatch.setattr(Path, "iterdir", lambda folder, order=order: (folder / name for name in order))
+        found = [path.name for path in visible(tmp_path)]
+        assert sorted(found) == sorted(names)
+        if order is names:
+            first = found
+    assert found == first
+    if names[0] == "1":
+        assert found == names
+
+
+def test_classes_with_ties_are_the_same_in_train_and_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("0", "00", "1")
+    folder_of(tmp_path / "train", names)
+    folder_of(tmp_path / "test", names)
+    listed = Path.iterdir
+
+    def iterdir(folder: Path) -> Iterator[Path]:
+        return iter(sorted(listed(folder), reverse=folder.name == "test"))
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    assert read_own(tmp_path).class_names == names
+
+
+def test_the_test_images_do_not_depend_on_the_disks_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for k, name in enumerate(("1.png", "01.png", "001.png", "1.jpg", "01.jpg", "2.png", "02.png")):
+        write(tmp_path / "a" / name, pen_stroke(k))
+        write(tmp_path / "b" / name, pen_stroke(k + 10))
+    listed, found = Path.iterdir, []
+    for reverse in (False, True):
+        monkeypatch.setattr(Path, "iterdir", lambda folder, r=reverse: iter(sorted(listed(folder), reverse=r)))
+        found.append(read_own(tmp_path).arrays.test_images)
+    assert np.array_equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("form", ["csv", "npz"])
+def test_labels_with_ties_do_not_depend_on_the_hash_of_texts(tmp_path: Path, form: str) -> None:
+    labels = ["0", "00", "000", "0000", "00000"] * 6
+    if form == "csv":
+        source = csv_of(tmp_path / "train.csv", [HEADER, *csv_rows(labels)])
+    else:
+        source = npz(tmp_path / "mnist.npz", x_train=IMAGES, y_train=np.array(labels), x_test=None, y_test=None)
+    assert read_own(source).class_names == tuple(sorted(set(labels)))
+
+
+@pytest.mark.parametrize(
+    ("train", "test"), [("Caf\u00e9", "Cafe\u0301"), ("가", "\u1100\u1161"), ("a b", "a\u3000 b"), ("a", "a ")]
+)
+def test_one_name_in_two_forms_is_one_class(tmp_path: Path, train: str, test: str) -> None:
+    folder_of(tmp_path / "folder" / "train", (train, "Dog"))
+    folder_of(tmp_path / "folder" / "test", (test, "Dog"))
+    assert set(read_own(tmp_path / "folder").class_names) == {train, "Dog"} == {normalise_name(test), "Dog"}
+    labels = [train, test, "Dog"] * 10
+    assert set(read_own(csv_of(tmp_path / "train.csv", [HEADER, *csv_rows(labels)])).class_names) == {train, "Dog"}
+    both = folder_of(tmp_path / "both", (train, test, "Dog"))
+    assert len(read_own(both).arrays.train_labels) + len(read_own(both).arrays.test_labels) == 12
+
+
+def test_names_that_differ_in_case_are_two_classes(tmp_path: Path) -> None:
+    folder_of(tmp_path / "train", ("Cat", "Dog"))
+    folder_of(tmp_path / "test", ("cat", "Dog"))
+    with pytest.raises(DataError, match=r"\(A and a are two\): \['Cat', 'cat'\]"):
+        read_own(tmp_path)
+    (tmp_path / "labels").mkdir()
+    assert read_own(csv_of(tmp_path / "labels" / "train.csv", [HEADER, *csv_rows(["A", "a"] * 15)])).class_names == (
+        "A",
+        "a",
+    )
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31m", "\udcff", "a\x7f", " "])
+def test_a_name_that_no_file_can_hold_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match=re.escape(f"a class is called {normalise_name(name)!r}; a name is UTF-8")):
+        read_own(folder_of(tmp_path, (name, "b")))
+
+
+def test_a_file_in_place_of_the_training_images_is_named(tmp_path: Path) -> None:
+    folder_of(tmp_path / "test", ("a", "b"))
+    write(tmp_path / "train", b"")
+    with pytest.raises(DataError, match="train is a file; it must be a folder"):
+        read_own(tmp_path)
 
 
 def damage(source: Path) -> dict[str, str]:
     """Put one file of each kind that cannot be read into a folder; what is said of each."""
-    write(source / "a" / "notes.txt", b"not an image")
+    write(source / "a" / "notes.doc", b"not an image")
     write(source / "a" / "empty.png", b"")
     write(source / "b" / "half.png", pen_stroke(1)[:90])
     (source / "b" / "folder").mkdir()
-    return {"a/empty.png": "is empty", "a/notes.txt": "these 12 bytes are no JPEG, PNG, WEBP, BMP, GIF, TIFF",
+    return {"a/empty.png": "is empty", "a/notes.doc": "these 12 bytes are no JPEG, PNG, WEBP, BMP, GIF, TIFF",
             "b/folder": "Is a directory", "b/half.png": "cannot be decoded"}  # fmt: skip
 
 
@@ -324,6 +422,8 @@ def in_npz(**changes: np.ndarray | None) -> Callable[[Path], Path]:
         (in_csv(changed_row(2, 1, "0.5")), "train.csv, line 2, column pixel0: '0.5' is no"),
         (in_csv(changed_row(9, 0, "")), "train.csv, line 9: the label is missing"),
         (in_csv([*changed_row(2, 0, 0), [1, 2]]), "train.csv, line 32: 2 values; the header has 785"),
+        (in_csv(changed_row(9, 0, " ")), "train.csv, line 9: the label is missing"),
+        (in_csv(changed_row(2, 0, 256 * "x")), "a class is called 'xxxxxxx.*; a name is UTF-8 of 1 to 255"),
         (in_csv(changed_row(2, 0, 7)), "class '7' has 1 images; it takes at least 3"),
         (lambda folder: write(folder / "train.csv", b"\xff\xfe\x00"), "train.csv cannot be read: "),
         # npz

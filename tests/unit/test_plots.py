@@ -42,6 +42,7 @@ def test_what_the_font_cannot_draw_is_a_number() -> None:
     labels = figures.class_labels(STRANGE)
     assert labels[:5] == STRANGE[:5]
     assert labels[5:] == ["#5", "#6", "#7", "#8", "#9", "#10", "#11", "ß", "#13", "#14"]
+    assert figures.class_labels(["#1", "猫", "#2", "#x"]) == ["#0", "#1", "#2", "#x"]
     assert figures.class_labels(["T-shirt/top", "y" * 15]) == ["T-shirt/top", "y" * 13 + "…"]
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -20,6 +21,12 @@ def test_a_server_that_does_not_run_is_named_with_the_command_that_starts_it(
     monkeypatch.setattr(sys, "argv", ["rollout", *arguments])
     with pytest.raises(rollout.RolloutError, match=rf"no TorchServe answers at {address}; .*torchserve --start"):
         rollout.main()
+
+
+def test_junk_is_no_known_digit(tmp_path: Path) -> None:
+    for name in ("._7.png", "Thumbs.db", ".DS_Store", "7.png"):
+        (tmp_path / name).write_bytes(name.encode())
+    assert rollout.read_known_digits(tmp_path) == {"7": b"7.png"}
 
 
 class Greeter(BaseHTTPRequestHandler):

@@ -24,7 +24,7 @@ def pictures(tmp_path: Path) -> Path:
         (folder / f"{digit}_known.png").write_bytes((DIGITS / f"{digit}.png").read_bytes())
     (folder / "1_seven.png").write_bytes((DIGITS / "7.png").read_bytes())
     (folder / "3_blank.png").write_bytes(encode(Image.new("L", (60, 60), 255)))
-    (folder / "5_text.png").write_bytes(b"no picture")
+    (folder / "5_text\udcff.png").write_bytes(b"no picture")  # its name is not UTF-8
     (folder / "labels.csv").write_text("file,label\n")
     return folder
 
@@ -38,7 +38,7 @@ def test_right_wrong_and_refused_pictures_are_counted(pictures: Path, int8_archi
     assert len(wrong) == 13 - result["numbers_right"]
     assert wrong["1_seven.png"]["answer"] == "7"
     assert wrong["3_blank.png"]["reason"] == "the picture is blank: no ink stands out from the paper"
-    assert wrong["5_text.png"]["reason"].startswith("these 10 bytes are no ")
+    assert wrong["5_text\udcff.png"]["reason"].startswith("these 10 bytes are no ")
     assert result["by_label"]["7"] == pytest.approx({**result["by_label"]["7"], "n": 1, "numbers_right": 1})
     assert 0 < result["milliseconds_median"] <= result["milliseconds_95_percent"]
     with Image.open(tmp_path / "score/mistakes.png") as sheet:
@@ -53,14 +53,34 @@ def test_labels_are_names_of_folders_or_of_files(tmp_path: Path) -> None:
     assert labels == {"7/kitchen.jpg": "7", "308/door.png": "308", "42_gate.png": "42"}
 
 
+def test_junk_hidden_files_and_notes_are_no_pictures(tmp_path: Path) -> None:
+    junk = ("Thumbs.db", "ehthumbs.db", "desktop.ini", ".DS_Store", "._7_a.png", ".7_hidden.png", "notes.xml", "a.yml")
+    folders = ("__MACOSX", "@eaDir", ".ipynb_checkpoints", "7/@eaDir", "7/.hidden")
+    for name in (*junk, *(f"7/{name}" for name in junk), *(f"{name}/7_a.png" for name in folders)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    for name in ("10_a.png", "2_a.png", "7/01.png", "7/1.png"):
+        (tmp_path / name).write_bytes(b"")
+    names = ["2_a.png", "7/01.png", "7/1.png", "10_a.png"]
+    assert [str(path.relative_to(tmp_path)) for path in label_pictures(tmp_path)] == names
+
+
+def test_a_folders_name_as_macos_writes_it_is_the_models_class(tmp_path: Path) -> None:
+    (tmp_path / "Cafe\u0301").mkdir()
+    (tmp_path / "Cafe\u0301" / "1.png").write_bytes(b"")
+    assert list(label_pictures(tmp_path).values()) == ["Caf\u00e9"]
+
+
 def test_what_cannot_be_scored_is_said(tmp_path: Path) -> None:
     with pytest.raises(ScoreError, match="is no folder"):
         label_pictures(tmp_path / "missing")
     with pytest.raises(ScoreError, match="there are no pictures in"):
         label_pictures(tmp_path)
-    (tmp_path / "kitchen.png").write_bytes(b"")
-    with pytest.raises(ScoreError, match="Call it like 7_kitchen"):
-        label_pictures(tmp_path)
+    for name in ("kitchen.png", "_kitchen.png", " _kitchen.png"):  # "" would be right where a picture is refused
+        (tmp_path / name).write_bytes(b"")
+        with pytest.raises(ScoreError, match=f"Call it like 7_{name}"):
+            label_pictures(tmp_path)
+        (tmp_path / name).unlink()
 
 
 def test_the_command_prints_a_table(pictures: Path, int8_archive: Path, tmp_path: Path) -> None:

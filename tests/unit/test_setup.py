@@ -1,4 +1,4 @@
-"""`make setup`'s script on a small project: an empty lock, and real virtual environments."""
+"""`make setup`'s script on a small project: an empty lock, and real virtual environments; what make gives commands."""
 
 import os
 import shutil
@@ -74,6 +74,78 @@ def setup(project: Path, *, fails: bool = False, **environment: str) -> str:
     )
     assert bool(done.returncode) == fails, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "My Pictures",
+        "it's",
+        'a"b',
+        "a$b$(c)${d}$$",
+        "`id`;#x",
+        "a&b|c",
+        "-x",
+        "~",
+        "*",
+        "%",
+        "a\\b",
+        "a:=b",
+        "two\nlines",
+    ],
+)
+@pytest.mark.parametrize(
+    ("target", "variable", "command"),
+    [
+        ("score", "PICTURES", ["python", "-m", "mnist_pipeline.evaluation.score", "--"]),
+        ("serve", "PORT", ["python", "-m", "mnist_pipeline.serve", "--port"]),
+    ],
+)
+def test_make_gives_a_name_on_as_it_is(
+    tmp_path: Path, target: str, variable: str, command: list[str], name: str
+) -> None:
+    path = make_command(tmp_path / "bin", "python", r"""printf '%s\0' python "$@" >&3""")
+    for as_argument in (True, False):
+        given = f"{variable}={name}"
+        done = make(
+            tmp_path, path, target, *([given] if as_argument else []), **({} if as_argument else {variable: name})
+        )
+        assert done == [*command, name]
+
+
+def make(folder: Path, path: Path, *arguments: str, **environment: str) -> list[str]:
+    """The arguments of the one command that a recipe of the Makefile runs, which writes them to descriptor 3."""
+    with (folder / "arguments").open("w+") as file:
+        command = ["make", "--silent", "--old-file=setup", "ACTIVATE=:", *arguments]
+        subprocess.run(
+            ["bash", "-c", 'exec 3>"$1"; shift; exec "$@"', "bash", file.name, *command],
+            cwd=ROOT,
+            env={"PATH": f"{path}{os.pathsep}{os.environ['PATH']}"} | environment,
+            check=True,
+        )
+        return file.read().split("\0")[:-1]
+
+
+def test_make_gives_a_python_and_a_grid_on_as_they_are(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for script in ("setup.sh", "experiments.sh"):
+        make_command(tmp_path / "scripts", script, 'printf "<%s>" "$PYTHON" "$@"')
+    for arguments, expected in (
+        (("setup", 'PYTHON=/My $x/it\'s "3"'), '</My $x/it\'s "3">'),
+        (("experiments", "LR=0.1 * $x `id`", "--old-file=setup"), "<><train.lr><0.1><*><$x><`id`>"),
+        (("experiments", "--old-file=setup"), "<><train.lr><0.0005><0.001><0.002>"),
+    ):
+        command = ["make", "--silent", "ACTIVATE=:", *arguments]
+        environment = {"PATH": os.environ["PATH"]}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
+        assert done.stdout == expected
+
+
+def test_make_score_without_pictures_says_what_is_missing() -> None:
+    command = ["make", "--silent", "--old-file=setup", "ACTIVATE=:", "score"]
+    done = subprocess.run(command, cwd=ROOT, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True)
+    assert done.returncode
+    assert "PICTURES: is missing: make score PICTURES=folder" in done.stderr
 
 
 def base_python() -> str:

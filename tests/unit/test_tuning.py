@@ -2,6 +2,7 @@ import csv
 import errno
 import json
 import os
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -512,13 +513,17 @@ def test_a_folder_that_is_not_there_is_named() -> None:
         ("v99.0.0.a", "install the version that made it, or move the file away, or set another tune.storage"),
     ],
 )
-def test_a_database_of_another_version_of_optuna_is_told_in_one_line(storage: str, version: str, advice: str) -> None:
+def test_a_database_of_another_version_of_optuna_is_told_in_one_line(tmp_path: Path, version: str, advice: str) -> None:
+    (tmp_path / "My Studies").mkdir()
+    storage = f"sqlite:///{tmp_path}/My Studies/db.sqlite3"
     run(storage, fails_at(), 1)
     with closing(sqlite3.connect(storage.removeprefix("sqlite:///"))) as database, database:
         database.execute("UPDATE alembic_version SET version_num = ?", (version,))
     with pytest.raises(TuningError) as error:
         open_study("cheap", storage, make_pruner("none", 0))
-    assert f"{storage} has the tables of another version of Optuna: {advice.format(url=storage)}" in str(error.value)
+    assert f"{storage} has the tables of another version of Optuna: {advice.format(url=shlex.quote(storage))}" in str(
+        error.value
+    )
     assert "\n" not in str(error.value)
     assert error.value.__suppress_context__
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mnist_pipeline.data.dataset import FILES, DataError
+from mnist_pipeline.data.folders import normalise_name
 from mnist_pipeline.data.idx import decompress, read_idx
 from mnist_pipeline.data.own_classes import Labelled
 from mnist_pipeline.reading import SIDE
@@ -40,9 +41,9 @@ def read_csv(path: Path) -> Labelled:
                     continue
                 if len(row) != len(header):
                     raise DataError(f"{path}, line {rows.line_num}: {len(row)} values; the header has {len(header)}")
-                if not row[0]:
+                if not (label := normalise_name(row[0])):
                     raise DataError(f"{path}, line {rows.line_num}: the label is missing")
-                labels.append(row[0])
+                labels.append(label)
                 try:
                     images.append(bytes(map(int, row[1:])))
                 except ValueError:
@@ -167,4 +168,4 @@ def label_images(images_from: str, labels_from: str, images: np.ndarray, labels:
         raise DataError(f"{labels_from} has the shape {labels.shape}, but there are {len(images)} images")
     if labels.dtype.kind not in "uiU":
         raise DataError(f"{labels_from} holds {labels.dtype}; labels are whole numbers or texts, one an image")
-    return Labelled(images.astype(np.uint8), [str(label) for label in labels.tolist()])
+    return Labelled(images.astype(np.uint8), [normalise_name(str(label)) for label in labels.tolist()])

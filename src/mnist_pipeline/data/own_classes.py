@@ -1,9 +1,9 @@
 """What the user's own images have in common, whatever form they come in: their classes, and a split for the test."""
 
-import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,10 +11,11 @@ from jaxtyping import Integer, UInt8
 
 from mnist_pipeline.data.catalogue import DIGITS
 from mnist_pipeline.data.dataset import Arrays, DataError, hold_out
+from mnist_pipeline.data.folders import natural_order
 from mnist_pipeline.reading import SIDE
 
 TEST_PART = 1 / 7  # of the images of each class, where no test images are given; MNIST's proportion
-JUNK = ("thumbs.db", "desktop.ini", "__macosx")  # what file managers and zip programs leave; hidden files are junk too
+LONGEST_NAME = 255  # characters of a class, as of a file
 
 
 class Labelled(NamedTuple):
@@ -81,9 +82,21 @@ def split(images: UInt8[np.ndarray, "n 28 28"], labels: Integer[np.ndarray, " n"
 
 
 def check_classes(source: Path, class_names: Sequence[str]) -> None:
-    """Check that there are 2 to 256 classes; raises DataError."""
+    """Check that there are 2 to 256 classes, and their names; raises DataError."""
     if not 2 <= len(class_names) <= 256:
         raise DataError(f"{source} has {len(class_names)} classes {[*class_names][:3]}; it takes 2 to 256")
+    check_names(source, class_names)
+
+
+def check_names(source: Path, class_names: Sequence[str]) -> None:
+    """Check that the name of every class is a text that can be written to a file; raises DataError."""
+    for name in class_names:
+        unfit = any(unicodedata.category(character) in ("Cc", "Cs") for character in name)  # control, broken UTF-8
+        if unfit or not 1 <= len(name) <= LONGEST_NAME:
+            raise DataError(
+                f"{source}: a class is called {name[:40]!r}; a name is UTF-8 of 1 to {LONGEST_NAME} characters, "
+                "without control characters"
+            )
 
 
 def check_counts(source: Path, class_names: Sequence[str], counts: Sequence[int], least: int) -> None:
@@ -91,17 +104,3 @@ def check_counts(source: Path, class_names: Sequence[str], counts: Sequence[int]
     for name, count in zip(class_names, counts, strict=True):
         if count < least:
             raise DataError(f"{source}: class {name!r} has {count} images; it takes at least {least}")
-
-
-def natural_order(name: str) -> list[Any]:
-    """Compute a sorting key that puts 2 before 10."""
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
-
-
-def visible(folder: Path) -> list[Path]:
-    """List the content of a folder in natural order, without hidden files and JUNK."""
-    try:
-        paths = [p for p in folder.iterdir() if not p.name.startswith(".") and p.name.casefold() not in JUNK]
-    except OSError as error:
-        raise DataError(f"{folder} is no folder of images ({error.strerror})") from error
-    return sorted(paths, key=lambda path: natural_order(path.name))

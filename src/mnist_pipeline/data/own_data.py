@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from mnist_pipeline.data.dataset import FILES, DataError
+from mnist_pipeline.data.folders import visible
 from mnist_pipeline.data.own_arrays import read_csv, read_idx_files, read_npz
-from mnist_pipeline.data.own_classes import OwnData, number_classes, visible
+from mnist_pipeline.data.own_classes import OwnData, number_classes
 from mnist_pipeline.data.own_images import read_class_folders
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from mnist_pipeline.data.dataset import Arrays, DataError
-from mnist_pipeline.data.own_classes import OwnData, check_counts, choose_reader, split, visible
+from mnist_pipeline.data.folders import is_note, normalise_name, visible
+from mnist_pipeline.data.own_classes import OwnData, check_counts, check_names, choose_reader, split
 from mnist_pipeline.reading import FORMATS, READERS, NotAnImage, NothingToRead
 
 MOST_LISTED = 20  # damaged files that a message names
@@ -40,7 +41,7 @@ def read_class_folders(source: Path, reader: str | None, skip_damaged: bool) -> 
 
     The server will read the pictures that it is sent with the same reader.
     """
-    names = {path.name for path in visible(source)}
+    names = {path.name for path in visible(source) if path.is_dir() or not is_note(path)}
     if {"train", "test"} <= names:
         if extra := names - {"train", "test"}:
             raise DataError(f"{source} has {min(extra)!r} next to train and test; it would not be used")
@@ -50,7 +51,8 @@ def read_class_folders(source: Path, reader: str | None, skip_damaged: bool) -> 
     folders = {folder: class_folders(folder) for folder in parts}
     class_names, *others = (tuple(classes) for classes in folders.values())
     if others and class_names != others[0]:
-        raise DataError(f"{source}: train and test differ in their classes: {sorted({*class_names} ^ {*others[0]})}")
+        different = sorted({*class_names} ^ {*others[0]})
+        raise DataError(f"{source}: train and test differ in their classes (A and a are two): {different}")
     for folder, least in parts.items():
         check_counts(folder, class_names, [len(files) for files in folders[folder].values()], least)
     reader = reader or choose_reader(class_names)
@@ -67,10 +69,14 @@ def read_class_folders(source: Path, reader: str | None, skip_damaged: bool) -> 
 
 def class_folders(folder: Path) -> dict[str, list[Path]]:
     """List the files of each sub-folder, by its name; raises DataError unless there are 2 to 256 sub-folders."""
-    content = visible(folder)
-    classes = {path.name: visible(path) for path in content if path.is_dir()}
+    if not folder.is_dir():
+        raise DataError(f"{folder} is a file; it must be a folder with one sub-folder of images per class")
+    content, classes = visible(folder), dict[str, list[Path]]()
+    for path in filter(Path.is_dir, content):
+        classes.setdefault(normalise_name(path.name), []).extend(file for file in visible(path) if not is_note(file))
     if not 2 <= len(classes) <= 256:
         raise DataError(f"{folder} has {len(classes)} sub-folders {[*classes][:3]}; it takes one a class, 2 to 256")
+    check_names(folder, [*classes])
     if unused := [path.name for path in content if not path.is_dir()]:
         log.warning("%s: %d files next to the class folders are not used, %r first.", folder, len(unused), unused[0])
     return classes

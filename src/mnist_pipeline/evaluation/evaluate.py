@@ -127,9 +127,13 @@ def measure_pictures(
 
 
 def write_predictions(file: Path, logits: Tensor, labels: Tensor, names: list[str]) -> None:
-    """A row for each test image: its label, and what the server answers, a probability for each class."""
+    """A row for each test image: its label, and what the server answers, a probability for each class.
+
+    The columns are label and probability_NAME, so that a class may be called label.
+    """
+    columns = [f"probability_{name}" for name in names]
     rows = [
-        {"label": names[label], **{name: round(value, 6) for name, value in zip(names, row, strict=True)}}
+        {"label": names[label], **{column: round(value, 6) for column, value in zip(columns, row, strict=True)}}
         for label, row in zip(labels.tolist(), logits.double().softmax(1).tolist(), strict=True)
     ]
     files.write_csv(file, rows)

@@ -69,4 +69,4 @@ def worst_mistakes(logits: Tensor, labels: Tensor, count: int) -> np.ndarray:
     """Indices of the wrong answers, the most confident first: int64 (at most count,)."""
     losses = F.cross_entropy(logits, labels, reduction="none")
     wrong = (logits.argmax(1) != labels).nonzero().flatten()
-    return wrong[losses[wrong].argsort(descending=True)][:count].numpy()
+    return wrong[losses[wrong].argsort(descending=True, stable=True)][:count].numpy()

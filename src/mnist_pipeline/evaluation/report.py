@@ -74,7 +74,7 @@ def write_report(model: Path, results: Path, benchmarks: Path, lock: Path, desti
         figures=collect_figures(results, metrics, history),
         labels=class_labels(info["class_names"]),
         kinds=sort_kinds(metrics),
-        speed=[read_benchmark(path) for path in sorted(benchmarks.glob("*.json"))],
+        speed=[read_benchmark(path) for path in sorted(benchmarks.glob("[!.]*.json"))],
         outputs={out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])},
         minutes=(datetime.fromisoformat(info["ended"]) - datetime.fromisoformat(info["started"])).total_seconds() / 60,
     )

@@ -1,7 +1,8 @@
 """How well the archived model reads one's own pictures:  python -m mnist_pipeline.evaluation.score PICTURES
 
 What a picture shows is the name of its sub-folder, or its file name up to the first `_`: `7_kitchen.jpg` is a 7,
-`308_door.png` the number 308. A picture that is refused counts as a mistake. Writes score.json and, if there are any,
+`308_door.png` the number 308. Hidden files, what file managers leave (`Thumbs.db`), and texts (`labels.csv`) are no
+pictures. A picture that is refused counts as a mistake. Writes score.json and, if there are any,
 mistakes.png, which shows each mistake next to what the network saw.
 """
 
@@ -20,14 +21,13 @@ from tqdm import tqdm
 
 from mnist_pipeline import console, files
 from mnist_pipeline.console import PipelineError
+from mnist_pipeline.data.folders import is_note, natural_order, normalise_name, visible_files
 from mnist_pipeline.evaluation.metrics import accuracy_with_interval
 from mnist_pipeline.evaluation.photographs import Shown, contact_sheet
 from mnist_pipeline.evaluation.robustness import read_number
 from mnist_pipeline.serving.archived import ArchivedModel, open_archive
 
 log = logging.getLogger(__name__)
-
-NO_PICTURES = (".csv", ".json", ".md", ".txt", ".yaml")  # files that may lie beside the pictures
 
 
 class ScoreError(PipelineError):
@@ -92,15 +92,17 @@ def score(archived: Path, pictures: Path, results_folder: Path) -> dict[str, Any
 
 
 def label_pictures(folder: Path) -> dict[Path, str]:
-    """Each picture of a folder and what it shows, sorted by path. Raises ScoreError."""
+    """Each picture of a folder and what it shows, in natural order. Raises ScoreError."""
     if not folder.is_dir():
         raise ScoreError(f"{folder} is no folder; give one with pictures: make score PICTURES=folder")
     labels = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")):
-        if path.suffix.lower() in NO_PICTURES:
+    for path in visible_files(folder):
+        if is_note(path):
             continue
-        label = path.name.partition("_")[0] if path.parent == folder else path.relative_to(folder).parts[0]
-        if path.parent == folder and "_" not in path.name:
+        name, *inside = path.relative_to(folder).parts
+        before, underscore, _ = name.partition("_")
+        label = normalise_name(name if inside else before if underscore else "")
+        if not label:
             raise ScoreError(f"{path}: what does it show? Call it like 7_{path.name}, or put it in a folder 7")
         labels[path] = label
     if not labels:
@@ -114,21 +116,21 @@ def read(served: ArchivedModel, path: Path, label: str) -> Answer:
     start = time.perf_counter()
     ((found, reason),) = served.find([content])
     milliseconds = 1000 * (time.perf_counter() - start)
-    answer = read_number(found, served.info["class_names"])
+    answer = normalise_name(read_number(found, served.info["class_names"]))
     return Answer(path, label, answer, reason, [one.item.image for one in found], milliseconds)
 
 
 def summarise(answers: Sequence[Answer], folder: Path) -> dict[str, Any]:
     """The content of score.json."""
     by_label: dict[str, list[Answer]] = defaultdict(list)
-    for answer in answers:
+    for answer in sorted(answers, key=lambda answer: natural_order(answer.label)):
         by_label[answer.label].append(answer)
     times = [answer.milliseconds for answer in answers]
     return {
         **count(answers),
         "milliseconds_median": float(np.median(times)),
         "milliseconds_95_percent": float(np.quantile(times, 0.95)),
-        "by_label": {label: count(group) for label, group in sorted(by_label.items())},
+        "by_label": {label: count(group) for label, group in by_label.items()},
         "mistakes": [
             {
                 "picture": str(answer.path.relative_to(folder)),
@@ -155,8 +157,13 @@ def count(answers: Sequence[Answer]) -> dict[str, Any]:
 
 def show(mistake: Answer) -> Shown:
     """A mistake on the contact sheet."""
-    title = f"{mistake.path.name[:28]}: {mistake.answer or 'refused'}"
+    title = printable(f"{mistake.path.name[:28]}: {mistake.answer or 'refused'}")
     return Shown(mistake.path.read_bytes(), title, mistake.seen or mistake.reason)
+
+
+def printable(text: str) -> str:
+    """Put ? in place of the bytes of a file's name that are not UTF-8."""
+    return text.encode(errors="replace").decode()
 
 
 def describe(result: dict[str, Any]) -> str:
@@ -164,7 +171,7 @@ def describe(result: dict[str, Any]) -> str:
     lines = ["label      n  right  refused  accuracy (95 % interval)"]
     for label, figures in [*result["by_label"].items(), ("all", result)]:
         low, high = 100 * figures["accuracy_low"], 100 * figures["accuracy_high"]
-        name = label if len(label) <= 6 else f"{label[:5]}…"
+        name = printable(label if len(label) <= 6 else f"{label[:5]}…")
         lines.append(
             f"{name:6}{figures['n']:6}{figures['numbers_right']:7}{figures['refused']:9}"
             f"  {100 * figures['accuracy']:6.2f} % ({low:.2f} to {high:.2f})"
@@ -183,7 +190,7 @@ def main() -> None:
     parser.add_argument("--archive", type=Path, default=Path("model_store/mnist.mar"), help="the model")
     parser.add_argument("--to", type=Path, default=Path("results/score"), help="the folder for the results")
     arguments = parser.parse_args()
-    result = score(arguments.archive, arguments.pictures, arguments.to)
+    result = score(arguments.archive, arguments.pictures.expanduser(), arguments.to)
     print(describe(result))
     log.info("Wrote %s%s.", arguments.to / "score.json", " and mistakes.png" if result["mistakes"] else "")
 

@@ -170,7 +170,7 @@ def wait(settings: Mapping[str, str], names: set[str]) -> None:
             sys.exit("torchserve: the server stopped while it was starting; the lines above say why")
         with suppress(OSError, HTTPException):  # it does not listen yet, or has not written its tokens
             loaded = {model["modelName"] for model in call(f"{management}/models")["models"]}
-            if missing := names - loaded:  # the API answers when all that can be loaded is registered
+            if missing := sorted(names - loaded):  # the API answers when all that can be loaded is registered
                 server.terminate()
                 server.wait()
                 sys.exit(f"torchserve: stopped: {', '.join(missing)} could not be loaded; the lines above say why")

@@ -19,6 +19,7 @@ import requests
 
 from mnist_pipeline import console
 from mnist_pipeline.console import PipelineError
+from mnist_pipeline.data.folders import normalise_name, visible
 from mnist_pipeline.serving.torchserve import MODEL, Service, ServingError
 
 GRACE = 1.0  # seconds for a request that the server has accepted and not yet queued
@@ -55,7 +56,7 @@ def roll_out(
         service.manage("DELETE", f"/{MODEL}/{new}")
     copy = model_store / f"{MODEL}-{new}.mar"
     try:
-        shutil.copyfile(archive, copy)
+        shutil.copy(archive, copy)  # with its permissions: the server may run as another user
         register(service, copy.name, new, seconds)
         check(service, new, digits)
         service.manage("PUT", f"/{MODEL}/{new}/set-default")
@@ -132,7 +133,8 @@ def read_version(archive: Path) -> str:
 
 def read_known_digits(folder: Path) -> dict[str, bytes]:
     """Read pictures, by the label that is their file name: 7.png shows a 7."""
-    digits = {file.stem: file.read_bytes() for file in sorted(folder.glob("*.png"))}
+    pictures = (file for file in visible(folder) if file.suffix == ".png")
+    digits = {normalise_name(file.stem): file.read_bytes() for file in pictures}
     if not digits:
         raise RolloutError(f"{folder} holds no <label>.png to check the new version on")
     return digits

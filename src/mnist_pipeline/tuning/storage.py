@@ -1,5 +1,6 @@
 """The database that holds a study: SQLite for one process, PostgreSQL for workers on several machines."""
 
+import shlex
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -97,7 +98,7 @@ def open_storage(storage: str, heartbeat: int) -> RDBStorage:
     except (SQLAlchemyError, StorageInternalError, ImportError) as error:
         raise TuningError(storage_message(storage, error)) from None
     except RuntimeError as error:  # Optuna's message is long
-        url = '"$MNIST_PIPELINE_STORAGE"' if password else storage
+        url = '"$MNIST_PIPELINE_STORAGE"' if password else shlex.quote(storage)
         upgrade = "storage upgrade" in str(error)  # else a newer Optuna made it
         what = f"run `optuna storage upgrade --storage {url}`" if upgrade else "install the version that made it"
         raise TuningError(
