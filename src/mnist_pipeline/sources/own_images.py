@@ -12,8 +12,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from mnist_pipeline.data.dataset import Arrays, DataError
-from mnist_pipeline.data.own_classes import OwnData, check_counts, choose_reader, split, visible
 from mnist_pipeline.reading import FORMATS, READERS, NotAnImage, NothingToRead
+from mnist_pipeline.sources.own_classes import OwnData, check_counts, choose_reader, split, visible
 
 MOST_LISTED = 20  # damaged files that a message names
 
