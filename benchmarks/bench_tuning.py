@@ -25,8 +25,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mnist_pipeline import settings
 from mnist_pipeline.data.dataset import Dataset, Examples, load, load_test
-from mnist_pipeline.data.download import download
 from mnist_pipeline.evaluation.metrics import accuracy_with_interval
+from mnist_pipeline.sources.download import download
 from mnist_pipeline.training.hyperparameters import resolve
 from mnist_pipeline.training.inference import predict
 from mnist_pipeline.training.runtime import configure

@@ -15,10 +15,10 @@ from common import ROOT, describe_machine, write
 from PIL import Image
 
 from mnist_pipeline.data.dataset import load_test
-from mnist_pipeline.data.download import download
 from mnist_pipeline.evaluation.robustness import encode_png, read_number
 from mnist_pipeline.evaluation.unknown import ACCEPTED, measure_one
 from mnist_pipeline.serving.archived import ArchivedModel, open_archive
+from mnist_pipeline.sources.download import download
 from mnist_pipeline.training.outliers import crop_sides, join_sideways
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mnist_pipeline import console, settings
-from mnist_pipeline.data import download
+from mnist_pipeline.sources import download
 
 
 def main() -> None:

@@ -54,8 +54,8 @@ def fixtures_of(item: pytest.Item) -> set[str]:
 @pytest.fixture(scope="session")
 def mnist(request: pytest.FixtureRequest) -> Path:
     """The folder of the real MNIST: the pipeline's own data/ where it is there, else downloaded once."""
-    from mnist_pipeline.data import download
     from mnist_pipeline.data.dataset import DataError, load_test
+    from mnist_pipeline.sources import download
 
     folder = request.config.cache.mkdir("datasets") / "MNIST"
     with FileLock(folder.with_suffix(".lock")):

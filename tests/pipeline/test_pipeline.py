@@ -12,15 +12,12 @@ import pandas
 import pytest
 import requests
 import yaml
-from dvc.repo import Repo
-from helpers import ROOT
-from helpers.closure import closure, computes
 from helpers.small_model import HANDLERS, encoded
-from helpers.small_pipeline import STAGES, restore, run, would_run
+from helpers.small_pipeline import restore, run, would_run
 
 from mnist_pipeline.data.catalogue import GARMENTS
 from mnist_pipeline.data.dataset import load_test
-from mnist_pipeline.serving import archive, torchserve
+from mnist_pipeline.serving import torchserve
 from mnist_pipeline.serving.answer import DOUBT
 from mnist_pipeline.serving.archived import open_archive
 
@@ -63,42 +60,14 @@ def test_a_second_repro_runs_nothing(repository: Path) -> None:
     assert would_run(repository) == []
 
 
-def test_an_edit_runs_again_exactly_the_stages_that_import_it(repository: Path) -> None:
-    closures = {stage: closure(ROOT / "stages" / f"{stage}.py") for stage in STAGES}
-    packed = {str(path.relative_to(ROOT)) for path in archive.TRAVELLING if computes(path)}
-    closures["archive"] |= {"handlers/mnist_handler.py", *packed}
-    modules = set.union(*closures.values()) | {
-        f"src/mnist_pipeline/{name}.py" for name in ("settings", "evaluation/report")
-    }
-    for module in sorted(modules):
-        path = repository / module
-        before = path.read_text()
-        path.write_text(before + "# edited\n")
-        with Repo(str(repository)) as dvc:
-            again = {stage.rpartition(":")[2] for stage in dvc.status()}
-        path.write_text(before)
-        assert again == {stage for stage in STAGES if module in closures[stage]}, module
-    assert would_run(repository) == []
-
-
-def test_a_rewording_of_an_early_stage_and_of_a_late_one(repository: Path) -> None:
-    """Written by hand: what the closures that the test above computes must come to."""
-    for module, stages in {
-        "training/network": ["tune", "train", "archive", "evaluate"],
-        "data/download": ["download"],
-        "tuning/study": ["tune"],
-        "training/train": ["train"],
-        "training/temperature": ["train"],
-        "serving/export": ["archive"],
-        "serving/rollout": [],
-        "evaluation/robustness": ["evaluate"],
-    }.items():
-        path = repository / f"src/mnist_pipeline/{module}.py"
-        before = path.read_text()
-        path.write_text(before + "# edited\n")
-        again = would_run(repository)
-        path.write_text(before)
-        assert again == stages, module
+def test_a_rewording_runs_again_the_stages_that_import_it(repository: Path) -> None:
+    """DVC sees it in a folder, too; for which code it must, tests/unit/test_structure.py says."""
+    path = repository / "src/mnist_pipeline/training/network.py"
+    before = path.read_text()
+    path.write_text(before + "# edited\n")
+    again = would_run(repository)
+    path.write_text(before)
+    assert again == ["tune", "train", "archive", "evaluate"]
 
 
 def test_a_change_of_the_source_is_noticed(repository: Path) -> None:

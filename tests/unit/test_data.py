@@ -23,7 +23,7 @@ from mnist_pipeline.data.dataset import (
     load_test,
     read_examples,
 )
-from mnist_pipeline.data.download import store
+from mnist_pipeline.sources.download import store
 
 MNIST_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 

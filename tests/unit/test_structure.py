@@ -24,7 +24,7 @@ def python_deps(stage: str) -> set[str]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stages_deps_are_the_code_that_it_imports(stage: str) -> None:
+def test_a_stages_deps_cover_the_code_that_it_imports_and_no_other_package(stage: str) -> None:
     assert STAGES[stage]["cmd"] == f"python -m stages.{stage}"
     needed = closure(ROOT / "stages" / f"{stage}.py") | {"stages/__init__.py"}
     if stage == "archive":  # it packs what the server imports
@@ -32,7 +32,25 @@ def test_a_stages_deps_are_the_code_that_it_imports(stage: str) -> None:
             "handlers/mnist_handler.py",
             *(str(path.relative_to(ROOT)) for path in archive.TRAVELLING if computes(path)),
         }
-    assert python_deps(stage) == needed
+    assert python_deps(stage) >= needed
+    assert {Path(file).parent for file in python_deps(stage)} == {Path(file).parent for file in needed}
+
+
+@pytest.mark.parametrize(
+    ("module", "stages"),
+    [
+        ("training/network", {"tune", "train", "archive", "evaluate"}),
+        ("data/dataset", {"download", "tune", "train", "archive", "evaluate"}),
+        ("sources/download", {"download"}),
+        ("reading/handwriting", {"download", "archive"}),
+        ("tuning/study", {"tune"}),
+        ("serving/export", {"archive"}),
+        ("evaluation/metrics", {"evaluate"}),
+    ],
+)
+def test_an_edit_runs_the_stages_again_that_it_should(module: str, stages: set[str]) -> None:
+    """Written by hand: what the closures that the test above computes must come to."""
+    assert {stage for stage in STAGES if f"src/mnist_pipeline/{module}.py" in python_deps(stage)} == stages
 
 
 def test_the_closure_follows_imports_within_functions_and_of_packages() -> None:
@@ -45,8 +63,9 @@ def test_the_closure_follows_imports_within_functions_and_of_packages() -> None:
 
 # What each package may import, of the packages.
 BELOW = {
-    "data": {"reading"},
+    "data": set(),
     "reading": set(),
+    "sources": {"data", "reading"},
     "training": {"data", "reading"},
     "tuning": {"data", "reading", "training"},
     "serving": {"data", "reading", "training"},
@@ -63,7 +82,7 @@ def imported_packages(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("package", BELOW)
 def test_imports_point_one_way(package: str) -> None:
-    shared = {"centring"} if package == "reading" else {"centring", "console", "figures", "files"}
+    shared = {"centring"} if package == "reading" else {"centring", "console", "figures", "files", "folders"}
     for file in (PACKAGE / package).rglob("*.py"):
         allowed = BELOW[package] | shared | {package}
         allowed |= {"settings"} & imported_packages(file) if is_command(file) else set()

@@ -1,1 +1,1 @@
-"""Datasets: what is known of each, downloading, one's own images, loading."""
+"""Datasets: what is known of each, loading, the hold-out, and the IDX format."""

@@ -19,7 +19,7 @@ import requests
 
 from mnist_pipeline import console
 from mnist_pipeline.console import PipelineError
-from mnist_pipeline.data.folders import normalise_name, visible
+from mnist_pipeline.folders import normalise_name, visible
 from mnist_pipeline.serving.torchserve import MODEL, Service, ServingError
 
 GRACE = 1.0  # seconds for a request that the server has accepted and not yet queued

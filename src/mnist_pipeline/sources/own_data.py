@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from mnist_pipeline.data.dataset import FILES, DataError
-from mnist_pipeline.data.folders import visible
-from mnist_pipeline.data.own_arrays import read_csv, read_idx_files, read_npz
-from mnist_pipeline.data.own_classes import OwnData, number_classes
-from mnist_pipeline.data.own_images import read_class_folders
+from mnist_pipeline.folders import visible
+from mnist_pipeline.sources.own_arrays import read_csv, read_idx_files, read_npz
+from mnist_pipeline.sources.own_classes import OwnData, number_classes
+from mnist_pipeline.sources.own_images import read_class_folders
 
 
 def read_own(source: Path, reader: str | None = None, skip_damaged: bool = False) -> OwnData:

@@ -18,8 +18,8 @@ from tqdm import tqdm
 from mnist_pipeline.data.catalogue import DATASETS, Publication
 from mnist_pipeline.data.dataset import DESCRIPTION, FILES, Arrays, DataError, check, describe
 from mnist_pipeline.data.idx import decompress, read_idx, write_idx
-from mnist_pipeline.data.own_data import read_own
 from mnist_pipeline.files import replacing_files
+from mnist_pipeline.sources.own_data import read_own
 
 TIMEOUT = (5, 30)  # seconds to connect, and between two reads
 

@@ -11,7 +11,7 @@ from jaxtyping import Integer, UInt8
 
 from mnist_pipeline.data.catalogue import DIGITS
 from mnist_pipeline.data.dataset import Arrays, DataError, hold_out
-from mnist_pipeline.data.folders import natural_order
+from mnist_pipeline.folders import natural_order
 from mnist_pipeline.reading import SIDE
 
 TEST_PART = 1 / 7  # of the images of each class, where no test images are given; MNIST's proportion

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from mnist_pipeline.data.dataset import FILES, DataError
-from mnist_pipeline.data.folders import normalise_name
 from mnist_pipeline.data.idx import decompress, read_idx
-from mnist_pipeline.data.own_classes import Labelled
+from mnist_pipeline.folders import normalise_name
 from mnist_pipeline.reading import SIDE
+from mnist_pipeline.sources.own_classes import Labelled
 
 
 def check_size(where: str, height: int, width: int) -> None:

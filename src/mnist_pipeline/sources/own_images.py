@@ -12,9 +12,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from mnist_pipeline.data.dataset import Arrays, DataError
-from mnist_pipeline.data.folders import is_note, normalise_name, visible
-from mnist_pipeline.data.own_classes import OwnData, check_counts, check_names, choose_reader, split
+from mnist_pipeline.folders import is_note, normalise_name, visible
 from mnist_pipeline.reading import FORMATS, READERS, NotAnImage, NothingToRead
+from mnist_pipeline.sources.own_classes import OwnData, check_counts, check_names, choose_reader, split
 
 MOST_LISTED = 20  # damaged files that a message names
 
