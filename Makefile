@@ -51,8 +51,8 @@ bench-long: setup ## accuracy of the recipe for those with more time, two seeds
 bench-serve: setup ## serving speed against FastAPI, a stock TorchServe, LitServe and Ray Serve (wants wrk)
 	$(ACTIVATE) && python benchmarks/bench_serve.py
 
-bench-unknown: setup ## what is answered to garments (of Fashion-MNIST), which are no digits, and to digits that touch
-	$(ACTIVATE) && python benchmarks/bench_unknown.py
+bench-pictures: setup ## drawn photographs, numbers and touching digits: how many are read; letters and garments: answered
+	$(ACTIVATE) && python benchmarks/bench_pictures.py
 
 bench-tuning: setup ## what tuning is worth: models of the default study, of its initial trials alone, of random values
 	$(ACTIVATE) && PYTHONPATH=. python benchmarks/bench_tuning.py
@@ -82,4 +82,4 @@ clean: ## remove the environment, results of tests and caches; models, data and 
 	rm -rf .venv tmp/peers .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: help setup extras repro undo test test-fast test-extras bench-train bench-accuracy bench-default bench-long \
-	bench-serve bench-unknown bench-tuning bench-tune rollout serve experiments score report lint clean
+	bench-serve bench-pictures bench-tuning bench-tune rollout serve experiments score report lint clean

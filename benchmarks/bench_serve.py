@@ -43,7 +43,7 @@ from servers import (
 )
 
 from mnist_pipeline.data.dataset import load, load_test
-from mnist_pipeline.evaluation.robustness import encode_png
+from mnist_pipeline.evaluation.pictures import encode_png
 from mnist_pipeline.serving import loading, torchserve
 
 CONNECTIONS = (1, 8, 32)

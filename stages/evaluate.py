@@ -10,17 +10,8 @@ from mnist_pipeline.training.runtime import configure
 
 def main() -> None:
     configure()
-    params = settings.load().evaluate
-    evaluate(
-        Path("model_store/mnist.mar"),
-        load_test(Path("data")),
-        Path("results/evaluate"),
-        mistakes=params.mistakes,
-        photographs=params.photographs,
-        numbers=params.numbers,
-        unknown=params.unknown,
-        seed=params.seed,
-    )
+    mistakes = settings.load().evaluate.mistakes
+    evaluate(Path("model_store/mnist.mar"), load_test(Path("data")), Path("results/evaluate"), mistakes)
 
 
 if __name__ == "__main__":

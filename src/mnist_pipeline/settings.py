@@ -232,10 +232,6 @@ class Reading(Section):
 
 class Evaluate(Section):
     mistakes: int = Field(ge=1, le=400)
-    photographs: int = Field(ge=0, le=10_000)
-    numbers: int = Field(ge=0, le=10_000)
-    unknown: int = Field(ge=0, le=10_000)
-    seed: Seed
 
 
 class Settings(Section):

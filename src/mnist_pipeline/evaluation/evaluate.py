@@ -2,23 +2,24 @@
 
 import logging
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from mnist_pipeline import files
 from mnist_pipeline.data.catalogue import DATASETS
 from mnist_pipeline.data.dataset import Examples
-from mnist_pipeline.evaluation import plots, robustness
+from mnist_pipeline.evaluation import plots
 from mnist_pipeline.evaluation.calibration import reliability
 from mnist_pipeline.evaluation.metrics import (
     accuracy_with_interval,
     measure,
+    measure_classes,
     without_wrong_labels,
     worst_mistakes,
 )
-from mnist_pipeline.evaluation.unknown import measure_unknown
+from mnist_pipeline.evaluation.pictures import encode_png, read_number
 from mnist_pipeline.figures import class_labels
 from mnist_pipeline.serving.archived import ArchivedModel, open_archive
 from mnist_pipeline.training import model
@@ -27,32 +28,23 @@ from mnist_pipeline.training.runtime import best_device
 
 log = logging.getLogger(__name__)
 
+BATCH = 64  # files that are answered together
 
-def evaluate(
-    archived: Path,
-    test: Examples,
-    results_folder: Path,
-    *,
-    mistakes: int,
-    photographs: int,
-    numbers: int,
-    unknown: int,
-    seed: int,
-) -> dict[str, Any]:
-    """Write metrics.json, predictions.csv, the tables that DVC plots, and the pictures.
 
-    Every figure is of what a CPU server answers: the code and the form of the network that are in the archive. The
-    section "weights" alone is of the trained weights in fp32.
+def evaluate(archived: Path, test: Examples, results_folder: Path, mistakes: int) -> dict[str, float]:
+    """Write metrics.json, details.json, predictions.csv, the tables that DVC plots, and the pictures.
+
+    metrics.json holds the few numbers by which two models are compared, the validation accuracy first: who chooses one
+    of several models by that number leaves the test images for the final figure. details.json holds intervals of the
+    other accuracies, and precision and recall of each class. Every figure is of what a CPU server answers, the code and
+    the form of the network that are in the archive, but for the validation accuracy and "weights": these are of the
+    trained weights.
 
     Args:
         archived: what `archive` left.
         test: the test images.
         results_folder: gets the results.
         mistakes: how many of the worst mistakes to picture.
-        photographs: how many test images to render as photographs, 0 for none.
-        numbers: how many numbers of several test images to render so, 0 for none.
-        unknown: how many letters and scribbles to draw, 0 for none.
-        seed: of the photographs, numbers, letters and scribbles.
 
     Returns:
         The content of metrics.json.
@@ -64,16 +56,24 @@ def evaluate(
         info = served.info
         log.info("Evaluating %s on %d test images of %s.", info["weights"], len(test.labels), info["dataset"]["name"])
         logits = torch.from_numpy(served.logits(test.images[:, 0].numpy()))
-        metrics = measure(logits, test.labels, info["class_names"], info["temperature"])
-        metrics["format"] = info["serving"]["format"]
-        metrics["weights"] = compare_with_weights(folder, logits, test)
+        others = {"weights": compare_with_weights(folder, logits, test)}
         wrong = DATASETS[info["dataset"]["name"]].wrong_test_labels
         if wrong and max(wrong) < len(test.labels):
-            metrics["without_wrong_labels"] = without_wrong_labels(logits, test.labels, wrong)
+            others["without_wrong_labels"] = without_wrong_labels(logits, test.labels, wrong)
         if info["reader"] == "handwriting":
-            counts = {"photographs": photographs, "numbers": numbers, "unknown": unknown}
-            metrics |= measure_pictures(served, test, logits, counts, seed, results_folder / "plots")
+            others["as_files"] = measure_files(served, test)
+    metrics = {
+        "validation_accuracy": info["validation_accuracy"],
+        **measure(logits, test.labels, info["temperature"]),
+        **{f"accuracy_{name}": figures["accuracy"] for name, figures in others.items()},
+        "other_answers": others["weights"]["other_answers"],
+    }
+    if "as_files" in others:
+        metrics["refused_files"] = others["as_files"]["refused"]
+    about = {"images": len(test.labels), "format": info["serving"]["format"]}
+    details = about | others | {"per_class": measure_classes(logits, test.labels, info["class_names"])}
     write_predictions(results_folder / "predictions.csv", logits, test.labels, info["class_names"])
+    files.write_json(results_folder / "details.json", details)
     files.write_json(results_folder / "metrics.json", metrics)
     draw(results_folder / "plots", logits, test, info["temperature"], info["class_names"], mistakes)
     log.info(
@@ -101,29 +101,17 @@ def compare_with_weights(folder: Path, served: Tensor, test: Examples) -> dict[s
     }
 
 
-def measure_pictures(
-    served: ArchivedModel, test: Examples, logits: Tensor, counts: dict[str, int], seed: int, plots_folder: Path
-) -> dict[str, dict[str, Any]]:
-    """The figures on what people send: test images as files, as photographs, in numbers; letters and scribbles."""
-    figures: dict[str, dict[str, Any]] = {"as_files": robustness.measure_files(served, test)}
-    drawable, photographs = robustness.keep_strokes(test), counts["photographs"]
-    if photographs > len(drawable.labels):
-        log.info("evaluate.photographs = %d, but %d test images can be drawn.", photographs, len(drawable.labels))
-    if photographs and len(drawable.labels):
-        picture = plots_folder / "photographs.png"
-        found = robustness.measure_photographs(served, drawable, photographs, seed, picture)
-        figures["as_photographs"] = found
-        log.info("As photographs: accuracy %.2f %%, on %d.", 100 * found["accuracy"], found["photographs"])
-    if served.is_digits:
-        if counts["numbers"] and len(drawable.labels):
-            picture = plots_folder / "numbers.png"
-            found = robustness.measure_numbers(served, drawable, counts["numbers"], seed, picture)
-            figures["as_numbers"] = found
-            log.info("As numbers: %.2f %% of %d read whole.", 100 * found["accuracy"], found["numbers"])
-        if counts["unknown"]:
-            known = served.score(logits.numpy())
-            figures["unknown"] = measure_unknown(served, known, counts["unknown"], seed)
-    return figures
+def measure_files(served: ArchivedModel, test: Examples) -> dict[str, float]:
+    """Accuracy, with its interval, on the test images when each is sent as a PNG, and how many are refused.
+
+    An image in which no digit is found, or several, counts as a mistake.
+    """
+    names, answers = served.info["class_names"], []
+    for batch in tqdm(test.images[:, 0].split(BATCH), desc="files", unit="batch", disable=None):
+        pictures = [encode_png(image) for image in batch.numpy()]
+        answers += [read_number(found, names) for found, _ in served.find(pictures)]
+    correct = [answer == names[label] for answer, label in zip(answers, test.labels.tolist(), strict=True)]
+    return {**accuracy_with_interval(torch.tensor(correct)), "refused": answers.count("")}
 
 
 def write_predictions(file: Path, logits: Tensor, labels: Tensor, names: list[str]) -> None:

@@ -1,7 +1,6 @@
 """What a trained network does on images that it has not seen."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,34 +21,30 @@ def accuracy_with_interval(correct: Tensor) -> dict[str, float]:
     }
 
 
-def measure(logits: Tensor, labels: Tensor, class_names: list[str], temperature: float) -> dict[str, Any]:
-    """Every figure of an evaluation.
+def measure(logits: Tensor, labels: Tensor, temperature: float) -> dict[str, float]:
+    """Accuracy with its 95 % interval, mistakes, loss, and the calibration error with and without the temperature.
 
     Args:
         logits: calibrated, float (N, classes).
         labels: int64 (N,).
-        class_names: one for each class.
-        temperature: that the logits were divided by; for the calibration error without it.
-
-    Returns:
-        JSON-able: accuracy with its 95 % interval, loss, calibration error before and after the temperature, and
-        precision and recall of each class.
+        temperature: that the logits were divided by.
     """
-    answers = logits.argmax(1)
-    matrix = torch.bincount(labels * len(class_names) + answers, minlength=len(class_names) ** 2)
-    matrix = matrix.view(len(class_names), -1).double()  # (actual, predicted)
-    precision, recall = matrix.diag() / matrix.sum(0).clamp(min=1), matrix.diag() / matrix.sum(1).clamp(min=1)
+    correct = logits.argmax(1) == labels
     return {
-        **accuracy_with_interval(answers == labels),
-        "images": len(labels),
-        "errors": int((answers != labels).sum()),
+        **accuracy_with_interval(correct),
+        "errors": int((~correct).sum()),
         "loss": F.cross_entropy(logits, labels).item(),
         "calibration_error": calibration_error(logits.softmax(1), labels),
         "calibration_error_uncalibrated": calibration_error((logits * temperature).softmax(1), labels),
-        "per_class": {
-            name: {"precision": precision[k].item(), "recall": recall[k].item()} for k, name in enumerate(class_names)
-        },
     }
+
+
+def measure_classes(logits: Tensor, labels: Tensor, class_names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Precision and recall of each class, by its name; 0 for a class that is never predicted, or of which none is."""
+    matrix = torch.bincount(labels * len(class_names) + logits.argmax(1), minlength=len(class_names) ** 2)
+    matrix = matrix.view(len(class_names), -1).double()  # (actual, predicted)
+    precision, recall = matrix.diag() / matrix.sum(0).clamp(min=1), matrix.diag() / matrix.sum(1).clamp(min=1)
+    return {name: {"precision": precision[k].item(), "recall": recall[k].item()} for k, name in enumerate(class_names)}
 
 
 def without_wrong_labels(logits: Tensor, labels: Tensor, wrong: Sequence[int]) -> dict[str, float]:

@@ -22,8 +22,7 @@ from tqdm import tqdm
 from mnist_pipeline import console, files
 from mnist_pipeline.console import PipelineError
 from mnist_pipeline.evaluation.metrics import accuracy_with_interval
-from mnist_pipeline.evaluation.photographs import Shown, contact_sheet
-from mnist_pipeline.evaluation.robustness import read_number
+from mnist_pipeline.evaluation.pictures import Shown, contact_sheet, read_number
 from mnist_pipeline.folders import is_note, natural_order, normalise_name, visible_files
 from mnist_pipeline.serving.archived import ArchivedModel, open_archive
 

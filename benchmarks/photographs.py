@@ -1,19 +1,17 @@
 """Renders MNIST's digits as people would send them: photographs and screenshots of 15 kinds, as encoded files.
 
 `photograph` redraws the strokes with another pen, places them on a canvas, draws ink on paper, adds a desk, light, blur
-and noise of a camera, and encodes the result. Every picture follows from its digit and the random generator. `evaluate`
-reads these pictures as the server does, because accuracy on MNIST's own pictures says little about a telephone's.
+and noise of a camera, and encodes the result. Every picture follows from its digit and the random generator alone.
 """
 
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from textwrap import wrap
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image
 
 Colour = tuple[int, int, int]
 
@@ -46,36 +44,21 @@ class Photograph(NamedTuple):
 
 @dataclass(frozen=True)
 class Style:
-    """What the pictures of one kind have in common.
+    """What the pictures of one kind have in common."""
 
-    Attributes:
-        width: range of the strokes' width in pixels of the 28 (MNIST's strokes are 2 to 4.4 wide).
-        inks, papers: colours to choose from, (red, green, blue), 0 to 255.
-        grain: part of the ink that the paper's roughness leaves out, 0 to 1.
-        lines: "ruled", "graph" or "", the lines that are printed on the paper.
-        shade: largest part of the light that a gradient or a vignette takes away, 0 to 1.
-        creases: number of creases in the paper.
-        shadow: whether something casts a shadow on the paper.
-        desk: whether the paper lies on a desk that is in the picture.
-        camera: whether a camera took the picture; otherwise it is a screenshot.
-        transparent: whether the ink lies on a transparent background.
-        rotated: whether the pixels are rotated, and an EXIF tag says so.
-        formats: file formats to choose from.
-    """
-
-    width: tuple[float, float] = (1.2, 3.5)
-    inks: tuple[Colour, ...] = INKS
+    width: tuple[float, float] = (1.2, 3.5)  # range of the strokes' width in pixels of the 28; MNIST's are 2 to 4.4
+    inks: tuple[Colour, ...] = INKS  # to choose from, (red, green, blue), 0 to 255
     papers: tuple[Colour, ...] = PAPERS
-    grain: float = 0.1
-    lines: str = ""
-    shade: float = 0.35
-    creases: int = 0
-    shadow: bool = False
-    desk: bool = False
-    camera: bool = True
-    transparent: bool = False
-    rotated: bool = False
-    formats: tuple[str, ...] = ("JPEG",)
+    grain: float = 0.1  # part of the ink that the paper's roughness leaves out, 0 to 1
+    lines: str = ""  # that are printed on the paper: "ruled", "graph" or none
+    shade: float = 0.35  # largest part of the light that a gradient or a vignette takes away, 0 to 1
+    creases: int = 0  # in the paper
+    shadow: bool = False  # something casts a shadow on the paper
+    desk: bool = False  # the paper lies on a desk that is in the picture
+    camera: bool = True  # False: a screenshot
+    transparent: bool = False  # the ink lies on a transparent background
+    rotated: bool = False  # the pixels are rotated, and an EXIF tag says so
+    formats: tuple[str, ...] = ("JPEG",)  # to choose from
 
 
 KINDS = {
@@ -102,15 +85,9 @@ KINDS = {
 
 
 def photograph(digits: Sequence[np.ndarray], rng: np.random.Generator) -> Photograph:
-    """Render a digit, or a number of several digits, as a photograph or screenshot of a random kind.
+    """Render digits, uint8 (28, 28) each, from left to right, as a photograph or screenshot of a random kind.
 
-    Args:
-        digits: uint8 (28, 28) each, ink 255 on paper 0; from left to right.
-        rng: decides everything else.
-
-    Returns:
-        The encoded picture, its longer side log-uniform from 28 (of a number: 40 a digit) to 4,000 pixels, and its
-        kind.
+    Its longer side is log-uniform from 28 pixels (of a number: 40 a digit) to 4,000.
     """
     kind = list(KINDS)[rng.integers(len(KINDS))]
     style = KINDS[kind]
@@ -144,15 +121,10 @@ def to_float(colour: Colour) -> np.ndarray:
 
 
 def redraw_strokes(digit: np.ndarray, width: float) -> np.ndarray:
-    """Redraw a digit with a pen of another width.
+    """Redraw a digit, uint8 (28, 28), with a pen of another width, in pixels of the 28.
 
-    Args:
-        digit: uint8 (28, 28).
-        width: wanted width of the strokes in pixels of the 28; it is approached only as far as no loop closes and
-            no stroke breaks.
-
-    Returns:
-        float32 (280, 280): signed distance to the edge of the strokes in pixels of the 280, positive inside.
+    The width is approached only as far as no loop closes and no stroke breaks. Returns float32 (280, 280): the signed
+    distance to the edge of the strokes in pixels of the 280, positive inside.
     """
     large = cv2.resize(digit, None, fx=RESOLUTION, fy=RESOLUTION, interpolation=cv2.INTER_CUBIC)
     shape = (cv2.GaussianBlur(large, (0, 0), 0.3 * RESOLUTION) > 127).astype(np.uint8)
@@ -164,15 +136,7 @@ def redraw_strokes(digit: np.ndarray, width: float) -> np.ndarray:
 
 
 def put_side_by_side(digits: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """Write digits in a row, each a little higher or lower than the last, 0.15 to 0.6 of a digit's height apart.
-
-    Args:
-        digits: what `redraw_strokes` returns, for each.
-        rng: decides the distances.
-
-    Returns:
-        The same for all of them, float32 (280 or more, 280 or more); the one given, if there is one.
-    """
+    """Write what `redraw_strokes` returned in a row, each a little higher or lower, 0.15 to 0.6 of a height apart."""
     if len(digits) == 1:
         return digits[0]
     height, far = digits[0].shape[0], -float(digits[0].shape[0])
@@ -188,16 +152,7 @@ def put_side_by_side(digits: Sequence[np.ndarray], rng: np.random.Generator) -> 
 
 
 def change_width(shape: np.ndarray, width: float, part: float) -> np.ndarray:
-    """Make strokes thicker or thinner.
-
-    Args:
-        shape: uint8 (h, w), 1 on the strokes.
-        width: wanted mean width in pixels.
-        part: how much of the change is made, 0 to 1.
-
-    Returns:
-        uint8 (h, w), 1 on the changed strokes.
-    """
+    """Make strokes, uint8 (h, w), thicker or thinner: their mean width goes `part` (0 to 1) of the way to `width`."""
     inside = cv2.distanceTransform(shape, cv2.DIST_L2, 5)
     present = 4 * float(inside[shape > 0].mean())  # in a ribbon the mean distance is a quarter of the width
     wanted = present + part * (width - present)
@@ -220,16 +175,10 @@ def count_parts_and_loops(shape: np.ndarray) -> tuple[int, int]:
 
 
 def place(distance: np.ndarray, canvas: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """Tilt the strokes, scale them and put them somewhere on the canvas.
+    """Tilt the strokes that `redraw_strokes` returned, scale them and put them somewhere on the canvas (width, height).
 
-    Args:
-        distance: what `redraw_strokes` returns.
-        canvas: width and height in pixels.
-        rng: decides tilt, size and place.
-
-    Returns:
-        How much of each pixel is covered with ink, float64 (h, w), 0 to 1; and the longer side of a digit (the height
-        of a number) in pixels.
+    Returns how much of each pixel is covered with ink, float64 (h, w), 0 to 1; and the longer side of a digit (the
+    height of a number) in pixels.
     """
     width, height = canvas
     left, top, wide, high = cv2.boundingRect((distance > 0).astype(np.uint8))
@@ -258,17 +207,7 @@ def choose_tilt(rng: np.random.Generator) -> np.ndarray:
 
 
 def draw(ink: np.ndarray, size: float, style: Style, rng: np.random.Generator) -> np.ndarray:
-    """Draw ink on paper as a camera sees it if the style has one.
-
-    Args:
-        ink: float64 (h, w), 0 to 1, as `place` returns it.
-        size: longer side of the digit in pixels.
-        style: of the kind.
-        rng: decides everything else.
-
-    Returns:
-        float32 (h, w, 3), 0 to 255.
-    """
+    """Draw on paper what `place` returned, as a camera sees it if the style has one: float32 (h, w, 3), 0 to 255."""
     height, width = ink.shape
     picture = np.tile(to_float(pick(style.papers, rng)), (height, width, 1))
     if style.camera:
@@ -309,14 +248,7 @@ def leave_out_grain(ink: np.ndarray, size: float, grain: float, rng: np.random.G
 
 
 def draw_lines(picture: np.ndarray, size: float, lines: str, rng: np.random.Generator) -> None:
-    """Draw a notebook's lines into a picture of paper.
-
-    Args:
-        picture: float32 (h, w, 3), 0 to 255; it is changed.
-        size: longer side of the digit in pixels, from which the distance of the lines follows.
-        lines: "ruled" or "graph", which has squares.
-        rng: decides distance, thickness, angle and colour.
-    """
+    """Draw "ruled" or "graph" lines into a picture, float32 (h, w, 3); their distance follows from the digit's size."""
     height, width = picture.shape[:2]
     angle = np.deg2rad(rng.normal(0, 3))
     y, x = np.mgrid[:height, :width].astype(np.float32)
@@ -332,13 +264,7 @@ def draw_lines(picture: np.ndarray, size: float, lines: str, rng: np.random.Gene
 
 
 def draw_desk(picture: np.ndarray, ink: np.ndarray, rng: np.random.Generator) -> None:
-    """Draw a darker desk around the paper, which is cut to a quadrangle around the digit.
-
-    Args:
-        picture: float32 (h, w, 3), 0 to 255; it is changed.
-        ink: float64 (h, w), 0 to 1, as `place` returns it.
-        rng: decides on which sides the desk is seen, how much of it, and its colour.
-    """
+    """Draw a darker desk into a picture, float32 (h, w, 3): the paper is cut to a quadrangle around the ink."""
     height, width = ink.shape
     left, top, wide, high = cv2.boundingRect((ink > 0).astype(np.uint8))
     margins = np.array([left, top, width - left - wide, height - top - high])
@@ -372,24 +298,14 @@ def draw_light(height: int, width: int, style: Style, rng: np.random.Generator) 
 
 
 def draw_crease(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A factor of the light around a crease: brighter on one side, darker on the other.
-
-    Args:
-        x, y: coordinates of the pixels, float (h, w), -0.5 to 0.5.
-        rng: decides place, strength and width.
-    """
+    """A factor of the light around a crease, brighter on one side; x and y, (h, w), are -0.5 to 0.5."""
     angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(-0.6, 0.6)
     distance = x * np.cos(angle) + y * np.sin(angle) - offset
     return 1 + rng.uniform(0.03, 0.13) * np.sign(distance) * np.exp(-np.abs(distance) / rng.uniform(0.03, 0.2))
 
 
 def draw_shadow(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A factor of the light: lower on one side of a wavy line.
-
-    Args:
-        x, y: coordinates of the pixels, float (h, w), -0.5 to 0.5.
-        rng: decides place, strength and sharpness.
-    """
+    """A factor of the light, lower on one side of a wavy line; x and y, (h, w), are -0.5 to 0.5."""
     angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(-0.25, 0.25)
     wave = 0.04 * np.sin(rng.uniform(3, 12) * (x * np.sin(angle) - y * np.cos(angle)) + rng.uniform(0, 6))
     distance = x * np.cos(angle) + y * np.sin(angle) - offset + wave
@@ -412,53 +328,3 @@ def encode(picture: np.ndarray, style: Style, rng: np.random.Generator) -> bytes
     else:
         image.save(file, name)
     return file.getvalue()
-
-
-class Shown(NamedTuple):
-    """A picture on a contact sheet: an encoded picture, what is written above it, and what the network saw of it.
-
-    `seen` are images, uint8 (28, 28), or the reason why there are none.
-    """
-
-    image: bytes
-    title: str
-    seen: Sequence[np.ndarray] | str
-
-
-def contact_sheet(pictures: Sequence[Shown], side: int = 160, columns: int = 6) -> Image.Image:
-    """Draw pictures in rows, and next to each what the network saw of it.
-
-    Args:
-        pictures: what to show.
-        side: pixels of a picture on the contact sheet.
-        columns: pictures in a row.
-
-    Returns:
-        RGB, 2 * columns * side pixels wide, side + 14 high for each row.
-    """
-    rows = -(-len(pictures) // columns)
-    result = Image.new("RGB", (columns * 2 * side, rows * (side + 14)), (96, 96, 96))
-    pen = ImageDraw.Draw(result)
-    for i, shown in enumerate(pictures):
-        x, y = i % columns * 2 * side, i // columns * (side + 14)
-        upright = thumbnail(shown.image, side - 4)
-        result.paste(upright, (x + 2, y + 14), upright)
-        pen.text((x + 2, y + 1), shown.title, fill="white")
-        if isinstance(shown.seen, str):
-            pen.multiline_text((x + side, y + side // 3), "\n".join(wrap(shown.seen, 25)), fill="white")
-            continue
-        across = int(np.ceil(np.sqrt(len(shown.seen))))
-        small = (side - 4) // across
-        for k, digit in enumerate(shown.seen):
-            seen = Image.fromarray(digit).resize((small, small), Image.Resampling.NEAREST)
-            result.paste(seen, (x + side + k % across * small, y + 14 + k // across * small))
-    return result
-
-
-def thumbnail(image: bytes, side: int) -> Image.Image:
-    """An encoded picture, upright, in a square of `side` pixels; grey where it cannot be decoded."""
-    try:
-        with Image.open(io.BytesIO(image)) as opened:
-            return ImageOps.contain(ImageOps.exif_transpose(opened).convert("RGBA"), (side, side))
-    except Exception:  # what Pillow raises on damaged files
-        return Image.new("RGBA", (side, side), (64, 64, 64, 255))

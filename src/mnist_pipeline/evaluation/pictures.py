@@ -1,0 +1,73 @@
+"""Pictures as they are sent: a PNG of an image, the number that is read in one, and what the network saw of each."""
+
+import io
+from collections.abc import Sequence
+from textwrap import wrap
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageOps
+
+from mnist_pipeline.serving.archived import ArchivedFound
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """A uint8 (h, w) image as a PNG."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
+
+
+def read_number(found: Sequence[ArchivedFound], class_names: Sequence[str]) -> str:
+    """The names of the classes that were found, from left to right; "" if nothing was."""
+    return "".join(class_names[int(one.probabilities.argmax())] for one in found)
+
+
+class Shown(NamedTuple):
+    """A picture on a contact sheet: an encoded picture, what is written above it, and what the network saw of it.
+
+    `seen` are images, uint8 (28, 28), or the reason why there are none.
+    """
+
+    image: bytes
+    title: str
+    seen: Sequence[np.ndarray] | str
+
+
+def contact_sheet(pictures: Sequence[Shown], side: int = 160, columns: int = 6) -> Image.Image:
+    """Draw pictures in rows, and next to each what the network saw of it.
+
+    Args:
+        pictures: what to show.
+        side: pixels of a picture on the contact sheet.
+        columns: pictures in a row.
+
+    Returns:
+        RGB, 2 * columns * side pixels wide, side + 14 high for each row.
+    """
+    rows = -(-len(pictures) // columns)
+    result = Image.new("RGB", (columns * 2 * side, rows * (side + 14)), (96, 96, 96))
+    pen = ImageDraw.Draw(result)
+    for i, shown in enumerate(pictures):
+        x, y = i % columns * 2 * side, i // columns * (side + 14)
+        upright = thumbnail(shown.image, side - 4)
+        result.paste(upright, (x + 2, y + 14), upright)
+        pen.text((x + 2, y + 1), shown.title, fill="white")
+        if isinstance(shown.seen, str):
+            pen.multiline_text((x + side, y + side // 3), "\n".join(wrap(shown.seen, 25)), fill="white")
+            continue
+        across = int(np.ceil(np.sqrt(len(shown.seen))))
+        small = (side - 4) // across
+        for k, digit in enumerate(shown.seen):
+            seen = Image.fromarray(digit).resize((small, small), Image.Resampling.NEAREST)
+            result.paste(seen, (x + side + k % across * small, y + 14 + k // across * small))
+    return result
+
+
+def thumbnail(image: bytes, side: int) -> Image.Image:
+    """An encoded picture, upright, in a square of `side` pixels; grey where it cannot be decoded."""
+    try:
+        with Image.open(io.BytesIO(image)) as opened:
+            return ImageOps.contain(ImageOps.exif_transpose(opened).convert("RGBA"), (side, side))
+    except Exception:  # what Pillow raises on damaged files
+        return Image.new("RGBA", (side, side), (64, 64, 64, 255))
