@@ -190,8 +190,11 @@ function line(from, to) {
 
 function readDrawing() {
   if (blank) return showError(BLANK);
-  pad.toBlob((blob) => read(blob));
+  pad.toBlob(readCopy);
 }
+
+// A browser may give no copy of a canvas: too little memory, or protection against fingerprints.
+const readCopy = (blob, note) => (blob ? read(blob, note) : showError("The browser does not let this page read its own canvas."));
 
 const padPosition = ({ clientX, clientY }) => {
   const box = pad.getBoundingClientRect();
@@ -202,8 +205,10 @@ let last; // the end of the line drawn so far; undefined while the pointer is up
 pad.addEventListener("pointerdown", (event) => {
   if (!event.isPrimary || event.button) return;
   clearTimeout(timer);
-  pad.setPointerCapture(event.pointerId);
   last = padPosition(event);
+  try {
+    pad.setPointerCapture(event.pointerId);
+  } catch {} // the pointer is gone already; without capture the line ends at the edge
   line(last, last);
 });
 pad.addEventListener("pointermove", (event) => {
@@ -273,10 +278,12 @@ async function readPhoto(file) {
   const reduction = Math.min(1, MAX_SIDE / Math.max(picture.width, picture.height));
   placement = { left: (pad.width - width) / 2, top: (pad.height - height) / 2, scale: scale / reduction };
   if (reduction === 1 && file.size <= MAX_BYTES) return read(file);
-  const small = new OffscreenCanvas(Math.round(picture.width * reduction), Math.round(picture.height * reduction));
+  const [smallWidth, smallHeight] = [picture.width * reduction, picture.height * reduction].map(Math.round);
+  const small = Object.assign(document.createElement("canvas"), { width: smallWidth, height: smallHeight });
   small.getContext("2d").drawImage(picture, 0, 0, small.width, small.height);
   const sizes = `${picture.width} × ${picture.height} to ${small.width} × ${small.height}`;
-  return read(await small.convertToBlob({ type: "image/jpeg", quality: 0.9 }), `The photo was made smaller before it was sent: ${sizes} pixels.`);
+  const note = `The photo was made smaller before it was sent: ${sizes} pixels.`;
+  small.toBlob((blob) => readCopy(blob, note), "image/jpeg", 0.9);
 }
 
 const drop = $("drop");
@@ -289,10 +296,10 @@ document.addEventListener("dragover", (event) => event.preventDefault());
 document.addEventListener("drop", (event) => {
   event.preventDefault(); // anywhere: a photo dropped next to the pad must not replace the page
   drop.classList.remove("over");
-  if (event.dataTransfer.files.length) readPhoto(event.dataTransfer.files[0]);
+  if (event.dataTransfer?.files.length) readPhoto(event.dataTransfer.files[0]);
 });
 document.addEventListener("paste", (event) => {
-  if (event.clipboardData.files.length) readPhoto(event.clipboardData.files[0]);
+  if (event.clipboardData?.files.length) readPhoto(event.clipboardData.files[0]);
 });
 $("choose").addEventListener("click", () => $("file").click());
 $("file").addEventListener("change", ({ target }) => {
@@ -304,7 +311,16 @@ $("clear").addEventListener("click", startOver);
 // ---- Light and dark
 
 const system = matchMedia("(prefers-color-scheme: dark)");
-const theme = () => localStorage.getItem("theme") ?? (system.matches ? "dark" : "light");
+// A browser that blocks cookies refuses localStorage as well; the choice then holds until the page is left.
+const storage = (use) => {
+  try {
+    return use(localStorage);
+  } catch {
+    return undefined;
+  }
+};
+let chosen = storage((kept) => kept.getItem("theme"));
+const theme = () => chosen ?? (system.matches ? "dark" : "light");
 const otherTheme = () => (theme() === "dark" ? "light" : "dark");
 
 function applyTheme() {
@@ -314,10 +330,11 @@ function applyTheme() {
   drawViews();
 }
 $("theme").addEventListener("click", () => {
-  localStorage.setItem("theme", otherTheme());
+  chosen = otherTheme();
+  storage((kept) => kept.setItem("theme", chosen));
   applyTheme();
 });
-system.addEventListener("change", applyTheme);
+system.addEventListener?.("change", applyTheme); // Safari before 14 has none
 
 applyTheme();
 drawKeyPen();

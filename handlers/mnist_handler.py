@@ -35,7 +35,8 @@ class MnistHandler:
     def handle(self, rows: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch of requests: one body for each, status and content type set in the context."""
         start = time.perf_counter()
-        if not any(rows):  # the management API's question what the model is: rows without a field
+        # The management API asks what the model is: a row without a field, as is that of an empty form.
+        if not any(rows) and context.get_request_header(0, "describe") == "True":
             return [json.dumps(self.model.info).encode() for _ in rows]
         explain = [context.get_request_header(i, "explain") == "True" for i in range(len(rows))]
         responses = self.model.answer([answer.choose_body(row) for row in rows], explain)

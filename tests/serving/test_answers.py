@@ -12,6 +12,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias
+from urllib.parse import quote, quote_from_bytes
 
 import cv2
 import numpy as np
@@ -87,6 +88,53 @@ def test_body_and_form_field_answer_alike(server: Server, images: torch.Tensor) 
         assert form == body
     put = server.service.send("PUT", url, "inference", data=picture).json()  # what curl -T sends
     assert put == body
+
+
+def make_form(*parts: tuple[str, bytes]) -> bytes:
+    """The body of a form with the boundary XX: for each part the parameters of its header, and its content."""
+    start = b"--XX\r\nContent-Disposition: form-data; "
+    return (
+        b"".join(start + about.encode() + b"\r\n\r\n" + content + b"\r\n" for about, content in parts) + b"--XX--\r\n"
+    )
+
+
+def test_forms_are_read_as_programs_write_them(server: Server) -> None:
+    """A part without a file name is no text, and its fellows are no pictures."""
+    form, url_encoded = "multipart/form-data; boundary=XX", "application/x-www-form-urlencoded"
+    text = json.dumps({"images": [base64.b64encode(SEVEN).decode()]})
+    part = ('name="image"', SEVEN)
+    expected = server.service.predict(SEVEN).json()
+    pictures = [
+        (make_form(part), form),
+        (make_form(part), 'Multipart/Form-Data; Boundary="XX"'),
+        (make_form(('name="image"; filename=""', SEVEN)), form),
+        (make_form(('name="image"\r\nContent-Type: text/plain; charset=utf-16', SEVEN)), form),
+        (make_form(('name="_charset_"', b"utf-8"), ('name="note"', b"seven"), part), form),
+        (make_form(('name="data"', b"seven"), part, ('name="image"', SEVEN)), form),
+        (f"note=seven&image={quote_from_bytes(SEVEN, '')}".encode(), url_encoded),
+    ]
+    for body, content_type in pictures:
+        answer = server.service.predict(body, headers={"content-type": content_type})
+        assert answer.json() == expected, (body[:200], content_type)
+    lists = [
+        (make_form(('name="list"\r\nContent-Type: application/json', text.encode("utf-8-sig"))), form),
+        (f"list={quote(text, safe='')}".encode(), url_encoded.upper()),
+    ]
+    for body, content_type in lists:
+        answer = server.service.predict(body, headers={"content-type": content_type})
+        assert answer.json() == {"predictions": [expected]}, (body[:200], content_type)
+    for body in (make_form(), make_form(part)[:-20], make_form(('name="image"', b""))):
+        answer = server.service.predict(body, headers={"content-type": form})
+        assert (answer.status_code, answer.json()["status"]) == (400, 400), answer.text
+    query = f"{server.service.inference}/predictions/mnist?data=seven"
+    assert server.service.send("POST", query, "inference", data=SEVEN).json() == expected
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_json_may_start_with_a_byte_order_mark_and_white_space(server: Server, encoding: str) -> None:
+    text = "\r\n" * 100 + json.dumps({"images": [base64.b64encode(SEVEN).decode()]})
+    answer = server.service.predict(text.encode(encoding), headers={"content-type": "application/json"})
+    assert [each["label"] for each in answer.json()["predictions"]] == ["7"]
 
 
 def test_base64_is_read_as_people_write_it(server: Server) -> None:
@@ -206,6 +254,7 @@ LARGE_SEVEN = Image.open(io.BytesIO(SEVEN)).resize((280, 280))
         pytest.param(bomb(), 400, id="decompression bomb"),
         pytest.param(b'{"images": [', 400, id="broken JSON"),
         pytest.param(b'{"pictures": []}', 400, id="JSON without images"),
+        pytest.param(b'{"images": ["' + bytes(range(128, 256)) * 50_000, 400, id="JSON in no encoding"),
         pytest.param(b'{"images": []}', 400, id="JSON with no image"),
         pytest.param(b"[" * 100_000, 400, id="JSON 100,000 deep"),
         pytest.param(json.dumps({"images": ["A"] * 257}).encode(), 400, id="257 images"),

@@ -161,6 +161,19 @@ def test_follows_the_system_into_the_dark_until_told_otherwise(page: Browser) ->
     page.prefer("light")
 
 
+def test_works_where_the_browser_refuses_to_store_anything(fastapi_server: Running, browser: Browser) -> None:
+    refuse = "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('no', 'SecurityError'); }})"
+    script = browser.call("Page.addScriptToEvaluateOnNewDocument", source=refuse)
+    browser.open(fastapi_server.service.inference)
+    browser.wait(f"{SAID}.includes('Draw a digit')")
+    browser.click("#theme")
+    assert browser.evaluate("document.documentElement.dataset.theme") == "dark"
+    browser.drag("#pad", STROKES["7"])
+    read(browser, "7")
+    assert browser.complaints == []
+    browser.call("Page.removeScriptToEvaluateOnNewDocument", identifier=script["identifier"])
+
+
 def test_fits_a_telephone(page: Browser) -> None:
     page.resize(360, 740)
     page.drag("#pad", STROKES["7"])

@@ -19,7 +19,7 @@ import pytest
 from helpers import ROOT
 from helpers.small_model import HANDLERS
 
-from mnist_pipeline.serving import torchserve
+from mnist_pipeline.serving import command, torchserve
 
 pytestmark = pytest.mark.slow
 MODELS = ("--models", "mnist=mnist.mar")
@@ -109,7 +109,7 @@ def test_an_option_wins_over_the_variable(repository: Repository) -> None:
     assert service.predict(SEVEN).json()["label"] == "7"
     assert not torchserve.answers(repository.service)
     repository.torchserve("--stop")
-    repository.torchserve("--start", *MODELS, TS_CONFIG_FILE="other.properties")
+    repository.torchserve("--start", *MODELS, TS_CONFIG_FILE="other.properties\n")
     assert service.predict(SEVEN).ok
 
 
@@ -133,6 +133,28 @@ def test_a_taken_port_is_named_and_nothing_starts(repository: Repository, name: 
         f"torchserve: port {port} ({name}) is taken; free it, or give --ts-config a file with another port\n"
     )
     assert repository.processes() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("grpc_inference_port", "99999"),
+        ("grpc_management_port", "port"),
+        ("grpc_inference_port", "-1"),
+        ("inference_address", "http://127.0.0.1:99999"),
+        ("metrics_address", "http://127.0.0.1:port"),
+        ("management_address", f"http://{'a' * 70}:8081"),
+    ],
+)
+def test_a_port_or_host_that_is_none_is_named(name: str, value: str) -> None:
+    named = [line for line in command.find_conflicts({name: value}) if line.startswith(f"{name} names ")]
+    assert len(named) == 1
+
+
+def test_settings_that_are_no_text_are_named(repository: Repository) -> None:
+    said = repository.torchserve("--start", "--ts-config", "model_store/mnist.mar", fails=True)
+    assert said.startswith("torchserve: --ts-config model_store/mnist.mar cannot be read: ")
+    assert said.count("\n") == 1
 
 
 def test_the_socket_of_another_servers_worker_is_named(repository: Repository) -> None:

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -221,6 +222,77 @@ def test_json_of_another_shape_is_refused(model: answer.Model, body: Any, messag
     (response,) = model.answer([body])
     assert (response.status, response.rejected) == (400, [400])
     assert message in content_of(response)["error"]
+
+
+@pytest.mark.parametrize(
+    "encode_text",
+    [
+        lambda text: text.encode("utf-8-sig"),
+        lambda text: text.encode("utf-16"),
+        lambda text: b"\xfe\xff" + text.encode("utf-16-be"),
+        lambda text: text.encode("utf-32"),
+        lambda text: b"\0\0\xfe\xff" + text.encode("utf-32-be"),
+        lambda text: text.encode("utf-16-le"),
+        lambda text: (" \r\n\t" * 100 + text).encode(),
+        lambda text: ("\r\n" * 100 + text).encode("utf-8-sig"),
+        lambda text: ("\r\n" * 100 + text).encode("utf-16"),
+    ],
+    ids=["UTF-8", "UTF-16", "UTF-16 BE", "UTF-32", "UTF-32 BE", "no BOM", "space", "UTF-8, space", "UTF-16, space"],
+)
+def test_json_is_read_as_editors_and_shells_write_it(model: answer.Model, encode_text: Callable[[str], bytes]) -> None:
+    plain, written = model.answer([as_json(SEVEN), encode_text(as_json(SEVEN).decode())])
+    assert written.status == 200
+    assert written == plain
+
+
+@pytest.mark.parametrize("body", [b"\0" * 5_000_000, b"\xff\xd8\xff{", b"\0\0\0[", b"BM{", b" " * 100 + SEVEN])
+def test_what_only_resembles_json_is_none(body: bytes) -> None:
+    assert not answer.is_json(body)
+
+
+def test_an_error_does_not_repeat_the_body(model: answer.Model) -> None:
+    (response,) = model.answer([b'{"images": ["' + 100_000 * b"\xff"])
+    assert (response.status, len(response.body) < 500) == (400, True)
+
+
+def as_form(*parts: tuple[str, bytes], boundary: bytes = b"----XX") -> bytes:
+    """The body of a form: for each part the parameters of its Content-Disposition, and its content."""
+    start = b"--" + boundary + b"\r\nContent-Disposition: form-data; "
+    return b"".join(start + about.encode() + b"\r\n\r\n" + content + b"\r\n" for about, content in parts) + (
+        b"--" + boundary + b"--\r\n"
+    )
+
+
+IMAGE = ('name="image"', SEVEN)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"body": SEVEN}, SEVEN),
+        ({"data": b"", "image": SEVEN}, SEVEN),
+        ({"x": "1", "body": SEVEN}, SEVEN),
+        ({"data": b"seven", "image": SEVEN}, SEVEN),
+        ({"image": "seven"}, b"seven"),
+        ({"note": "a", "other": {"images": []}}, {"images": []}),
+        ({}, b""),
+        ({"body": as_form(IMAGE)}, SEVEN),
+        ({"body": as_form(IMAGE, boundary=b"")}, SEVEN),
+        ({"body": as_form(('name=image; filename=""', SEVEN))}, SEVEN),
+        ({"body": as_form(('filename="name=x"; name="a"\r\nContent-Type: text/plain; charset=utf-16', SEVEN))}, SEVEN),
+        ({"body": as_form(('name="_charset_"', b"utf-16"), ('name="note"', "é".encode()), IMAGE)}, SEVEN),
+        ({"body": as_form(('name="image"', b""), IMAGE)}, SEVEN),
+        ({"body": as_form(('name="a"', as_json(SEVEN)), ('name="b"', SEVEN))}, as_json(SEVEN)),
+        ({"body": as_form(('name="a"', SEVEN), ('name="data"', as_json(SEVEN)))}, as_json(SEVEN)),
+        ({"body": as_form(("", SEVEN))}, SEVEN),
+        ({"body": as_form()}, b""),
+        ({"body": as_form(IMAGE)[:-20]}, b""),
+        ({"body": as_form(*[('name="a"', b"x")] * 200_000)}, b"x"),
+        ({"body": b"--"}, b""),
+    ],
+)
+def test_of_a_form_the_picture_is_chosen_byte_for_byte(fields: dict[str, Any], expected: Any) -> None:
+    assert answer.choose_body(fields) == expected
 
 
 @pytest.mark.parametrize("picture", ["????", "é", 7, None, ["A"]])

@@ -105,14 +105,16 @@ def test_the_health_check_fails_unless_the_server_says_that_it_is_ready() -> Non
     def check(*arguments: str, **environment: str) -> int:
         command = [sys.executable, str(ROOT / "deploy/healthcheck.py"), *arguments]
         proxy = {"http_proxy": "http://127.0.0.1:9"}  # which is not to be asked
-        return subprocess.run(command, env=proxy | environment, stderr=subprocess.DEVNULL, check=False).returncode
+        done = subprocess.run(command, env=proxy | environment, stderr=subprocess.PIPE, text=True, check=False)
+        assert "Traceback" not in done.stderr
+        return done.returncode
 
     with HTTPServer(("127.0.0.1", 0), Server) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         port = str(server.server_port)
-        assert check(MNIST_PORT=port) == 0
+        assert check(MNIST_PORT=port) == check(MNIST_PORT=f"{port}\n") == 0
         assert check(f"http://127.0.0.1:{port}/ready", "READY") == 0
         assert check(f"http://127.0.0.1:{port}/ready", "UNLOADED") == 1
         assert check(f"http://127.0.0.1:{port}/models/mnist", "READY") == 1
         server.shutdown()
-    assert check(MNIST_PORT=port) == 1
+    assert check(MNIST_PORT=port) == check(MNIST_PORT="99999") == check(MNIST_PORT="abc") == 1

