@@ -13,6 +13,7 @@ from mnist_pipeline.evaluation.calibration import calibration_error
 from mnist_pipeline.evaluation.evaluate import draw, write_predictions
 from mnist_pipeline.evaluation.metrics import (
     accuracy_with_interval,
+    mcnemar,
     measure,
     without_wrong_labels,
     worst_mistakes,
@@ -145,3 +146,30 @@ def test_the_calibration_error_without_the_temperature_is_that_of_the_networks_o
     figures = measure(logits / 3, labels, list("0123456789"), 3.0)
     assert figures["calibration_error"] < 0.02
     assert figures["calibration_error_uncalibrated"] == pytest.approx(calibration_error(logits.softmax(1), labels))
+
+
+@pytest.mark.parametrize(
+    ("both", "only_first", "only_second", "expected"), [(90, 5, 5, 1.0), (60, 10, 30, 0.00222), (7, 0, 0, 1.0)]
+)
+def test_mcnemars_test_counts_what_one_model_alone_gets_right(
+    both: int, only_first: int, only_second: int, expected: float
+) -> None:
+    first = torch.tensor([True] * (both + only_first) + [False] * only_second)
+    second = torch.tensor([True] * both + [False] * only_first + [True] * only_second)
+    assert mcnemar(first, second) == pytest.approx(expected, rel=1e-2)
+    assert mcnemar(second, first) == pytest.approx(expected, rel=1e-2)
+
+
+def test_a_model_without_a_mistake_has_all_its_pictures_too(tmp_path: Path) -> None:
+    logits, test = (
+        torch.eye(3).repeat(4, 1) * 9,
+        Examples(torch.zeros(12, 1, 28, 28, dtype=torch.uint8), torch.arange(12) % 3),
+    )
+    draw(tmp_path, logits, test, 1.0, ["a", "b", "c"], mistakes=5)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "confusion.csv",
+        "confusion.png",
+        "mistakes.png",
+        "reliability.csv",
+        "reliability.png",
+    }

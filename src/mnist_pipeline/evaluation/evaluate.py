@@ -14,6 +14,7 @@ from mnist_pipeline.evaluation import plots
 from mnist_pipeline.evaluation.calibration import reliability
 from mnist_pipeline.evaluation.metrics import (
     accuracy_with_interval,
+    mcnemar,
     measure,
     measure_classes,
     without_wrong_labels,
@@ -94,8 +95,10 @@ def compare_with_weights(folder: Path, served: Tensor, test: Examples) -> dict[s
     network.to(best_device()).to(memory_format=torch.channels_last)
     logits = predict(network, test.images, fp32=True)
     difference = (logits.softmax(1) - served.softmax(1)).abs().amax(1)
+    right = logits.argmax(1) == test.labels
     return {
-        **accuracy_with_interval(logits.argmax(1) == test.labels),
+        **accuracy_with_interval(right),
+        "mcnemar_p": mcnemar(right, served.argmax(1) == test.labels),
         "other_answers": int((served.argmax(1) != logits.argmax(1)).sum()),
         "largest_difference": difference.max().item(),
     }
@@ -149,13 +152,10 @@ def draw(folder: Path, logits: Tensor, test: Examples, temperature: float, names
     after = reliability(probabilities, test.labels)
     files.write_csv(folder / "reliability.csv", after)
     plots.draw_reliability(folder / "reliability.png", before, after)
-    worst = worst_mistakes(logits, test.labels, mistakes)
-    if len(worst):
-        labels = class_labels(names)
-        titles = [
-            f"{labels[answers[k]]} at {probabilities[k].max():.0%}\nis {labels[test.labels[k]]} (image {k})"
-            for k in worst
-        ]
-        wrong = int((answers != test.labels).sum())
-        heading = f"The {len(worst)} most confident of {wrong} mistakes" if wrong > 1 else "The only mistake"
-        plots.draw_mistakes(folder / "mistakes.png", test.images[torch.from_numpy(worst), 0].numpy(), titles, heading)
+    worst, labels = worst_mistakes(logits, test.labels, mistakes), class_labels(names)
+    titles = [
+        f"{labels[answers[k]]} at {probabilities[k].max():.0%}\nis {labels[test.labels[k]]} (image {k})" for k in worst
+    ]
+    wrong = int((answers != test.labels).sum())
+    heading = f"The {len(worst)} most confident of {wrong} mistakes" if wrong else "No mistake"
+    plots.draw_mistakes(folder / "mistakes.png", test.images[torch.from_numpy(worst), 0].numpy(), titles, heading)

@@ -21,6 +21,19 @@ def accuracy_with_interval(correct: Tensor) -> dict[str, float]:
     }
 
 
+def mcnemar(first: Tensor, second: Tensor) -> float:
+    """How likely so large a difference between two equally good models is by chance, 0..1: McNemar's exact test (1947).
+
+    Both answer the same images, so only those count that one model alone gets right.
+
+    Args:
+        first, second: whether each model answers an image rightly, bool (N,).
+    """
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    count = only_first + only_second
+    return float(binomtest(only_first, count).pvalue) if count else 1.0
+
+
 def measure(logits: Tensor, labels: Tensor, temperature: float) -> dict[str, float]:
     """Accuracy with its 95 % interval, mistakes, loss, and the calibration error with and without the temperature.
 

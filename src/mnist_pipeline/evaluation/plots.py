@@ -17,12 +17,12 @@ def draw_mistakes(path: Path, images: np.ndarray, titles: list[str], heading: st
 
     Args:
         path: of the PNG.
-        images: uint8 (N, 28, 28), N of 1 or more.
+        images: uint8 (N, 28, 28).
         titles: N texts.
         heading: above the sheet.
     """
-    columns = min(max(5, ceil(sqrt(len(images)))), len(images))
-    rows = -(-len(images) // columns)
+    columns = max(1, min(max(5, ceil(sqrt(len(images)))), len(images)))
+    rows = max(1, -(-len(images) // columns))
     figure, axes = plt.subplots(rows, columns, figsize=(1.75 * columns, 2.1 * rows), squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
