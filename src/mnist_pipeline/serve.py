@@ -7,6 +7,7 @@ a new process take over without a request failing; SIGTERM and Ctrl-C answer wha
 import argparse
 import errno
 import os
+import re
 import socket
 from pathlib import Path
 
@@ -24,8 +25,9 @@ def main() -> None:
             hint = "; `make repro` makes it" if file == arguments.archive else ""
             raise ServeError(f"{file} is missing{hint}")
     page = arguments.page if arguments.page and (arguments.page / "index.html").is_file() else None
-    options = Options(arguments.archive, page, arguments.token, arguments.certificate, arguments.private_key)
-    with listen(arguments.host, arguments.port) as listener:
+    token = read_token(arguments.token)
+    options = Options(arguments.archive, page, token, arguments.certificate, arguments.private_key)
+    with listen(arguments.host, read_port(arguments.port)) as listener:
         host, port = listener.getsockname()[:2]
         address = f"{'https' if options.certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
         what = f"Draw a digit at {address}/ or send" if page else "Send"
@@ -40,12 +42,14 @@ def parse_arguments() -> argparse.Namespace:
     def add(name: str, kind: type, default: object, text: str) -> None:
         variable = f"MNIST_{name.lstrip('-').upper().replace('-', '_')}"
         nargs = {} if name.startswith("-") else {"nargs": "?"}
-        given = os.environ.get(variable) or default
+        value = os.environ.get(variable, "")
+        # A file or a Kubernetes secret often ends with a line break. A token of nothing else is no missing token.
+        given = value if name == "--token" else value.strip() or default
         parser.add_argument(name, type=kind, default=given, help=f"{text} ({variable})", **nargs)  # type: ignore[arg-type]
 
     add("archive", Path, "model_store/mnist.mar", "the model to serve")
     add("--host", str, "127.0.0.1", "the address to listen at; 0.0.0.0 is every one")
-    add("--port", int, "8080", "0 takes a free one")
+    add("--port", str, "8080", "0 takes a free one")
     add("--page", Path, "demo", "a folder with a page to show, where it exists")
     add("--token", str, "", "what clients must send as Authorization: Bearer TOKEN; better given by the variable")
     add("--certificate", Path, None, "a PEM file, for TLS")
@@ -53,16 +57,36 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def read_port(text: str) -> int:
+    """The number of a port. Raises ServeError with the range."""
+    if not (re.fullmatch("[0-9]{1,5}", text) and int(text) < 65536):
+        raise ServeError(f"--port (MNIST_PORT) must be a number from 0 to 65535, not {text!r}")
+    return int(text)
+
+
+def read_token(text: str) -> str:
+    """The token without the white space around it. Raises ServeError where no header could carry it."""
+    token = text.strip()
+    if (text and not token) or not re.fullmatch("[ -~]*", token):
+        raise ServeError("--token (MNIST_TOKEN) must be printable ASCII characters, and more than white space")
+    return token
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens. Raises ServeError with what to do."""
+    if not host.strip():
+        raise ServeError("--host (MNIST_HOST) is empty; 0.0.0.0 listens at every address")
     try:
+        host.encode("idna")  # as the socket does, which would stay open
         return socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048
         )
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise ServeError(f"port {port} of {host} is taken; choose another: --port {port + 1}") from None
-        raise ServeError(f"{host}:{port} cannot be opened: {error}") from None
+            raise ServeError(f"port {port} of {host} is taken; choose another; --port 0 takes a free one") from None
+        raise ServeError(f"--host {host} --port {port} cannot be opened: {error}") from None
+    except UnicodeError:
+        raise ServeError(f"--host (MNIST_HOST) must be an address or the name of a host, not {host!r}") from None
 
 
 if __name__ == "__main__":

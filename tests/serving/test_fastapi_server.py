@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -52,23 +53,26 @@ def test_it_says_that_it_is_alive_ready_and_what_it_serves(fastapi_server: Runni
 
 
 def test_the_description_has_an_example_that_works(fastapi_server: Running) -> None:
-    assert requests.get(url(fastapi_server, "/docs"), timeout=10).ok
+    page = requests.get(url(fastapi_server, "/docs"), timeout=10).text
+    assert re.findall(r'(?:href|src)="?([^">]*)', page) == ["openapi.json"]  # nothing of the internet, nor of the root
+    assert "<script" not in page
     description = requests.get(url(fastapi_server, "/openapi.json"), timeout=10).json()
     operation = description["paths"]["/predictions/mnist"]["post"]
     sent = operation["requestBody"]["content"]["application/json"]["example"]
     shown = operation["responses"]["200"]["content"]["application/json"]["example"]
     (answer,) = requests.post(url(fastapi_server), json=sent, timeout=10).json()["predictions"]
     assert answer == shown
+    assert description["servers"] == [{"url": "."}]
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer guessed"}, {"Authorization": "secret"}])
 def test_a_token_is_wanted_where_one_is_set(int8_archive: Path, headers: dict[str, str]) -> None:
-    with running(int8_archive, environment={"MNIST_TOKEN": "secret"}) as server:
+    with running(int8_archive, environment={"MNIST_TOKEN": "secret\n"}) as server:
         refused = requests.post(url(server), data=SEVEN, headers=headers, timeout=10)
         assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
         assert requests.get(url(server, "/metrics"), headers=headers, timeout=10).status_code == 401
         assert requests.get(url(server, "/ready"), timeout=10).ok
-        answered = requests.post(url(server), data=SEVEN, headers={"Authorization": "Bearer secret"}, timeout=10)
+        answered = requests.post(url(server), data=SEVEN, headers={"Authorization": "bearer secret"}, timeout=10)
         assert answered.json()["label"] == "7"
 
 
@@ -109,10 +113,34 @@ def test_more_than_may_wait_is_refused_at_once(int8_archive: Path) -> None:
     assert all(answer.headers["Retry-After"] == "1" for answer in refused)
 
 
-def test_a_form_without_a_boundary_is_said(fastapi_server: Running) -> None:
-    answer = requests.post(url(fastapi_server), SEVEN, headers={"Content-Type": "multipart/form-data"}, timeout=10)
-    assert answer.status_code == 400
-    assert answer.json()["error"].startswith("the form cannot be read")
+GET, POST = "GET, HEAD", "POST, PUT"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allowed"),
+    [
+        *(
+            ("HEAD", path, 200, None)
+            for path in ("/ping", "/ready", "/model", "/metrics", "/docs", "/openapi.json", "/")
+        ),
+        *((method, "/predictions/mnist", 405, POST) for method in ("GET", "HEAD", "OPTIONS", "DELETE")),
+        ("GET", "/invocations", 405, POST),
+        *(("POST", path, 405, GET) for path in ("/ping", "/docs", "/openapi.json", "/", "/app.js")),
+        ("OPTIONS", "/metrics", 405, GET),
+        *((method, "/nothing", 404, None) for method in ("GET", "HEAD", "POST", "PUT", "OPTIONS")),
+        ("GET", "/predictions/mnist/", 404, None),
+        ("GET", "/%00", 404, None),
+    ],
+)
+def test_each_address_says_what_it_takes(
+    fastapi_server: Running, method: str, path: str, status: int, allowed: str | None
+) -> None:
+    answer = requests.request(method, url(fastapi_server, path), timeout=10, allow_redirects=False)
+    assert (answer.status_code, answer.headers.get("Allow")) == (status, allowed)
+    if method == "HEAD":
+        assert answer.content == b""
+    elif status >= 400:
+        assert answer.json()["status"] == status
 
 
 def test_sigterm_answers_what_was_accepted(int8_archive: Path) -> None:
@@ -221,8 +249,13 @@ def test_names_what_is_missing_or_taken(int8_archive: Path, tmp_path: Path) -> N
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         refused = start(str(int8_archive), "--port", str(port))
-    expected = f"ServeError: port {port} of 127.0.0.1 is taken; choose another: --port {port + 1}\n"
+    expected = f"ServeError: port {port} of 127.0.0.1 is taken; choose another; --port 0 takes a free one\n"
     assert (refused.returncode, refused.stderr) == (1, expected)
+    wrong = start(str(int8_archive), "--port", "99999")
+    expected = "ServeError: --port (MNIST_PORT) must be a number from 0 to 65535, not '99999'\n"
+    assert (wrong.returncode, wrong.stderr) == (1, expected)
+    no_pem = start(str(int8_archive), "--port", "0", "--certificate", "README.md", "--private-key", "LICENSE")
+    assert no_pem.stderr.startswith("ServeError: README.md and LICENSE are no certificate and its private key, as PEM")
     half = start(str(int8_archive), "--certificate", str(int8_archive))
     assert "TLS needs both" in half.stderr
     (tmp_path / "bad.mar").write_bytes(b"no archive")

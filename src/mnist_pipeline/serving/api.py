@@ -5,17 +5,22 @@ It imports no PyTorch. What is read and answered is the archive's own code; this
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+from starlette.types import Scope
 
 from mnist_pipeline.serving.answer import BUSY, RETRY_AFTER
 from mnist_pipeline.serving.archived import ArchivedModel
 from mnist_pipeline.serving.batching import Batcher, Busy
-from mnist_pipeline.serving.description import describe
+from mnist_pipeline.serving.description import describe, write_page
 from mnist_pipeline.serving.metrics import Metrics
 from mnist_pipeline.serving.receiving import Refused, check_token, read_body
 
@@ -37,7 +42,15 @@ def create_app(model: ArchivedModel, *, page: Path | None = None, token: str = "
         yield
         task.cancel()
 
-    app = FastAPI(title="Model mnist", description=f"Weights {model.info['weights']}", lifespan=lifespan)
+    app = FastAPI(
+        title="Model mnist",
+        description=f"Weights {model.info['weights']}",
+        lifespan=lifespan,
+        servers=[{"url": "."}],  # relative to openapi.json: a proxy may answer under a prefix
+        docs_url=None,  # FastAPI's own page loads its scripts from the internet
+        redoc_url=None,
+        redirect_slashes=False,
+    )
     app.state.draining = False
 
     async def answer(request: Request, explain: bool = False) -> Response:
@@ -71,22 +84,58 @@ def create_app(model: ArchivedModel, *, page: Path | None = None, token: str = "
     for address, endpoint in addresses.items():
         app.post(address, **described)(endpoint)
         app.put(address, include_in_schema=False)(endpoint)  # what curl -T sends
-    app.get("/ping")(lambda: {"status": "Healthy"})
-    app.get("/model")(lambda: {"weights": model.info["weights"], "class_names": model.info["class_names"]})
 
-    @app.get("/ready")
     def show_readiness() -> Response:
         """Whether a load balancer should send requests here."""
         return Response("draining" if app.state.draining else "ready", 503 if app.state.draining else 200)
 
-    @app.get("/metrics")
     def show_metrics(request: Request) -> Response:
+        """Prometheus: requests, errors, latency, batch sizes."""
         try:
             check_token(request, token)
         except Refused as refused:
             return refused.response
         return metrics.show(batcher.count_waiting())
 
+    def show_life() -> dict[str, str]:
+        """Whether the process is alive."""
+        return {"status": "Healthy"}
+
+    def show_model() -> dict[str, Any]:
+        """The weights and the names of the classes."""
+        return {"weights": model.info["weights"], "class_names": model.info["class_names"]}
+
+    def show_description(_: Request) -> Response:
+        return HTMLResponse(write_page(app.openapi()))
+
+    shown: dict[str, Callable[..., Any]] = {"/ping": show_life, "/ready": show_readiness}
+    shown |= {"/model": show_model, "/metrics": show_metrics}
+    for address, show in shown.items():
+        app.get(address)(show)
+        app.head(address, include_in_schema=False)(show)
+    for address in ("/docs",) if page else ("/docs", "/"):
+        app.add_route(address, show_description, include_in_schema=False)
     if page:
-        app.mount("/", StaticFiles(directory=page, html=True))
+        app.router.default = Page(directory=page, html=True)  # what is at no other address
+
+    @app.exception_handler(HTTPException)
+    async def show_error(request: Request, error: HTTPException) -> Response:
+        """An address or a method that does not exist."""
+        headers = dict(error.headers or {})
+        matching = [route for route in app.routes if route.matches(request.scope)[0] != Match.NONE]
+        if methods := {method for route in matching for method in getattr(route, "methods", None) or ()}:
+            headers["Allow"] = ", ".join(sorted(methods))
+        return Refused(error.status_code, f"{request.method} {request.url.path}: {error.detail}", headers).response
+
     return app
+
+
+class Page(StaticFiles):
+    """The files of a page, which can only be read."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """The response to a request for a file."""
+        response = await super().get_response(path, {**scope, "method": "GET"})
+        if scope["method"] not in ("GET", "HEAD"):
+            raise HTTPException(405, headers={"Allow": "GET, HEAD"})
+        return response

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Callable
@@ -94,11 +95,14 @@ def serve(options: Options, listener: socket.socket, parent: Connection) -> None
             app,
             log_level="warning",
             access_log=False,
+            ws="none",  # no address of this application speaks WebSocket
             ssl_certfile=options.certificate,
             ssl_keyfile=options.key,
             timeout_graceful_shutdown=30,
         )
         Server(app, config, parent).run([listener])
+    except ssl.SSLError as error:
+        parent.send(f"{options.certificate} and {options.key} are no certificate and its private key, as PEM: {error}")
     except (OpenError, OSError) as error:
         parent.send(str(error))
 
