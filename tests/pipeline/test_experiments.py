@@ -31,19 +31,20 @@ def run(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", "-c", command], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
 
 
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with a pipeline that has run."""
-    (tmp_path / "dvc.yaml").write_text(PIPELINE)
-    (tmp_path / "stage.py").write_text(STAGE)
-    (tmp_path / "params.yaml").write_text("train:\n  lr: 0.5\n  epochs: 2\n")
+    folder = tmp_path_factory.mktemp("experiments")
+    (folder / "dvc.yaml").write_text(PIPELINE)
+    (folder / "stage.py").write_text(STAGE)
+    (folder / "params.yaml").write_text("train:\n  lr: 0.5\n  epochs: 2\n")
     done = run(
-        tmp_path,
+        folder,
         "git init -q && git config user.email someone@example.org && git config user.name Someone && dvc init -q"
         " && dvc config core.autostage true && dvc repro -q && git add --all && git commit -qm First",
     )
     assert done.returncode == 0, done.stderr
-    return tmp_path
+    return folder
 
 
 def test_runs_the_grid_shows_it_and_leaves_the_workspace_as_it_was(repository: Path) -> None:

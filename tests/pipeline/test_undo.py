@@ -30,16 +30,19 @@ stages:
 """
 
 
-def make_project(repository: Path, folder: Path) -> Path:
-    """A project in a folder of a git repository, run once and committed."""
-    folder.mkdir(parents=True, exist_ok=True)
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in a folder of a larger git repository, run once and committed."""
+    repository = tmp_path_factory.mktemp("outer")
+    folder = repository / "ml/my digits"
+    folder.mkdir(parents=True)
     (folder / "stage.py").write_text(STAGE)
     (folder / "dvc.yaml").write_text(PIPELINE)
     (folder / "params.yaml").write_text("train: {lr: 0.1}\n")
     run(repository, "git", "init", "--quiet")
     for key, value in (("user.name", "Someone"), ("user.email", "someone@example.org")):
         run(repository, "git", "config", key, value)
-    run(folder, "dvc", "init", "--quiet", *(["--subdir"] if folder != repository else []))
+    run(folder, "dvc", "init", "--quiet", "--subdir")
     run(folder, "dvc", "config", "core.analytics", "false")
     run(folder, "dvc", "repro", "--quiet")
     run(folder, "git", "add", "--all")
@@ -51,35 +54,35 @@ def undo(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, ROOT / "scripts/undo.py"], cwd=folder, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("inner", [".", "ml/my digits"])
-def test_an_undo_works_in_a_folder_of_a_larger_repository(tmp_path: Path, inner: str) -> None:
-    folder = make_project(tmp_path / "outer", tmp_path / "outer" / inner)
-    other = tmp_path / "outer/notes.txt"
+def test_an_undo_works_in_a_folder_of_a_larger_repository(project: Path) -> None:
+    """At a repository's root, tests/pipeline/test_readme.py types `make undo`."""
+    other = project.parents[1] / "notes.txt"
     other.write_text("not part of the project")
-    (folder / "results/notes.txt").write_text("mine")
-    run(folder, "dvc", "exp", "run", "--quiet", "--set-param", "train.lr=0.2")
-    done = undo(folder)
+    (project / "results/notes.txt").write_text("mine")
+    (project / "params.yaml").write_text("train: {lr: 0.2}\n")
+    run(project, "dvc", "repro", "--quiet")
+    done = undo(project)
     assert done.returncode == 0, done.stderr
     assert "train.lr: 0.1 -> 0.2" in done.stdout
-    assert (folder / "params.yaml").read_text() == (folder / "results/history.csv").read_text() == "train: {lr: 0.1}\n"
+    for name in ("params.yaml", "results/history.csv", "saved_models/20260101-000000.pth"):
+        assert (project / name).read_text() == "train: {lr: 0.1}\n"
     assert other.read_text() == "not part of the project"
-    assert (folder / "results/notes.txt").read_text() == "mine"
+    assert (project / "results/notes.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "20250101-000000.pth", "best/model_info.json"])
-def test_a_file_that_would_be_lost_stops_an_undo_and_a_run(tmp_path: Path, name: str) -> None:
-    folder = make_project(tmp_path, tmp_path)
-    mine = folder / "saved_models" / name
-    mine.parent.mkdir(exist_ok=True)
-    mine.write_text("mine")
-    (folder / "params.yaml").write_text("train: {lr: 0.2}\n")
-    check = [sys.executable, str(ROOT / "scripts/owned_folders.py")]  # what `make repro` runs first
-    for done in (undo(folder), subprocess.run(check, cwd=folder, capture_output=True, text=True)):
-        assert done.returncode == 1
-        assert f"saved_models/{name} would be deleted" in done.stderr
-    assert mine.read_text() == "mine"
-    assert (folder / "params.yaml").read_text() == "train: {lr: 0.2}\n"
+def test_a_file_that_would_be_lost_stops_an_undo_and_a_run(project: Path) -> None:
+    (project / "params.yaml").write_text("train: {lr: 0.2}\n")
+    check = [sys.executable, ROOT / "scripts/owned_folders.py"]  # what `make repro` runs first
+    for name in ("notes.txt", "20250101-000000.pth", "best/model_info.json"):
+        mine = project / "saved_models" / name
+        mine.parent.mkdir(exist_ok=True)
+        mine.write_text("mine")
+        for done in (undo(project), subprocess.run(check, cwd=project, capture_output=True, text=True)):
+            assert done.returncode == 1
+            assert f"saved_models/{name} would be deleted" in done.stderr
+        assert mine.read_text() == "mine"
+        assert (project / "params.yaml").read_text() == "train: {lr: 0.2}\n"
+        mine.unlink()
 
-    mine.unlink()
-    assert undo(folder).returncode == 0
-    assert json.loads((folder / "saved_models/model_info.json").read_text())["weights"] == "20260101-000000.pth"
+    assert undo(project).returncode == 0
+    assert json.loads((project / "saved_models/model_info.json").read_text())["weights"] == "20260101-000000.pth"

@@ -108,22 +108,3 @@ def test_a_full_queue_is_answered_at_once(int8_archive: Path) -> None:
         finally:
             os.kill(state["workers"][0]["pid"], signal.SIGCONT)
         assert set(clients.results) == {200, 503}
-
-
-def damaged(source: Path, target: Path) -> Path:
-    return small_model.changed(source, target, {"network.onnx": damage})
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        (damaged, r"network\.onnx is damaged: its SHA-256 is"),
-        (small_model.saturated, "the network answers otherwise than where it was archived"),
-    ],
-)
-def test_a_network_that_is_not_what_was_archived_is_never_served(
-    int8_archive: Path, tmp_path: Path, change: Callable[[Path, Path], Path], reason: str
-) -> None:
-    bad = change(int8_archive, tmp_path / "bad.mar")
-    with pytest.raises(torchserve.ServingError, match=reason), torchserve.running(bad, HANDLERS, seconds=15.0):
-        pass

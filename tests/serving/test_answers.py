@@ -26,7 +26,6 @@ from PIL import Image
 from mnist_pipeline.data.dataset import Dataset
 from mnist_pipeline.serving import torchserve
 from mnist_pipeline.serving.answer import DOUBT
-from mnist_pipeline.serving.archived import open_archive
 from mnist_pipeline.training.network import DigitNetwork
 
 Server: TypeAlias = torchserve.Running | fastapi_server.Running
@@ -64,19 +63,6 @@ def test_int8_answers_are_near_the_plain_ones(server: Server, trained: DigitNetw
     answers = ask(server, [encoded(image[0]) for image in images])
     served = np.array([answer["probabilities"] for answer in answers])
     assert np.abs(served - small_model.probabilities(trained, images).numpy()).max() < INT8_TOLERANCE
-
-
-def test_the_fp32_form_answers_as_the_weights_do(
-    plain_archive: Path, trained: DigitNetwork, images: torch.Tensor
-) -> None:
-    with torchserve.running(plain_archive, HANDLERS) as server:
-        answers = ask(server, [encoded(image[0]) for image in images])
-    with open_archive(plain_archive) as (model, _):
-        known = model.score(model.logits(images[:, 0].numpy()))
-    sure = np.flatnonzero(known >= DOUBT)  # what is in doubt is read in other ways as well
-    assert len(sure) > 5
-    served = np.array([answers[k]["probabilities"] for k in sure])
-    assert np.abs(served - small_model.probabilities(trained, images).numpy()[sure]).max() < 1e-3
 
 
 def test_body_and_form_field_answer_alike(server: Server, images: torch.Tensor) -> None:
@@ -199,9 +185,9 @@ def test_nobody_waits_long_for_the_requests_of_others(server: Server) -> None:
         try:
             for k in range(8):
                 pool.submit(disturb, k)
-            time.sleep(3)
+            time.sleep(1)
             waits = []
-            for _ in range(12):
+            for _ in range(3):
                 start = time.monotonic()
                 answered = server.service.predict(SEVEN).status_code
                 waits.append((round(time.monotonic() - start, 2), answered))

@@ -57,9 +57,12 @@ def test_it_says_which_form_serves(int8_archive: Path, plain_archive: Path) -> N
     assert small_model.info_of(plain_archive)["serving"]["format"] == "fp32"
 
 
-def test_it_can_be_opened_and_asked(int8_archive: Path, trained: DigitNetwork, digits: Dataset) -> None:
+@pytest.mark.parametrize(("name", "tolerance"), [("int8_archive", 0.1), ("plain_archive", 1e-3)])
+def test_it_answers_as_the_weights_do(
+    name: str, tolerance: float, trained: DigitNetwork, digits: Dataset, request: pytest.FixtureRequest
+) -> None:
     images = digits.validation.images[:20]
-    with open_archive(int8_archive) as (served, folder):
+    with open_archive(request.getfixturevalue(name)) as (served, folder):
         logits = torch.from_numpy(served.logits(images[:, 0].numpy()))
         assert (folder / served.info["weights"]).exists()
         (nothing, reason), (found, _) = served.find(
@@ -67,7 +70,7 @@ def test_it_can_be_opened_and_asked(int8_archive: Path, trained: DigitNetwork, d
         )
     assert (nothing, reason[:18]) == ([], "these 10 bytes are")
     assert [one.item.image.shape for one in found] == [(28, 28)]
-    assert (logits.softmax(1) - predict(trained, images).softmax(1)).abs().max() < 0.1
+    assert (logits.softmax(1) - predict(trained, images, fp32=True).softmax(1)).abs().max() < tolerance
     assert not folder.exists()
     assert "mnist_model" not in sys.modules
 

@@ -131,7 +131,11 @@ def test_an_archive_without_references_is_an_old_one(int8_archive: Path, tmp_pat
         loading.load(folder)
 
 
-def test_a_network_whose_sums_overflow_is_not_loaded(int8_archive: Path, tmp_path: Path) -> None:
+def test_a_damaged_network_and_one_whose_sums_overflow_are_not_loaded(int8_archive: Path, tmp_path: Path) -> None:
     folder = unpack(small_model.saturated(int8_archive, tmp_path / "saturated.mar"), tmp_path)
-    with pytest.raises(RuntimeError, match="answers otherwise"):
+    with pytest.raises(RuntimeError, match="the network answers otherwise than where it was archived"):
+        loading.load(folder)
+    with (folder / "network.onnx").open("r+b") as file:
+        file.write(bytes(64))
+    with pytest.raises(RuntimeError, match=r"network\.onnx is damaged: its SHA-256 is"):
         loading.load(folder)
