@@ -19,7 +19,7 @@ import pytest
 from helpers import ROOT
 from helpers.small_model import HANDLERS
 
-from mnist_pipeline.serving import command, torchserve
+from mnist_pipeline.serving import torchserve
 
 pytestmark = pytest.mark.slow
 MODELS = ("--models", "mnist=mnist.mar")
@@ -135,6 +135,7 @@ def test_a_taken_port_is_named_and_nothing_starts(repository: Repository, name: 
     assert repository.processes() == []
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # TorchServe's own, where it reads its version
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -143,10 +144,11 @@ def test_a_taken_port_is_named_and_nothing_starts(repository: Repository, name: 
         ("grpc_inference_port", "-1"),
         ("inference_address", "http://127.0.0.1:99999"),
         ("metrics_address", "http://127.0.0.1:port"),
-        ("management_address", f"http://{'a' * 70}:8081"),
     ],
 )
-def test_a_port_or_host_that_is_none_is_named(name: str, value: str) -> None:
+def test_a_port_that_is_none_is_named(name: str, value: str) -> None:
+    from mnist_pipeline.serving import command
+
     named = [line for line in command.find_conflicts({name: value}) if line.startswith(f"{name} names ")]
     assert len(named) == 1
 

@@ -38,6 +38,7 @@ def requirements_of(environment: Path) -> list[ParsedRequirement]:
 
 
 @pytest.mark.filterwarnings("ignore:pkg_resources is deprecated")  # in the pip of Python 3.11
+@pytest.mark.filterwarnings("ignore:Creating a LegacyVersion has been deprecated")  # in that of Python 3.11.2
 def test_pip_reads_condas_list(tmp_path: Path) -> None:
     environment = tmp_path / "environment.yml"
     shutil.copy(ROOT / "environment.yml", environment)

@@ -159,7 +159,7 @@ def test_one_line_where_no_python_works(tmp_path: Path) -> None:
     said = setup(project, fails=True, PATH=str(path))
     assert said.startswith("setup: none of python3.11 python3.12 python3.13 python3.14 python3 is a working Python")
     assert said.count("\n") == 1
-    make_command(path, "python3", f'exec {base_python()} -c "import sys; sys.version_info = (3, 10, 0); $2"')
+    make_command(path, "python3", f'exec "{base_python()}" -c "import sys; sys.version_info = (3, 10, 0); $2"')
     make_command(path, "python3.12", "echo 'pyenv: python3.12: command not found' >&2; exit 127")
     assert setup(project, fails=True, PATH=str(path)) == said
     named = setup(project, fails=True, PATH=str(path), PYTHON="python3.12")
