@@ -1,20 +1,21 @@
 import csv
+import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from dvc.utils.flatten import flatten
 
 from mnist_pipeline.data.catalogue import WRONG_MNIST_LABELS
-from mnist_pipeline.data.dataset import Examples
+from mnist_pipeline.data.dataset import Examples, load_test
 from mnist_pipeline.evaluation.calibration import calibration_error
-from mnist_pipeline.evaluation.evaluate import draw, write_predictions
+from mnist_pipeline.evaluation.evaluate import draw, evaluate, write_predictions
 from mnist_pipeline.evaluation.metrics import (
     accuracy_with_interval,
     mcnemar,
     measure,
+    measure_classes,
     without_wrong_labels,
     worst_mistakes,
 )
@@ -59,19 +60,20 @@ def test_the_interval_is_wilsons(correct: int, count: int, low: float, high: flo
 def test_every_figure_of_a_small_example() -> None:
     #                 right            right            wrong: 1 taken for 0
     logits = torch.tensor([[4.0, 0.0], [0.0, 4.0], [4.0, 0.0]])
-    figures = measure(logits / 2, torch.tensor([0, 1, 1]), ["zero", "one"], 2.0)
+    labels = torch.tensor([0, 1, 1])
+    figures, classes = measure(logits / 2, labels, 2.0), measure_classes(logits, labels, ["zero", "one"])
     assert figures["accuracy"] == pytest.approx(2 / 3)
-    assert (figures["images"], figures["errors"]) == (3, 1)
-    assert figures["per_class"]["zero"] == {"precision": pytest.approx(0.5), "recall": 1.0}
-    assert figures["per_class"]["one"] == {"precision": 1.0, "recall": pytest.approx(0.5)}
+    assert figures["errors"] == 1
+    assert classes["zero"] == {"precision": pytest.approx(0.5), "recall": 1.0}
+    assert classes["one"] == {"precision": 1.0, "recall": pytest.approx(0.5)}
     assert figures["loss"] == pytest.approx((2 * math.log1p(math.exp(-2)) + math.log1p(math.exp(2))) / 3, rel=1e-5)
     confidence = 1 / (1 + math.exp(-2))
     assert figures["calibration_error"] == pytest.approx(confidence - 2 / 3, rel=1e-5)
 
 
 def test_a_class_that_is_never_predicted_has_no_precision_and_no_error() -> None:
-    figures = measure(torch.tensor([[1.0, 0.0]]), torch.tensor([0]), ["zero", "one"], 1.0)
-    assert figures["per_class"]["one"] == {"precision": 0.0, "recall": 0.0}
+    classes = measure_classes(torch.tensor([[1.0, 0.0]]), torch.tensor([0]), ["zero", "one"])
+    assert classes["one"] == {"precision": 0.0, "recall": 0.0}
 
 
 def test_wrong_labels_are_left_out() -> None:
@@ -131,10 +133,7 @@ def test_classes_of_any_name_are_in_every_table(tmp_path: Path) -> None:
     draw(tmp_path, logits, Examples(torch.zeros(len(NAMES), 1, 28, 28, dtype=torch.uint8), labels), 1.0, NAMES, 25)
     with (tmp_path / "confusion.csv").open(newline="", encoding="utf-8") as file:
         assert [row["actual"] for row in csv.DictReader(file)] == NAMES
-    figures = measure(logits, labels, NAMES, 1.0)
-    assert list(figures["per_class"]) == NAMES
-    flat = flatten({"per_class": figures["per_class"]})  # as `dvc metrics diff` does, by dots
-    assert len(flat) == 2 * len(NAMES)
+    assert list(measure_classes(logits, labels, NAMES)) == NAMES
 
 
 def test_no_answers_are_calibrated() -> None:
@@ -143,7 +142,7 @@ def test_no_answers_are_calibrated() -> None:
 
 def test_the_calibration_error_without_the_temperature_is_that_of_the_networks_own_logits() -> None:
     logits, labels = draws(20_000, 3.0)
-    figures = measure(logits / 3, labels, list("0123456789"), 3.0)
+    figures = measure(logits / 3, labels, 3.0)
     assert figures["calibration_error"] < 0.02
     assert figures["calibration_error_uncalibrated"] == pytest.approx(calibration_error(logits.softmax(1), labels))
 
@@ -173,3 +172,21 @@ def test_a_model_without_a_mistake_has_all_its_pictures_too(tmp_path: Path) -> N
         "reliability.csv",
         "reliability.png",
     }
+
+
+def test_the_metrics_are_few_the_validation_accuracy_is_the_first_and_refused_files_are_mistakes(
+    mnist: Path, int8_archive: Path, tmp_path: Path
+) -> None:
+    test = load_test(mnist)
+    blank, full = (torch.full((1, 1, 28, 28), value, dtype=torch.uint8) for value in (0, 255))
+    odd = Examples(torch.cat([blank, full, test.images[:20]]), torch.cat([torch.tensor([0, 0]), test.labels[:20]]))
+    metrics = evaluate(int8_archive, odd, tmp_path, 5)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
+    assert next(iter(metrics.items())) == ("validation_accuracy", 0.9)  # as helpers/small_model.py describes it
+    assert len(metrics) <= 15
+    assert all(isinstance(value, int | float) for value in metrics.values())
+    assert metrics["refused_files"] >= 2
+    assert metrics["accuracy_as_files"] <= 1 - metrics["refused_files"] / 22
+    details = json.loads((tmp_path / "details.json").read_text())
+    assert (details["images"], details["format"], set(details["per_class"])) == (22, "int8", set("0123456789"))
+    assert details["as_files"]["accuracy_low"] < metrics["accuracy_as_files"] < details["as_files"]["accuracy_high"]

@@ -15,9 +15,8 @@ import yaml
 from mnist_pipeline import files
 from mnist_pipeline.data.catalogue import DATASETS
 from mnist_pipeline.data.dataset import Examples, load, load_test
-from mnist_pipeline.evaluation import evaluate, report, robustness
-from mnist_pipeline.evaluation.metrics import accuracy_with_interval, measure
-from mnist_pipeline.serving.archived import open_archive
+from mnist_pipeline.evaluation import evaluate, report
+from mnist_pipeline.evaluation.metrics import accuracy_with_interval, measure, measure_classes
 from mnist_pipeline.training import model
 from mnist_pipeline.training.train import train
 from mnist_pipeline.tuning import plots
@@ -26,7 +25,7 @@ FEW = 200
 
 
 @pytest.fixture(scope="module")
-def made(mnist: Path, int8_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all that the report reads."""
     folder = tmp_path_factory.mktemp("made")
     whole, test = load(mnist, 100, 0), load_test(mnist)
@@ -44,13 +43,16 @@ def made(mnist: Path, int8_archive: Path, tmp_path_factory: pytest.TempPathFacto
     # Answers of which a tenth is wrong: what the network has learned in two steps would make a dull report.
     test = Examples(test.images[:FEW], test.labels[:FEW])
     logits = 4 * torch.nn.functional.one_hot((test.labels + (torch.arange(FEW) % 10 == 0)) % 10, 10).float()
-    metrics = measure(logits, test.labels, info["class_names"], info["temperature"])
-    sheet = folder / "results/evaluate/plots/photographs.png"
-    metrics["weights"] = accuracy_with_interval(torch.arange(FEW) < FEW - 1)
-    with open_archive(int8_archive) as (served, _):
-        metrics["as_photographs"] = robustness.measure_photographs(served, test, 6, 0, sheet)
-    files.write_json(folder / "results/evaluate/metrics.json", metrics)
-    evaluate.draw(sheet.parent, logits, test, info["temperature"], info["class_names"], 5)
+    evaluated = folder / "results/evaluate"
+    files.write_json(evaluated / "metrics.json", measure(logits, test.labels, info["temperature"]))
+    details = {
+        "images": FEW,
+        "weights": accuracy_with_interval(torch.arange(FEW) < FEW - 1),
+        "as_files": accuracy_with_interval(torch.arange(FEW) < FEW - 4) | {"refused": 3},
+        "per_class": measure_classes(logits, test.labels, info["class_names"]),
+    }
+    files.write_json(evaluated / "details.json", details)
+    evaluate.draw(evaluated / "plots", logits, test, info["temperature"], info["class_names"], 5)
     draw_study(folder / "results/tune")
     write_lock(folder, evaluated="5678")
     figures = {"images_per_second": {"baseline": 68.94, "this_project": 309.2}, "n": 3, "turns": [1, 2]}
@@ -134,7 +136,7 @@ class Page(HTMLParser):
 def test_tells_all_of_the_model_in_one_file(made: Path) -> None:
     page = Page(render(made))
     assert page.open == []
-    assert page.pictures == 9
+    assert page.pictures == 8
     assert all(address.startswith("data:") for address in page.addresses)
     info = json.loads((made / "saved_models/model_info.json").read_text())
     figures = accuracy_with_interval(torch.arange(FEW) < 180)
@@ -145,6 +147,7 @@ def test_tells_all_of_the_model_in_one_file(made: Path) -> None:
         "20 in 200 test images",
         f"200 test images 90.00 % ({100 * low:.2f} to {100 * high:.2f} %)",
         "the trained weights, in fp32 99.50 %",
+        "as a user would; 3 are refused 98.00 %",
         "lr 0.00125 the study",
         "batch_size 8 params.yaml",
         "weight_decay 0.05 default for adam",
@@ -156,20 +159,19 @@ def test_tells_all_of_the_model_in_one_file(made: Path) -> None:
         "saved_models 1234.dir",
     ):
         assert told in page.text
-    assert "6 test digits rendered as people would send them" in page.text
 
 
 def test_leaves_out_what_there_is_not(copy: Path) -> None:
-    path = copy / "results/evaluate/metrics.json"
-    metrics = json.loads(path.read_text()) | {"errors": 0}
-    del metrics["as_photographs"]
-    files.write_json(path, metrics)
+    for name, changes in {"metrics": {"errors": 0}, "details": {"as_files": None}}.items():
+        path = copy / f"results/evaluate/{name}.json"
+        content = json.loads(path.read_text()) | changes
+        files.write_json(path, {key: value for key, value in content.items() if value is not None})
     shutil.rmtree(copy / "benchmarks")
-    for name in ("mistakes", "photographs"):
-        (copy / f"results/evaluate/plots/{name}.png").unlink()
+    (copy / "results/evaluate/plots/mistakes.png").unlink()
     page = Page(render(copy))
     assert page.pictures == 7
-    assert not {"Photographs", "Speed"} & {piece.strip() for piece in page.pieces}
+    assert "Benchmarks" not in {piece.strip() for piece in page.pieces}
+    assert "as a user would" not in page.text
 
 
 def test_a_name_with_markup_is_shown_as_it_is(copy: Path) -> None:
@@ -195,6 +197,7 @@ def test_a_name_with_markup_is_shown_as_it_is(copy: Path) -> None:
         ("results/tune/study.json", "dvc repro tune"),
         ("results/tune/history.png", "dvc repro tune"),
         ("results/evaluate/metrics.json", "dvc repro evaluate"),
+        ("results/evaluate/details.json", "dvc repro evaluate"),
         ("results/evaluate/plots/confusion.png", "dvc repro evaluate"),
         ("dvc.lock", "dvc repro"),
     ],

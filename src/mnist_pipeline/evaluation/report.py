@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import torch
 import yaml
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -24,7 +23,6 @@ from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
 from mnist_pipeline import console, files
 from mnist_pipeline.console import PipelineError
-from mnist_pipeline.evaluation.metrics import accuracy_with_interval
 from mnist_pipeline.figures import ACCENT, class_labels
 
 log = logging.getLogger(__name__)
@@ -43,7 +41,6 @@ PICTURES = {
     "confusion": ("evaluate", "evaluate/plots/confusion.png", "Actual classes against predicted ones"),
     "reliability": ("evaluate", "evaluate/plots/reliability.png", "Confidence against accuracy, before and after"),
     "mistakes": ("evaluate", "evaluate/plots/mistakes.png", "The most confident mistakes: predicted and actual class"),
-    "photographs": ("evaluate", "evaluate/plots/photographs.png", "Photographs, and what the network saw of each"),
 }
 
 
@@ -53,7 +50,7 @@ def write_report(model: Path, results: Path, benchmarks: Path, lock: Path, desti
     Args:
         model: the folder that `train` wrote; the weights themselves are not read.
         results: the folder in which `tune`, `train` and `evaluate` wrote a folder each.
-        benchmarks: a folder whose *.json files hold measurements of speed; it may be missing.
+        benchmarks: a folder whose *.json files hold measurements; it may be missing.
         lock: dvc.lock.
         destination: the HTML file to write, completely or not at all.
 
@@ -61,7 +58,9 @@ def write_report(model: Path, results: Path, benchmarks: Path, lock: Path, desti
         ReportError: a file is missing, or the evaluation is of another model.
     """
     info = json.loads(read_text(model / "model_info.json", "train"))
-    metrics = json.loads(read_text(results / "evaluate/metrics.json", "evaluate"))
+    metrics, details = (
+        json.loads(read_text(results / f"evaluate/{name}.json", "evaluate")) for name in ("metrics", "details")
+    )
     history = list(csv.DictReader(read_text(results / "train/history.csv", "train").splitlines()))
     study = json.loads(read_text(results / "tune/study.json", "tune"))
     stages = yaml.safe_load(read_text(lock, ""))["stages"]
@@ -70,11 +69,11 @@ def write_report(model: Path, results: Path, benchmarks: Path, lock: Path, desti
     page = load_template().render(
         info=info,
         metrics=metrics,
+        details=details,
         study=study,
         figures=collect_figures(results, metrics, history),
         labels=class_labels(info["class_names"]),
-        kinds=sort_kinds(metrics),
-        speed=[read_benchmark(path) for path in sorted(benchmarks.glob("[!.]*.json"))],
+        benchmarks=[read_benchmark(path) for path in sorted(benchmarks.glob("[!.]*.json"))],
         outputs={out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])},
         minutes=(datetime.fromisoformat(info["ended"]) - datetime.fromisoformat(info["started"])).total_seconds() / 60,
     )
@@ -84,12 +83,10 @@ def write_report(model: Path, results: Path, benchmarks: Path, lock: Path, desti
 
 def collect_figures(results: Path, metrics: dict[str, Any], history: list[dict[str, str]]) -> dict[str, dict[str, str]]:
     """Name -> attributes of an <img>, for each of PICTURES that there is, and the training curves."""
-    absent = {"mistakes"} if not metrics["errors"] else set()
-    absent |= {"photographs"} if "as_photographs" not in metrics else set()
     figures = {
         name: embed_picture(results / file, stage, alternative_text)
         for name, (stage, file, alternative_text) in PICTURES.items()
-        if name not in absent
+        if name != "mistakes" or metrics["errors"]
     }
     curves = plot_training(history)
     return figures | {"curves": embed_figure(curves, "Training loss and validation accuracy over the images seen")}
@@ -158,15 +155,6 @@ def plot_training(history: list[dict[str, str]]) -> Figure:
     return figure
 
 
-def sort_kinds(metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    """Accuracy with its interval for each kind of photograph, the lowest accuracy first."""
-    rows = []
-    for name, figures in metrics.get("as_photographs", {}).get("by_kind", {}).items():
-        correct = torch.arange(figures["photographs"]) < round(figures["accuracy"] * figures["photographs"])
-        rows.append({"name": name, **figures, **accuracy_with_interval(correct)})
-    return sorted(rows, key=lambda row: row["accuracy"])
-
-
 def read_benchmark(path: Path) -> dict[str, Any]:
     """Read a benchmark's results: its name, its numbers by name, and the machine.
 
@@ -189,7 +177,7 @@ def load_template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["percent"] = lambda fraction, digits=2: f"{100 * fraction:.{digits}f} %"
+    environment.filters["percent"] = lambda fraction: f"{100 * fraction:.2f} %"
     environment.filters["short"] = lambda number: f"{number:,.0f}" if 1000 <= number < 1e9 else f"{number:.3g}"
     return environment.get_template("report.html")
 
