@@ -88,7 +88,7 @@ def test_every_command_of_the_readme_works(clone: Path, server: dict[str, str], 
             short = command.replace("train.epochs=0.25", "train.epochs=0.2")  # the small pipeline has 0.6
             printed = tmp_path / str(len(said))  # a file: the server that stays would hold a pipe open
             # What went wrong is printed as well.
-            typed = f"{on(ports, short)} >{printed} 2>&1 || {{ cat {printed}; exit 1; }}"
+            typed = f"{on(ports, short)} >'{printed}' 2>&1 || {{ cat '{printed}'; exit 1; }}"
             run(clone, "bash", "-c", typed, environment=environment)
             said[command] = printed.read_text()
         models[command] = weights_sha(clone)
