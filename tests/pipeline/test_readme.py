@@ -140,13 +140,13 @@ def test_a_queued_experiment_runs_the_code_that_it_was_queued_with(clone: Path) 
     assert committed.count(line) == 1
     edited = committed.replace(line, f'    metrics["edited"] = True\n{line}')
     (clone / name).write_text(edited)
-    run(clone, "dvc", "exp", "run", "--queue", "--name", "queued", "--set-param", "evaluate.photographs=0")
+    run(clone, "dvc", "exp", "run", "--queue", "--name", "queued", "--set-param", "evaluate.mistakes=3")
     (clone / name).write_text(committed)
     run(clone, "dvc", "exp", "run", "--run-all")
     (experiment,) = re.findall(r"refs/exps/\S+/queued$", run(clone, "git", "show-ref"), re.MULTILINE)
     assert run(clone, "git", "show", f"{experiment}:{name}") == edited
     assert json.loads(run(clone, "git", "show", f"{experiment}:results/evaluate/metrics.json"))["edited"] is True
-    assert yaml.safe_load(run(clone, "git", "show", f"{experiment}:params.yaml"))["evaluate"]["photographs"] == 0
+    assert yaml.safe_load(run(clone, "git", "show", f"{experiment}:params.yaml"))["evaluate"]["mistakes"] == 3
     assert "edited" not in json.loads((clone / "results/evaluate/metrics.json").read_text())
 
 
