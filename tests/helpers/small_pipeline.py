@@ -51,7 +51,6 @@ def copy(mnist: Path, folder: Path) -> Path:
     params["data"] |= {"dataset": "folder", "source": str(few_digits(mnist, folder.parent)), "validation_images": 300}
     params["tune"] |= {"trials": 3, "images_per_trial": 500, "evaluations": 2, "evaluation_images": 100}
     params["train"] |= {"epochs": 0.6, "checkpoint_seconds": 3.0, "outliers": 0.05, "digit_forms": 0.02}
-    params["evaluate"] |= {"photographs": 10, "numbers": 4, "unknown": 4}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     for command in (
         ("git", "init", "--quiet"),
