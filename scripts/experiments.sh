@@ -20,6 +20,6 @@ done
 undo
 trap - EXIT
 
-keep="accuracy|calibration_error|as_photographs.accuracy|$parameter" # of some sixty columns
+keep="validation_accuracy|accuracy|calibration_error|$parameter" # of some eighty columns
 dvc exp show --no-pager --md --hide-workspace --drop '.*' --keep "^(Experiment|$keep)$"
 echo "Compare two: dvc metrics diff NAME NAME, dvc plots diff NAME NAME. Keep one: dvc exp apply NAME."

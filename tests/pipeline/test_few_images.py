@@ -71,6 +71,7 @@ def test_every_stage_works_with_few_images(
         "instead_of": {"value": 0.04, "source": "params.yaml"},
     }
     metrics = json.loads((repository / "results/evaluate/metrics.json").read_text())
+    assert ("accuracy_as_files" in metrics) == (reader == "handwriting")
     assert 0 <= metrics["accuracy_low"] <= metrics["accuracy"] <= metrics["accuracy_high"] <= 1
     with Image.open(repository / "results/evaluate/plots/confusion.png") as picture:
         assert min(picture.size) > 300
