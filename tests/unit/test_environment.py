@@ -3,14 +3,10 @@
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
-import pytest
-import yaml
 from helpers import ROOT
 from helpers.environment import neutral
-from helpers.small_pipeline import copy_files
 
 EXPORTED = {
     "COLUMNS": "20",
@@ -80,23 +76,3 @@ def test_ci_tests_what_a_newcomer_has(tmp_path: Path) -> None:
         assert not [line for line in said if line.partition("=")[0] in EXPORTED.keys() - {"MAKEFLAGS"}]
         assert (bool(done.returncode), "make test-extras" in said) == (bool(status), not status)
     assert list(tmp_path.glob("tmp.*")) == []
-
-
-@pytest.mark.slow
-def test_the_tests_pass_after_a_run_of_the_users_own(tmp_path: Path) -> None:
-    """In a folder with a space, with params.yaml edited and another run's results, and with variables exported."""
-    checkout = tmp_path / "my own checkout"
-    copy_files(checkout)
-    params = yaml.safe_load((checkout / "params.yaml").read_text())
-    params["data"] |= {"dataset": "folder", "source": "photographs"}
-    params["train"] |= {"lr": 0.002, "epochs": 1}
-    params["tune"] |= {"search_space": {"lr": {"type": "float", "low": 0.001, "high": 0.01}}, "initial_trials": []}
-    (checkout / "params.yaml").write_text(yaml.safe_dump(params))
-    (checkout / "results/evaluate/metrics.json").write_text('{"accuracy": 0.5}\n')
-    chosen = ["tests/unit/test_settings.py", "tests/unit/test_environment.py", "tests/pipeline/test_experiments.py"]
-    figures = "tests/pipeline/test_readme.py::test_its_figures_are_those_of_the_reference_run_and_of_the_benchmarks"
-    command = [sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", *chosen, figures]
-    command += ["-k", "not after_a_run"]
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    done = subprocess.run(command, cwd=checkout, env=variables | EXPORTED, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
