@@ -22,7 +22,8 @@ def main() -> None:
         params.tune.initial_trials,
         trials=params.tune.trials,
         seconds=params.tune.seconds,
-        storage=os.environ.get("MNIST_PIPELINE_STORAGE", params.tune.storage),
+        # A value from a file or a Kubernetes secret often ends with a line break.
+        storage=os.environ.get("MNIST_PIPELINE_STORAGE", "").strip() or params.tune.storage,
         workers=params.tune.workers,
         folder=Path("results/tune"),
     )
