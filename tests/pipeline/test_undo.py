@@ -72,7 +72,7 @@ def test_an_undo_works_in_a_folder_of_a_larger_repository(project: Path) -> None
 
 def test_a_file_that_would_be_lost_stops_an_undo_and_a_run(project: Path) -> None:
     (project / "params.yaml").write_text("train: {lr: 0.2}\n")
-    check = [sys.executable, ROOT / "scripts/owned_folders.py"]  # what `make repro` runs first
+    check = [sys.executable, str(ROOT / "scripts/owned_folders.py")]  # what `make repro` runs first
     for name in ("notes.txt", "20250101-000000.pth", "best/model_info.json"):
         mine = project / "saved_models" / name
         mine.parent.mkdir(exist_ok=True)
