@@ -1,6 +1,7 @@
 """What several tests need: shapes in signatures are checked while they run, and the real MNIST is at hand."""
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -29,18 +30,20 @@ if processes := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 install_import_hook("mnist_pipeline", "beartype.beartype")
 
-from mnist_pipeline.files import replacing  # noqa: E402  after the hook, as the next
-from mnist_pipeline.training.runtime import configure  # noqa: E402
+from mnist_pipeline.training.runtime import configure  # noqa: E402  after the hook
 
 configure()
 
 # Whatever needs one of these is slow: a pipeline that has run, a network trained for the tests, a server, a browser.
-SLOW_FIXTURES = {"repository", "clone", "saved", "server", "browser"}
+SLOW_FIXTURES = {"finished", "repository", "saved", "server", "browser"}
+# The longest files come first, so that two processes end at about the same time. The third needs the pipeline that the
+# first has run, and would wait for it if it were the second.
+FIRST = ("test_pipeline.py", "test_torchserve_command.py", "test_readme.py", "test_answers.py", "test_demo.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is slow; the files with pipelines, which take longest, come first."""
-    items.sort(key=lambda item: not fixtures_of(item) & {"repository", "clone"})
+    """Mark what is slow, and put the longest files first."""
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
     for item in items:
         if fixtures_of(item) & SLOW_FIXTURES:
             item.add_marker(pytest.mark.slow)
@@ -78,11 +81,13 @@ def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     """Fill a folder once for all processes of pytest-xdist, which share the parent of their base folders."""
     base = factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    complete = folder.with_suffix(".complete")
     with FileLock(folder.with_suffix(".lock")):
-        if not folder.exists():
-            with replacing(folder) as unfinished:
-                unfinished.mkdir()
-                make(unfinished)
+        if not complete.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            complete.touch()
     return folder
 
 
@@ -122,8 +127,19 @@ def plain_archive(saved: Path, digits: "Dataset", tmp_path_factory: pytest.TempP
 
 
 @pytest.fixture(scope="session")
-def repository(mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the repository after a `dvc repro` that was killed in the middle of every long stage."""
+def finished(mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository after a `make repro` that was killed in tune and in train. Shared: tests copy it."""
     from helpers import small_pipeline
 
-    return small_pipeline.interrupted(small_pipeline.copy(mnist, tmp_path_factory.mktemp("clone") / "repository"))
+    def make(folder: Path) -> None:
+        small_pipeline.interrupted(small_pipeline.copy(mnist, folder / "repository"))
+
+    return make_once(tmp_path_factory, "pipeline", make) / "repository"
+
+
+@pytest.fixture(scope="session")
+def repository(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of it that a test may change, its run committed."""
+    from helpers import small_pipeline
+
+    return small_pipeline.committed(finished, tmp_path_factory.mktemp("committed") / "pipeline")

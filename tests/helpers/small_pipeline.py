@@ -25,6 +25,7 @@ CODE = (
     "benchmarks",
 )  # what is new there is copied too; a user's pictures are not
 STAGES = ["download", "tune", "train", "archive", "evaluate"]
+MAKE = ("make", "-o", "setup", "ACTIVATE=:")  # a target's own commands, in the environment that the tests run in
 
 
 def run(folder: Path, *command: str, fails: bool = False, environment: Mapping[str, str] | None = None) -> str:
@@ -113,15 +114,21 @@ def kill_when(folder: Path, ready: Callable[[], bool]) -> None:
 
 
 def interrupted(copy: Path) -> Path:
-    """The copy after a `dvc repro` that was killed in the middle of every long stage, its results committed."""
-    kill_when(copy, lambda: any(copy.glob(".data*")) or any(copy.glob("data*")))
+    """The copy after a `make repro` that was killed in the middle of tune and of train; nothing is committed."""
     kill_when(copy, (copy / "db.sqlite3").exists)
     assert not (copy / "results/tune/best_params.yaml").exists()
     kill_when(copy, (copy / "checkpoints/checkpoint.pt").exists)
     assert not (copy / "saved_models").exists()
-    kill_when(copy, lambda: any((copy / "model_store").glob(".mnist*")))
-    assert not (copy / "model_store/mnist.mar").exists()
-    run(copy, "dvc", "repro")
+    run(copy, *MAKE, "repro")
+    return copy
+
+
+def committed(finished: Path, folder: Path) -> Path:
+    """Another repository with the pipeline's run and a source of its own, committed."""
+    shutil.copytree(finished.parent, folder)
+    copy = folder / finished.name
+    for name in ("params.yaml", "dvc.lock"):
+        (copy / name).write_text((copy / name).read_text().replace(str(finished.parent), str(folder)))
     run(copy, "git", "add", "--all")
     run(copy, "git", "commit", "--quiet", "--message", "A reference run")
     return copy

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import tempfile
 import time
@@ -13,7 +14,7 @@ import pytest
 import requests
 import yaml
 from helpers import REFERENCE, ROOT
-from helpers.small_pipeline import ENVIRONMENT, copy, run
+from helpers.small_pipeline import ENVIRONMENT, MAKE, run
 
 from mnist_pipeline.serving.torchserve import free_ports
 
@@ -25,14 +26,13 @@ COMMANDS = [
 ]
 
 
-HERE = ("make", "-o", "setup", "ACTIVATE=:")  # a target's own commands, in the environment that the tests run in
 NO_IDENTITY = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1", "HOME": "/nonexistent"}
 
 
 @pytest.fixture(scope="module")
-def clone(mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The repository as a newcomer has it, but for few images and a small budget."""
-    folder = copy(mnist, tmp_path_factory.mktemp("newcomer") / "clone")
+def clone(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository as a newcomer has it after `make repro`, but for few images and a small budget."""
+    folder = Path(shutil.copytree(finished, tmp_path_factory.mktemp("newcomer") / "clone"))
     for key in ("user.name", "user.email"):
         run(folder, "git", "config", "--unset", key)
     return folder
@@ -53,13 +53,12 @@ def server() -> Iterator[dict[str, str]]:
 
 
 def test_before_the_commit_nothing_can_be_undone_and_nothing_is_touched(clone: Path) -> None:
-    run(clone, *HERE, "repro")
     said = run(clone, "scripts/suggest_commit.sh", environment=NO_IDENTITY)
     assert 'git config user.name "Your Name" && git config user.email you@example.org' in said
     assert 'git commit -am "My run"' in said
     before, model = outputs(clone), weights_sha(clone)
 
-    said = run(clone, *HERE, "undo", fails=True)
+    said = run(clone, *MAKE, "undo", fails=True)
     assert "Nothing was undone: DVC's cache does not hold" in said
     assert "saved_models" in said
     assert outputs(clone) == before
@@ -79,7 +78,7 @@ def test_every_command_of_the_readme_works(clone: Path, server: dict[str, str], 
     models: dict[str, str] = {}
     for command in COMMANDS:
         if command in ("make repro", "make undo"):
-            said[command] = run(clone, *HERE, command.split()[1])
+            said[command] = run(clone, *MAKE, command.split()[1])
         elif command.startswith("make "):
             run(clone, "make", "--dry-run", *command.split()[1:], "PYTHON=python3")
         elif command.startswith("optuna-dashboard "):
@@ -124,30 +123,13 @@ def test_an_undo_leaves_what_is_no_part_of_a_run(clone: Path) -> None:
     for file in own:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("mine")
-    run(clone, *HERE, "undo")
+    run(clone, *MAKE, "undo")
     run(clone, "dvc", "repro", "--force", "--single-item", "download")
     assert [file.read_text() for file in own] == ["mine"] * len(own)
     assert notes.read_text().endswith("My own notes.\n")
     assert "up to date" in run(clone, "dvc", "status")
     run(clone, "git", "checkout", "README.md")
     assert run(clone, "git", "status", "--porcelain", "--untracked-files=no") == ""
-
-
-def test_a_queued_experiment_runs_the_code_that_it_was_queued_with(clone: Path) -> None:
-    name = "src/mnist_pipeline/evaluation/evaluate.py"
-    committed = (clone / name).read_text()
-    line = '    files.write_json(results_folder / "metrics.json", metrics)\n'
-    assert committed.count(line) == 1
-    edited = committed.replace(line, f'    metrics["edited"] = True\n{line}')
-    (clone / name).write_text(edited)
-    run(clone, "dvc", "exp", "run", "--queue", "--name", "queued", "--set-param", "evaluate.mistakes=3")
-    (clone / name).write_text(committed)
-    run(clone, "dvc", "exp", "run", "--run-all")
-    (experiment,) = re.findall(r"refs/exps/\S+/queued$", run(clone, "git", "show-ref"), re.MULTILINE)
-    assert run(clone, "git", "show", f"{experiment}:{name}") == edited
-    assert json.loads(run(clone, "git", "show", f"{experiment}:results/evaluate/metrics.json"))["edited"] is True
-    assert yaml.safe_load(run(clone, "git", "show", f"{experiment}:params.yaml"))["evaluate"]["mistakes"] == 3
-    assert "edited" not in json.loads((clone / "results/evaluate/metrics.json").read_text())
 
 
 def outputs(folder: Path) -> dict[str, bytes]:

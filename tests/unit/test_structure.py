@@ -1,5 +1,6 @@
 """Who may import whom, and what dvc.yaml promises: a stage runs again when code that it depends on changes."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -116,3 +117,13 @@ def test_python_users_find_what_the_package_offers() -> None:
 def test_reading_a_picture_imports_no_torch() -> None:
     script = "import sys, mnist_pipeline; mnist_pipeline.read_digit; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True, env={"PYTHONPATH": str(ROOT / "src")})
+
+
+def test_a_stage_runs_the_code_of_its_own_folder(tmp_path: Path) -> None:
+    """DVC runs a queued experiment in a copy, where the installed package is still the original's."""
+    for name in ("stages/__init__.py", "src/mnist_pipeline/__init__.py"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    script = "import stages, mnist_pipeline; print(mnist_pipeline.__file__)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert Path(done.stdout.strip()).is_relative_to(tmp_path)
