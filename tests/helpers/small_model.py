@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from helpers import ROOT
 from mnist_pipeline.data.dataset import Dataset, Examples
 from mnist_pipeline.serving import archive
-from mnist_pipeline.training import model, winograd
+from mnist_pipeline.training import model
 from mnist_pipeline.training.model_info import ModelDescription
 from mnist_pipeline.training.network import DigitNetwork
 from mnist_pipeline.training.runtime import autocast
@@ -31,7 +31,6 @@ TEMPERATURE = 0.9
 def train(digits: Dataset) -> DigitNetwork:
     torch.manual_seed(0)
     network = DigitNetwork().to(memory_format=torch.channels_last)
-    winograd.convert(network)  # a third faster
     optimizer = torch.optim.AdamW(network.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=STEPS)
     for step in range(STEPS):

@@ -178,11 +178,11 @@ def test_a_name_with_markup_is_shown_as_it_is(copy: Path) -> None:
     path = copy / "saved_models/model_info.json"
     info = json.loads(path.read_text())
     files.write_json(path, info | {"class_names": ["<b>bold", *info["class_names"][1:]]})
-    path = copy / "results/evaluate/metrics.json"
-    metrics = json.loads(path.read_text())
+    path = copy / "results/evaluate/details.json"
+    details = json.loads(path.read_text())
     names = ["<b>bold", "items", "a.b", "&amp;", "#x", '"', "$1$", "{{ 1 }}", "8", "9"]
-    per_class = dict(zip(names, metrics["per_class"].values(), strict=True))
-    files.write_json(path, metrics | {"per_class": per_class})
+    per_class = dict(zip(names, details["per_class"].values(), strict=True))
+    files.write_json(path, details | {"per_class": per_class})
     text = Page(render(copy)).text
     assert "into 10 classes: <b>bold, 1, 2" in text
     for name, figures in per_class.items():
