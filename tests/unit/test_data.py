@@ -164,7 +164,8 @@ def test_only_centred_digits_are_cropped() -> None:
 def test_every_dataset_has_defaults_for_the_same_hyperparameters() -> None:
     names = {"crop", "rotation", "translation", "scaling", "flip", "outliers"}
     for info in DATASETS.values():
-        assert info.hyperparameters.keys() == names | ({"digit_forms", "epochs"} if info.class_names == DIGITS else set())
+        of_digits = {"digit_forms", "epochs"} if info.class_names == DIGITS else set()
+        assert info.hyperparameters.keys() == names | of_digits
 
 
 def test_params_yaml_takes_every_dataset_of_the_catalogue() -> None:

@@ -127,9 +127,16 @@ def test_a_step_of_sgd_is_the_textbooks(digits: Dataset, monkeypatch: pytest.Mon
     torch.manual_seed(0)
     network = DigitNetwork()
     hp = Hyperparameters(
-        optimizer="sgd", lr=0.1, momentum=0.0, weight_decay=0.0, label_smoothing=0.0, batch_size=8, warmup=0.0
+        optimizer="sgd",
+        lr=0.1,
+        momentum=0.0,
+        weight_decay=0.0,
+        label_smoothing=0.0,
+        batch_size=8,
+        warmup=0.0,
+        epochs=1.0,
     )
-    loop.fit(network, few, few, replace(hp, epochs=1.0), evaluations=1)
+    loop.fit(network, few, few, hp, evaluations=1)
     torch.testing.assert_close(network.output_layer.weight.detach(), before - 0.1 * gradient, rtol=1e-4, atol=1e-6)
 
 
