@@ -72,7 +72,7 @@ def test_workers_and_nodes_that_die_cost_no_trial(cluster: Cluster, database: st
         (tmp_path / f"{trial.number}.{node}.{os.getpid()}").touch()
         value = trial.suggest_float("x", 0, 1)
         for step in range(1, 7):
-            time.sleep(0.5)
+            time.sleep(1.0)  # long enough that all four workers are in mid-trial, on a busy machine too
             trial.report(value, step)
         return value
 
