@@ -157,5 +157,6 @@ def draw(folder: Path, logits: Tensor, test: Examples, temperature: float, names
         f"{labels[answers[k]]} at {probabilities[k].max():.0%}\nis {labels[test.labels[k]]} (image {k})" for k in worst
     ]
     wrong = int((answers != test.labels).sum())
-    heading = f"The {len(worst)} most confident of {wrong} mistakes" if wrong else "No mistake"
+    few = {0: "No mistake", 1: "The only mistake"}
+    heading = few.get(wrong, f"The {len(worst)} most confident of {wrong} mistakes")
     plots.draw_mistakes(folder / "mistakes.png", test.images[torch.from_numpy(worst), 0].numpy(), titles, heading)

@@ -68,7 +68,7 @@ def download(
             store(own.arrays, name, own.class_names, own.reader, unfinished)
             log.info("%s: %s.", source, own.summary())
         else:
-            sources = [*([str(target)] if has_published_files(target, name) else []), *mirrors]
+            sources = [*([str(target)] if has_published_files(target, name, publication) else []), *mirrors]
             workspace = unfinished / "downloads"
             workspace.mkdir()
             arrays, source = fetch_published(name, publication, sources, workspace)
@@ -88,11 +88,10 @@ def check_folder(folder: Path) -> None:
             raise DataError(f"{folder / name} is a folder; the dataset needs a file of this name")
 
 
-def has_published_files(folder: Path, name: str) -> bool:
+def has_published_files(folder: Path, name: str, publication: Publication) -> bool:
     """Tell whether a folder has a dataset as it was published, so that the published checksums can verify it."""
-    publication = DATASETS[name].publication
     try:
-        return publication is not None and bool(publication.sha256) and describe(folder)["name"] == name
+        return bool(publication.sha256) and describe(folder)["name"] == name
     except DataError:
         return False
 
