@@ -16,14 +16,8 @@ from helpers import REFERENCE, ROOT
 from mnist_pipeline.data.dataset import load, load_test
 
 ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-CODE = (
-    "src",
-    "stages",
-    "handlers",
-    "scripts",
-    "tests",
-    "benchmarks",
-)  # what is new there is copied too; a user's pictures are not
+# Folders from which files that git does not track yet are copied too. A user's pictures are not.
+CODE = ("src", "stages", "handlers", "scripts", "tests", "benchmarks")
 STAGES = ["download", "tune", "train", "archive", "evaluate"]
 MAKE = ("make", "-o", "setup", "ACTIVATE=:")  # a target's own commands, in the environment that the tests run in
 
@@ -58,9 +52,8 @@ def copy(mnist: Path, folder: Path) -> Path:
     params["tune"] |= {"trials": 3, "images_per_trial": 500, "evaluations": 2, "evaluation_images": 100}
     params["train"] |= {"epochs": 0.6, "checkpoint_seconds": 3.0, "outliers": 0.05, "digit_forms": 0.02}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    (folder / ".dvc/config").write_text(
-        "[core]\n    analytics = false\n    autostage = true\n"
-    )  # and no remote of a team
+    # The project's own configuration, without the remote or the cache that a team may have added.
+    (folder / ".dvc/config").write_text("[core]\n    analytics = false\n    autostage = true\n")
     for command in (
         ("git", "init", "--quiet"),
         ("git", "config", "user.email", "someone@example.org"),
