@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -51,9 +52,12 @@ def database() -> Iterator[str]:
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cluster]:
     """Two nodes of two CPUs each, on the loopback address."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    environment = tmp_path / "venv"  # a node starts its workers in a shell and does not quote their Python's path
+    environment.symlink_to(sys.prefix)
+    monkeypatch.setattr(sys, "executable", str(environment / "bin" / "python"))
     cluster = Cluster(
         initialize_head=True,
         head_node_args={"num_cpus": 2, "node_ip_address": "127.0.0.1", "include_dashboard": False},
