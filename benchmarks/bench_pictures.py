@@ -31,7 +31,8 @@ from tqdm import tqdm
 from mnist_pipeline.data.dataset import load_test
 from mnist_pipeline.evaluation.metrics import accuracy_with_interval
 from mnist_pipeline.evaluation.pictures import Shown, contact_sheet, encode_png, read_number
-from mnist_pipeline.serving.archived import ArchivedFound, ArchivedModel, open_archive
+from mnist_pipeline.serving.answer import Found, Model
+from mnist_pipeline.serving.archived import open_archive
 from mnist_pipeline.sources.download import download
 from mnist_pipeline.training.drawing import FONTS
 from mnist_pipeline.training.outliers import LETTERS, Sources, crop_sides, draw_outliers, join_sideways
@@ -41,7 +42,7 @@ BATCH = 64  # pictures that are answered together
 LOOK_ALIKES = "OoIlSsZzBbqgi"  # somebody writes a digit like each of these
 UNSEEN_FONTS = ("cmr10", "cmb10", "cmss10", "cmtt10", "cmti10", "cmmi10")  # Computer Modern; training has others
 
-Answers = list[tuple[list[ArchivedFound], str]]
+Answers = list[tuple[list[Found], str]]
 
 
 def main() -> None:
@@ -119,14 +120,14 @@ def render(count: int, draw: Callable[[int], Photograph], name: str) -> list[Pho
         return list(tqdm(pool.map(draw, range(count)), total=count, desc=name, disable=None))
 
 
-def answer(served: ArchivedModel, pictures: Sequence[bytes]) -> Answers:
+def answer(served: Model, pictures: Sequence[bytes]) -> Answers:
     """What is answered to each picture: what was found, or nothing and the reason."""
     batches = tqdm(range(0, len(pictures), BATCH), desc="answers", unit="batch", disable=None)
     return [each for start in batches for each in served.find(pictures[start : start + BATCH])]
 
 
 def measure_digits(
-    served: ArchivedModel, pictures: Sequence[Photograph], numbers: Sequence[str], sheet: Path
+    served: Model, pictures: Sequence[Photograph], numbers: Sequence[str], sheet: Path
 ) -> dict[str, Any]:
     """How well pictures of these numbers are read, by kind as well; draws the sheet of the first of them."""
     names = served.info["class_names"]
@@ -154,7 +155,7 @@ def measure_digits(
     }
 
 
-def measure_others(served: ArchivedModel, pictures: Sequence[bytes], level: float) -> dict[str, Any]:
+def measure_others(served: Model, pictures: Sequence[bytes], level: float) -> dict[str, Any]:
     """The shares of pictures without a digit that are answered, and that are with a score of at least `level`.
 
     A picture's score is the highest in it. Below the limit that is served nothing is answered, and has no score.

@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import pandas
 from common import ROOT, describe_machine, run_in_subprocess, write
+from helpers import torchserve
 from servers import (
     HERE,
     PEERS,
@@ -44,7 +45,7 @@ from servers import (
 
 from mnist_pipeline.data.dataset import load, load_test
 from mnist_pipeline.evaluation.pictures import encode_png
-from mnist_pipeline.serving import loading, torchserve
+from mnist_pipeline.serving import loading
 
 CONNECTIONS = (1, 8, 32)
 SECONDS, WARM_UP = 6, 3

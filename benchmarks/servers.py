@@ -20,8 +20,9 @@ from time import monotonic, sleep
 
 import requests
 from common import ROOT
+from helpers import torchserve
 
-from mnist_pipeline.serving import archive, archived, torchserve
+from mnist_pipeline.serving import archive
 
 HERE = Path(__file__).parent / "serving"
 ENVIRONMENTS = ROOT / "tmp" / "peers"  # git ignores it
@@ -91,7 +92,7 @@ def pack_plain(folder: Path) -> tuple[Path, Path]:
     scratch = folder / "stock"
     scratch.mkdir()
     staging = scratch / "staging"
-    shutil.copytree(model / archived.PACKAGE, staging / archived.PACKAGE)
+    shutil.copytree(model / archive.PACKAGE, staging / archive.PACKAGE)
     shutil.copy(model / "model_info.json", staging)
     return archive.pack(scratch, model / info["weights"], HERE / "plain_handler.py", None, staging), settings
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 from mnist_model.serving import answer, loading
+from mnist_model.serving.requests import choose_body
 from ts.metrics.metric_type_enum import MetricTypes
 
 METRICS = {  # name -> kind, unit, dimensions: as metrics.yaml has them
@@ -39,12 +40,10 @@ class MnistHandler:
         if not any(rows) and context.get_request_header(0, "describe") == "True":
             return [json.dumps(self.model.info).encode() for _ in rows]
         explain = [context.get_request_header(i, "explain") == "True" for i in range(len(rows))]
-        responses = self.model.answer([answer.choose_body(row) for row in rows], explain)
+        responses = self.model.answer([choose_body(row) for row in rows], explain)
         for i, response in enumerate(responses):
             context.set_response_status(response.status, idx=i)
             context.set_response_content_type(i, "application/json")
-            if response.status == answer.BUSY.status:
-                context.set_response_header(i, "retry-after", answer.RETRY_AFTER)
         self.record(responses, time.perf_counter() - start)
         return [response.body for response in responses]
 

@@ -1,7 +1,7 @@
 """Serve an archive with FastAPI:  python -m mnist_pipeline.serve model_store/mnist.mar
 
-Each option can also be given by an environment variable, which its help names. SIGHUP opens the archive again and lets
-a new process take over without a request failing; SIGTERM and Ctrl-C answer what was accepted, and end.
+Each option can also be given by an environment variable, which its help names. SIGHUP opens the archive again and
+exchanges the model without a request failing; SIGTERM and Ctrl-C answer what was accepted, and end.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import socket
 from pathlib import Path
 
 from mnist_pipeline import console
-from mnist_pipeline.serving.processes import Options, ServeError, Supervisor
+from mnist_pipeline.serving.server import Options, ServeError, serve
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
         address = f"{'https' if options.certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
         what = f"Draw a digit at {address}/ or send" if page else "Send"
         ready = f"{what} pictures to {address}/predictions/mnist; {address}/docs describes it. Ctrl-C stops it."
-        Supervisor(options, listener).run(lambda: print(ready, flush=True))
+        serve(options, listener, lambda: print(ready, flush=True))
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 
 import requests
 
+from helpers import torchserve
 from helpers.small_model import HANDLERS
-from mnist_pipeline.serving import rollout, torchserve
+from mnist_pipeline.serving import rollout
 
 DIGITS = rollout.read_known_digits(HANDLERS / "digits")
 CLIENTS = 16

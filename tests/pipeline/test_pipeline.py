@@ -12,12 +12,12 @@ import pandas
 import pytest
 import requests
 import yaml
+from helpers import torchserve
 from helpers.small_model import HANDLERS, encoded
 from helpers.small_pipeline import restore, run, would_run
 
 from mnist_pipeline.data.catalogue import GARMENTS
 from mnist_pipeline.data.dataset import load_test
-from mnist_pipeline.serving import torchserve
 from mnist_pipeline.serving.answer import DOUBT
 from mnist_pipeline.serving.archived import open_archive
 

@@ -15,8 +15,7 @@ import requests
 import yaml
 from helpers import REFERENCE, ROOT
 from helpers.small_pipeline import ENVIRONMENT, MAKE, run
-
-from mnist_pipeline.serving.torchserve import free_ports
+from helpers.torchserve import free_ports
 
 DOCUMENTS = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "pictures/README.md"]
 COMMANDS = [

@@ -5,11 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, torchserve
 from helpers import fastapi_server as fastapi_server_module
 from helpers.small_model import HANDLERS
-
-from mnist_pipeline.serving import torchserve
 
 
 @pytest.fixture(scope="session")

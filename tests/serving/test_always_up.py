@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from helpers import small_model
+from helpers import small_model, torchserve
 from helpers.load import CLIENTS, DIGITS, load
 from helpers.small_model import HANDLERS
 
-from mnist_pipeline.serving import rollout, torchserve
+from mnist_pipeline.serving import rollout
 
 
 @pytest.fixture(scope="module")

@@ -19,12 +19,11 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from helpers import ROOT, fastapi_server, small_model
+from helpers import ROOT, fastapi_server, small_model, torchserve
 from helpers.small_model import HANDLERS, encoded
 from PIL import Image
 
 from mnist_pipeline.data.dataset import Dataset
-from mnist_pipeline.serving import torchserve
 from mnist_pipeline.serving.answer import DOUBT
 from mnist_pipeline.training.network import DigitNetwork
 

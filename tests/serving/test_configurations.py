@@ -10,9 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from helpers import torchserve
 from helpers.small_model import HANDLERS, as_version
-
-from mnist_pipeline.serving import torchserve
 
 SEVEN = (HANDLERS / "digits" / "7.png").read_bytes()
 

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 import requests
 from helpers import ROOT
-
-from mnist_pipeline.serving.torchserve import free_ports
+from helpers.torchserve import free_ports
 
 pytestmark = [pytest.mark.extras, pytest.mark.slow, pytest.mark.timeout(900)]  # the build downloads 120 MB
 BASE = os.environ.get("MNIST_TEST_BASE", "python:3.11-slim")

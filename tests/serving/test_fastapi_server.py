@@ -1,8 +1,10 @@
-"""The FastAPI server: what it refuses, its processes, and how one takes over from another."""
+"""The FastAPI server: what it refuses, its processes, and how it takes another model."""
 
 import base64
+import io
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -13,16 +15,17 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import requests
-from helpers import ROOT, small_model
+from helpers import ROOT, hostile, small_model
 from helpers.fastapi_server import Running, running
 from helpers.load import DIGITS, load
+from PIL import Image
 
 SEVEN = DIGITS["7"]
 
@@ -101,16 +104,46 @@ def test_clients_that_send_nothing_take_no_room_from_the_others(fastapi_server: 
         assert fastapi_server.service.predict(SEVEN).json()["label"] == "7"
 
 
-def test_more_than_may_wait_is_refused_at_once(int8_archive: Path) -> None:
-    with running(int8_archive) as server:
-        serving = psutil.Process(server.process.pid).children()[-1]
-        many = json.dumps({"images": [base64.b64encode(SEVEN).decode()] * 100}).encode()
-        with ThreadPoolExecutor(320) as pool:
-            answers = list(pool.map(lambda _: server.service.predict(many, timeout=120.0), range(320)))
-        assert serving.is_running()
-    refused = [answer for answer in answers if answer.status_code == 503]
-    assert {answer.status_code for answer in answers} == {200, 503}
-    assert all(answer.headers["Retry-After"] == "1" for answer in refused)
+def test_a_body_that_stops_coming_is_cut_off(fastapi_server: Running) -> None:
+    host, port = fastapi_server.service.inference.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), 60) as connection:
+        connection.sendall(b"POST /predictions/mnist HTTP/1.1\r\nHost: here\r\nContent-Length: 16777216\r\n\r\n")
+        connection.sendall(bytes(16777215))
+        assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
+
+
+def test_an_upload_that_breaks_off_is_no_stack_trace(fastapi_server: Running) -> None:
+    host, port = fastapi_server.service.inference.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), 60) as connection:
+        connection.sendall(b"POST /predictions/mnist HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\n")
+    counted = 'mnist_requests_total{Status="499"}'
+    until(lambda: counted in requests.get(url(fastapi_server, "/metrics"), timeout=10).text)
+    assert "Traceback" not in fastapi_server.log
+
+
+@pytest.mark.parametrize("name", hostile.REQUESTS)
+def test_a_request_that_is_made_to_hurt_is_answered_and_its_neighbours_too(fastapi_server: Running, name: str) -> None:
+    body = hostile.REQUESTS[name]()
+    with ThreadPoolExecutor(4) as pool:
+        verb = "explanations" if name == "explanation" else "predictions"
+        answers = [pool.submit(fastapi_server.service.predict, body, verb=verb, timeout=30.0) for _ in range(4)]
+        neighbours = [fastapi_server.service.predict(SEVEN).json().get("label") for _ in range(20)]
+    assert neighbours == ["7"] * 20
+    assert {answer.result().status_code for answer in answers} <= {200, 400, 413, 422, 503}
+
+
+def test_whose_client_has_gone_is_not_read(fastapi_server: Running) -> None:
+    """Sixteen pictures of two seconds each; what has not begun is given up, so the next one does not wait for it."""
+    host, port = fastapi_server.service.inference.removeprefix("http://").split(":")
+    body = hostile.draw_digits_in_doubt()
+    start = f"POST /predictions/mnist HTTP/1.1\r\nHost: here\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with ExitStack() as connections:
+        for _ in range(16):
+            connections.enter_context(socket.create_connection((host, int(port)), 60)).sendall(start + body)
+        waiting = "mnist_waiting_requests 1"
+        until(lambda: waiting in requests.get(url(fastapi_server, "/metrics"), timeout=10).text)
+    large = small_model.encoded(Image.open(io.BytesIO(SEVEN)).resize((280, 280)), "JPEG")
+    assert fastapi_server.service.predict(large).json()["label"] == "7"  # after 5 seconds of waiting it would be 503
 
 
 GET, POST = "GET, HEAD", "POST, PUT"
@@ -200,27 +233,45 @@ def test_a_new_archive_takes_over_and_a_bad_one_does_not(int8_archive: Path, tmp
 def test_what_was_unpacked_does_not_stay(int8_archive: Path, tmp_path: Path) -> None:
     with running(int8_archive, environment={"TMPDIR": str(tmp_path)}) as server:
         assert list(tmp_path.glob("*/")) == []
-        assert server.service.predict(SEVEN).json()["label"] == "7"
         server.process.send_signal(signal.SIGHUP)
         until(lambda: any(tmp_path.glob("*/")))
-        server.process.send_signal(signal.SIGTERM)  # while another process unpacks
+        server.process.send_signal(signal.SIGTERM)  # while it unpacks
         assert server.process.wait(60) == 0
     assert list(tmp_path.glob("*/")) == []
 
 
-def test_a_killed_process_comes_back(int8_archive: Path) -> None:
+def test_killed_readers_come_back(int8_archive: Path) -> None:
+    large = small_model.encoded(Image.open(io.BytesIO(SEVEN)).resize((280, 280)), "JPEG")
     with running(int8_archive) as server:
-        serving = psutil.Process(server.process.pid).children()[-1]
-        os.kill(serving.pid, signal.SIGKILL)
-        until(lambda: "another one starts" in server.log)
-        assert server.service.predict(SEVEN).json()["label"] == "7"  # the socket still listens: it waits
+        readers = psutil.Process(server.process.pid).children()
+        for reader in readers:
+            reader.kill()
+        answers = [server.service.predict(large) for _ in range(len(readers) + 5)]
+        assert [answer.status_code for answer in answers] == [503] * len(readers) + [200] * 5
+        assert answers[0].headers["Retry-After"] == "1"
 
 
-def test_where_the_parent_dies_the_process_ends(int8_archive: Path) -> None:
+def test_where_the_server_dies_its_readers_end(int8_archive: Path) -> None:
     with running(int8_archive) as server:
-        serving = psutil.Process(server.process.pid).children()[-1]
+        readers = psutil.Process(server.process.pid).children()
         server.process.kill()
-        serving.wait(20)
+        assert psutil.wait_procs(readers, 20)[1] == []
+
+
+def test_a_closed_terminal_ends_it(int8_archive: Path) -> None:
+    """In a session with a terminal of its own, which closes; without one SIGHUP is a roll-out."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(sys.executable, [sys.executable, "-m", "mnist_pipeline.serve", str(int8_archive), "--port", "0"])
+    try:
+        said = b""
+        while b"Ctrl-C" not in said:
+            said += os.read(terminal, 1000)
+        os.close(terminal)
+        psutil.Process(child).wait(30)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
 
 
 def weights(server: Running) -> Any:

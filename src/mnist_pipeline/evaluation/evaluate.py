@@ -22,7 +22,8 @@ from mnist_pipeline.evaluation.metrics import (
 )
 from mnist_pipeline.evaluation.pictures import encode_png, read_number
 from mnist_pipeline.figures import class_labels
-from mnist_pipeline.serving.archived import ArchivedModel, open_archive
+from mnist_pipeline.serving.answer import Model
+from mnist_pipeline.serving.archived import open_archive
 from mnist_pipeline.training import model
 from mnist_pipeline.training.inference import predict
 from mnist_pipeline.training.runtime import best_device
@@ -104,7 +105,7 @@ def compare_with_weights(folder: Path, served: Tensor, test: Examples) -> dict[s
     }
 
 
-def measure_files(served: ArchivedModel, test: Examples) -> dict[str, float]:
+def measure_files(served: Model, test: Examples) -> dict[str, float]:
     """Accuracy, with its interval, on the test images when each is sent as a PNG, and how many are refused.
 
     An image in which no digit is found, or several, counts as a mistake.

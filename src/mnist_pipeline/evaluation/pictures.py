@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
-from mnist_pipeline.serving.archived import ArchivedFound
+from mnist_pipeline.serving.answer import Found
 
 
 def encode_png(image: np.ndarray) -> bytes:
@@ -18,7 +18,7 @@ def encode_png(image: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def read_number(found: Sequence[ArchivedFound], class_names: Sequence[str]) -> str:
+def read_number(found: Sequence[Found], class_names: Sequence[str]) -> str:
     """The names of the classes that were found, from left to right; "" if nothing was."""
     return "".join(class_names[int(one.probabilities.argmax())] for one in found)
 

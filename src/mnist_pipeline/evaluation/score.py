@@ -24,7 +24,8 @@ from mnist_pipeline.console import PipelineError
 from mnist_pipeline.evaluation.metrics import accuracy_with_interval
 from mnist_pipeline.evaluation.pictures import Shown, contact_sheet, read_number
 from mnist_pipeline.folders import is_note, natural_order, normalise_name, visible_files
-from mnist_pipeline.serving.archived import ArchivedModel, open_archive
+from mnist_pipeline.serving.answer import Model
+from mnist_pipeline.serving.archived import open_archive
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ def label_pictures(folder: Path) -> dict[Path, str]:
     return labels
 
 
-def read(served: ArchivedModel, path: Path, label: str) -> Answer:
+def read(served: Model, path: Path, label: str) -> Answer:
     """Read a picture as the server does, alone, and take the time."""
     content = path.read_bytes()
     start = time.perf_counter()

@@ -8,6 +8,8 @@ import numpy as np
 MIN_DENSITY = 0.08  # what takes less than this part of the paper's brightness is no ink
 NOISE_MARGIN = 4.0  # ink is denser than the paper by this many standard deviations of the paper's noise
 MAX_DIGITS = 64  # in a picture
+MAX_SEEDS = 256  # components of a digit's size, before those that belong together are joined
+MAX_PIECES = 8  # things so close together that they may be one digit; of more, each is a thing of its own
 NEAR = 0.3  # of a digit's longest side: its parts are not farther from each other
 
 
@@ -92,15 +94,18 @@ def find_digits(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool = True
     seeds = np.flatnonzero(usable & (height > 0.5 * height[main]))
     if len(seeds) == 1:
         return [make_chain(found, [set(np.flatnonzero(find_parts(found, main)).tolist())])]
-    groups = join_overlapping(found.boxes, [{int(seed)} for seed in seeds])
-    if len(groups) > MAX_DIGITS:
-        raise NothingToRead(f"there are {len(groups)} things in the picture; at most {MAX_DIGITS} digits are read")
-    for part in np.flatnonzero(usable & (height <= 0.5 * height[main])):
-        distances = [distance(found.boxes[part], union_box(found.boxes, group)) for group in groups]
-        nearest = int(np.argmin(distances))
-        if distances[nearest] < NEAR * longest_side(union_box(found.boxes, groups[nearest])):
-            groups[nearest].add(int(part))
+    groups = join_overlapping(found.boxes, [{int(seed)} for seed in seeds]) if len(seeds) <= MAX_SEEDS else []
+    if not 0 < len(groups) <= MAX_DIGITS:
+        many = len(groups) or len(seeds)
+        raise NothingToRead(f"there are {many} things in the picture; at most {MAX_DIGITS} digits are read")
     boxes = [union_box(found.boxes, group) for group in groups]
+    for part in np.flatnonzero(usable & (height <= 0.5 * height[main])):
+        box, around = found.boxes[part], np.array(boxes)
+        distances = np.maximum(box[:2] - around[:, 2:], around[:, :2] - box[2:]).max(1)
+        nearest = int(np.argmin(distances))
+        if distances[nearest] < NEAR * longest_side(boxes[nearest]):
+            groups[nearest].add(int(part))
+            boxes[nearest] = union_box(np.array([boxes[nearest], box]), {0, 1})
     chains = [chain for line in find_lines(boxes) for chain in find_chains(boxes, line)]
     return [make_chain(found, [groups[k] for k in chain]) for chain in chains]
 
@@ -171,20 +176,24 @@ def join_overlapping(boxes: np.ndarray, groups: list[set[int]]) -> list[set[int]
     Of three groups or more that are not all one below the other, two that are much higher together than most of them
     are digits of two lines.
     """
-    around = np.array([union_box(boxes, group) for group in groups])
-    one_column = around[:, 0].max() < around[:, 2].min()
-    highest = np.inf if one_column or len(groups) == 2 else 1.4 * float(np.median(around[:, 3] - around[:, 1]))
-    for i, first in enumerate(groups):
-        for second in groups[i + 1 :]:
-            one, other = union_box(boxes, first), union_box(boxes, second)
-            shared = min(one[2], other[2]) - max(one[0], other[0])
-            narrower = min(one[2] - one[0], other[2] - other[0])
-            near = distance(one, other) < NEAR / 2 * max(longest_side(one), longest_side(other))
-            height = max(one[3], other[3]) - min(one[1], other[1])
-            if near and shared > 0.6 * narrower and height < highest:
-                rest = [group for group in groups if group is not first and group is not second]
-                return join_overlapping(boxes, [*rest, first | second])
-    return groups
+    while True:
+        around = np.array([union_box(boxes, group) for group in groups])  # (N, 4)
+        low, high = around[:, :2], around[:, 2:]
+        sides = high - low
+        shared = np.minimum(high[:, None, 0], high[None, :, 0]) - np.maximum(low[:, None, 0], low[None, :, 0])
+        narrower = np.minimum(sides[:, None, 0], sides[None, :, 0])
+        apart = np.maximum(low[:, None] - high[None], low[None] - high[:, None]).max(2)  # (N, N), below 0: they overlap
+        longest = sides.max(1)
+        near = apart < NEAR / 2 * np.maximum(longest[:, None], longest[None])
+        height = np.maximum(high[:, None, 1], high[None, :, 1]) - np.minimum(low[:, None, 1], low[None, :, 1])
+        one_column = low[:, 0].max() < high[:, 0].min()
+        highest = np.inf if one_column or len(groups) == 2 else 1.4 * float(np.median(sides[:, 1]))
+        joins = np.argwhere(np.triu(near & (shared > 0.6 * narrower) & (height < highest), 1))
+        if not len(joins):
+            return groups
+        first, second = joins[0]
+        rest = [group for k, group in enumerate(groups) if k not in (first, second)]
+        groups = [*rest, groups[first] | groups[second]]
 
 
 def find_lines(boxes: list[np.ndarray]) -> list[list[int]]:
@@ -206,7 +215,10 @@ def find_lines(boxes: list[np.ndarray]) -> list[list[int]]:
 
 
 def find_chains(boxes: list[np.ndarray], line: list[int]) -> list[list[int]]:
-    """Divide a line of boxes into chains, which are close to each other and together not much wider than high."""
+    """Divide a line of boxes into chains, which are close to each other and together not much wider than high.
+
+    Of a chain of more than MAX_PIECES, each box is a chain of its own: no digit is written in so many pieces.
+    """
     chains: list[list[int]] = []
     for k in line:
         if chains:
@@ -216,7 +228,7 @@ def find_chains(boxes: list[np.ndarray], line: list[int]) -> list[list[int]]:
                 chains[-1].append(k)
                 continue
         chains.append([k])
-    return chains
+    return [part for chain in chains for part in ([chain] if len(chain) <= MAX_PIECES else [[k] for k in chain])]
 
 
 def union_box(boxes: np.ndarray, group: set[int]) -> np.ndarray:

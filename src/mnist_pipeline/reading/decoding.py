@@ -6,8 +6,7 @@ transparent one on white. `read_picture` scales the pixels of such a picture to 
 
 import contextlib
 import io
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -23,10 +22,10 @@ else:  # the extra "heic" is installed
     READS_HEIC = True
     register_heif_opener()
 
-# Pillow's other decoders are never reached. With each format the pixels (width times height) that are decoded. Noisy
-# pictures took, on two cores of an AMD EPYC (Zen 4), Pillow 13.0: JPEG, decoded at a reduced size, 0.63 s for 200
-# megapixels (progressive: 0.51 s for 50); TIFF, BMP and GIF 0.33 to 0.41 s for 50; for 24, PNG 0.9 s, WebP 0.7 s, AVIF
-# 0.5 s and HEIF 1.2 s, which is an iPhone's usual size.
+# Pillow's other decoders are never reached. With each format the pixels (width times height) that are decoded for a
+# server. Noisy pictures took, on two cores of an AMD EPYC (Zen 4), Pillow 13.0: JPEG, decoded at a reduced size, 0.63 s
+# for 200 megapixels; TIFF, BMP and GIF 0.33 to 0.41 s for 50; for 24, PNG 0.9 s, WebP 0.7 s, AVIF 0.5 s and HEIF 1.2 s,
+# which is an iPhone's usual size.
 MAX_PIXELS = {
     "JPEG": 200_000_000,
     "PNG": 25_000_000,
@@ -36,27 +35,21 @@ MAX_PIXELS = {
     "TIFF": 50_000_000,
     "AVIF": 25_000_000,
 } | ({"HEIF": 25_000_000} if READS_HEIC else {})
+MAX_SCANNED = 600_000_000  # pixels times scans of a JPEG: each scan of a progressive one goes over all pixels again
+MAX_DEEP_PIXELS = 12_500_000  # of more than 8 bits, which take up to 16 bytes each while they are converted
 FORMATS = tuple(MAX_PIXELS)
-Image.MAX_IMAGE_PIXELS = max(MAX_PIXELS.values())  # Pillow's own limit refuses photographs of 200 megapixels
+Image.MAX_IMAGE_PIXELS = None  # check_limits knows better
 FORMAT_NAMES = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 WORKING_SIDE = 640  # larger pictures are reduced to between this and twice this: a digit of 5 % is still 32 pixels high
-# Finding the digits in a picture takes about so many seconds, and one more for so many pixels, once it is reduced.
-READ_SECONDS, READ_PIXELS = 0.005, 20_000_000
-
-Spend: TypeAlias = Callable[[float], None]  # gets the seconds that decoding and reading may take, about, before they do
 
 
 class NotAnImage(ValueError):
-    """The bytes are no image of FORMATS that can be decoded within the limit; the message says why."""
+    """The bytes are no image of FORMATS that can be decoded; the message says why."""
 
 
-class TooMuchWork(Exception):
-    """What a `Spend` raises where so much may not be spent."""
-
-
-def spend_freely(seconds: float) -> None:
-    """Allow whatever reading takes."""
+class TooMuchWork(NotAnImage):
+    """A picture that would take a server too long, or too much memory; the message says what is the limit."""
 
 
 class Decoded(NamedTuple):
@@ -72,53 +65,46 @@ class Decoded(NamedTuple):
     scale: float
 
 
-def read_picture(image: bytes, spend: Spend = spend_freely) -> np.ndarray:
+def read_picture(image: bytes, *, limited: bool = True) -> np.ndarray:
     """Scale a whole picture to 28x28, for networks that classify other things than handwriting.
 
     The picture is made square with the median grey of its border, scaled down, and inverted if that border is bright.
 
     Args:
-        image, spend: as for `decode`.
+        image, limited: as for `decode`.
 
     Returns:
         uint8 (28, 28), 0 to 255, bright on dark. A grey 28x28 picture with a dark border is returned unchanged.
 
     Raises:
-        NotAnImage: the bytes cannot be decoded.
+        NotAnImage: as `decode` does.
     """
-    grey = to_grey(decode(image, spend).pixels)
+    grey = to_grey(decode(image, limited=limited).pixels)
     border = int(np.median(np.concatenate((grey[0], grey[-1], grey[:, 0], grey[:, -1]))))
     square = ImageOps.pad(Image.fromarray(grey), (SIDE, SIDE), Image.Resampling.LANCZOS, color=border)
     small = np.asarray(square)
     return 255 - small if border > 127 else small
 
 
-def decode(image: bytes, spend: Spend = spend_freely) -> Decoded:
+def decode(image: bytes, *, limited: bool = True) -> Decoded:
     """Decode a picture: upright, on white, and small enough to work on.
 
     Args:
         image: an encoded picture in one of FORMATS (the first frame or page) of any mode and size.
-        spend: is told of the work before it is done.
+        limited: whether to refuse what would take a server too long; a user's own files may take what they need.
 
     Raises:
-        NotAnImage: the bytes cannot be decoded, or are a picture of more than MAX_PIXELS.
-        TooMuchWork: `spend` does not allow it.
+        NotAnImage: the bytes cannot be decoded.
+        TooMuchWork: it is larger than the limits allow.
     """
     if not image:
         raise NotAnImage(f"the body is empty; send the bytes of a {FORMAT_NAMES}")
     try:
         with Image.open(io.BytesIO(image), formats=FORMATS) as picture:
-            width, height = picture.size
-            limit = MAX_PIXELS["JPEG" if picture.format == "MPO" else str(picture.format)]
-            if width * height > limit:
-                raise NotAnImage(
-                    f"{width}x{height} is {width * height} pixels; at most {limit} of a {picture.format} are decoded"
-                )
-            if max(width, height) > SIDE:
-                reduction = max(1, max(picture.size) // WORKING_SIDE)
-                spend(width * height / limit + READ_SECONDS + width * height / reduction**2 / READ_PIXELS)
+            if limited:
+                check_limits(picture, image)
             return to_pixels(picture)
-    except (NotAnImage, TooMuchWork):
+    except NotAnImage:
         raise
     except Image.UnidentifiedImageError:
         if image[4:8] == b"ftyp" and image[8:12] in HEIC_BRANDS:
@@ -129,6 +115,22 @@ def decode(image: bytes, spend: Spend = spend_freely) -> Decoded:
         raise NotAnImage(f"these {len(image)} bytes are no {FORMAT_NAMES}") from None
     except Exception as error:  # on damaged files Pillow raises whatever its decoders stumble over
         raise NotAnImage(f"the image cannot be decoded: {error or type(error).__name__}") from error
+
+
+def check_limits(picture: Image.Image, image: bytes) -> None:
+    """Raise TooMuchWork where decoding this picture, opened from `image`, would take too long or too much memory."""
+    width, height = picture.size
+    pixels, kind = width * height, "JPEG" if picture.format == "MPO" else str(picture.format)
+    limit = MAX_PIXELS[kind]
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        limit, kind = min(limit, MAX_DEEP_PIXELS), f"{kind} of more than 8 bits"
+    if pixels > limit:
+        raise TooMuchWork(f"{width}x{height} is {pixels} pixels; at most {limit} of a {kind} are decoded")
+    scans = image.count(b"\xff\xda") if kind == "JPEG" else 1  # those of a thumbnail too
+    if scans > 1 and pixels * scans > MAX_SCANNED:
+        raise TooMuchWork(
+            f"{width}x{height} in {scans} scans is {pixels * scans} pixels; at most {MAX_SCANNED} of a JPEG are decoded"
+        )
 
 
 def to_pixels(picture: Image.Image) -> Decoded:

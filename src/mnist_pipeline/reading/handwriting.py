@@ -10,13 +10,14 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from ..centring import BOX, SIDE, centre_by_mass, centre_of_mass
 from .components import Chain, NothingToRead, find_digit, find_digits
-from .decoding import Spend, decode, spend_freely
+from .decoding import Decoded, decode
 from .paper import (
     choose_channel,
     erode,
@@ -38,7 +39,6 @@ MARKER_WIDTH = 6.5  # thicker than 99.9 % of MNIST's training digits
 BLOB_WIDTH = 10  # thicker than all of them
 
 Box = Sequence[int]  # left, top, width and height in pixels of the picture that was sent, upright
-Finder = Callable[..., list[Chain]]
 
 
 @dataclass(frozen=True)
@@ -49,41 +49,53 @@ class Item:
         image: uint8 (28, 28), ink 255 on paper 0.
         box: where it is.
         on_paper: false of a narrow stroke with other ink around it. Anything has edges and gaps that look like a 1.
-        parts: the items that it may consist of instead, by the first and the last of the pieces that make each: (0, 1)
-            and (1, 2) are two halves. Called only where it is not known as it is, because it takes as long as reading
-            each of them.
-        touching: whether these parts touch, so that it may as well be one thing.
+        touching: whether the parts that it may consist of touch, so that it may as well be one thing.
     """
 
     image: np.ndarray
     box: Box
     on_paper: bool = True
-    parts: Callable[[], "Parts"] = dict
     touching: bool = True
 
 
-Parts = dict[tuple[int, int], Item]
-Way = Callable[[], tuple[list[Item], float]]  # a way to read a picture: the items, and their widest mean stroke
+Parts = dict[tuple[int, int], Item]  # by the first and the last of the pieces that make each: (0, 1), (1, 2) are halves
 
 
-@dataclass(frozen=True)
-class Reading:
-    """What is in a picture.
+class Way(NamedTuple):
+    """A way to read a picture.
+
+    Attributes:
+        measure: gives the ink density, float32 (h, w), 0 to 1, and where digits should lie, uint8 (h, w).
+        allow_cut: whether a digit may reach beyond that.
+        density: the ink density of the whole picture, for a second way to read it.
+        is_last_resort: whether it is tried only because the ways before it found nothing good.
+    """
+
+    measure: Callable[[], tuple[np.ndarray, np.ndarray]]
+    allow_cut: bool
+    density: Callable[[], np.ndarray]
+    is_last_resort: bool = False
+
+
+class Found(NamedTuple):
+    """What was found in a picture in one way.
 
     Attributes:
         items: in reading order.
-        others: other ways to read it. Called only where nothing is known as it was read first.
+        width: the largest mean width of an item's strokes, in pixels of the 28.
+        pieces: of each item, where it is and the masks that it consists of.
     """
 
     items: list[Item]
-    others: Callable[[], "list[list[Item]]"] = list
+    width: float
+    pieces: list[tuple["Place", list[np.ndarray]]]
 
 
-def read_digits(image: bytes, spend: Spend = spend_freely) -> Reading:
+def read_digits(image: bytes, *, limited: bool = True) -> list[Item]:
     """Find the digits in a picture and draw each as MNIST would.
 
     Args:
-        image, spend: as for decoding.decode.
+        image, limited: as for decoding.decode.
 
     Returns:
         In reading order, 1 to MAX_DIGITS: uint8 (28, 28), ink 255 on paper 0: the longest side is 20, the centre of
@@ -92,48 +104,89 @@ def read_digits(image: bytes, spend: Spend = spend_freely) -> Reading:
 
     Raises:
         NotAnImage: the bytes cannot be decoded.
-        TooMuchWork: `spend` does not allow it.
         NothingToRead: there is no digit in the picture.
     """
-    return read_handwriting(image, find_digits, spend)
+    picture, scale = decode_handwriting(image, limited)
+    if is_mnist(picture):
+        return [Item(picture, cv2.boundingRect(picture))]
+    return read_in_turn(list_ways(picture), scale, find_digits)[1].items
 
 
-def read_digit(image: bytes, spend: Spend = spend_freely) -> np.ndarray:
+def read_digit(image: bytes, *, limited: bool = True) -> np.ndarray:
     """Find the character with most ink in a picture and draw it as MNIST would.
 
     Arguments and errors are those of `read_digits`; the image returned is uint8 (28, 28).
     """
-    (item,) = read_handwriting(image, lambda *ink, **options: [find_digit(*ink, **options)], spend).items
-    return item.image
-
-
-def read_handwriting(image: bytes, find: Finder, spend: Spend) -> Reading:
-    """Read a picture as `read_digits` does. `find` is components.find_digits, or finds less."""
-    picture, scale = decode(image, spend)
+    picture, scale = decode_handwriting(image, limited)
     if is_mnist(picture):
-        return Reading([Item(picture, cv2.boundingRect(picture))], lambda: read_otherwise(picture, scale, find))
-    if max(picture.shape[:2]) < 8:
-        raise NothingToRead(f"{picture.shape[1]}x{picture.shape[0]} pixels are too few to hold a digit")
-    return read_pixels(picture, scale, find)
+        return picture
+
+    def find(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool) -> list[Chain]:
+        return [find_digit(ink, interior, allow_cut=allow_cut)]
+
+    return read_in_turn(list_ways(picture), scale, find)[1].items[0].image
 
 
-def read_otherwise(picture: np.ndarray, scale: float, find: Finder) -> list[list[Item]]:
-    """Read a picture that looks like MNIST's as if it did not."""
-    return read_all([partial(read_anywhere, partial(even_density, picture, 0), scale, find)], [])
+def find_parts(image: bytes, wanted: Sequence[int]) -> list[Parts]:
+    """The parts that some of a picture's digits may consist of instead; each takes as long as reading a digit.
+
+    Args:
+        image: a picture that `read_digits` reads.
+        wanted: indices of its items.
+    """
+    picture, scale = decode_handwriting(image)
+    if is_mnist(picture):
+        return [{} for _ in wanted]
+    found = read_in_turn(list_ways(picture), scale, find_digits)[1]
+    return [read_parts(*found.pieces[k]) for k in wanted]
 
 
-def read_pixels(picture: np.ndarray, scale: float, find: Finder) -> Reading:
-    """Read a decoded picture: on the paper, if a desk is seen around it, or else anywhere.
+def read_otherwise(image: bytes, most: int) -> list[list[tuple[Item, Parts]]]:
+    """Read a picture in other ways than `read_digits` does, in which nothing may be found.
+
+    Args:
+        image: a picture that `read_digits` reads.
+        most: items of each way whose parts are looked for; those of the others are empty.
+
+    Returns:
+        For each way the items, in reading order, and the parts that each may consist of instead.
+    """
+    picture, scale = decode_handwriting(image)
+    if is_mnist(picture):  # as if it did not look like MNIST's
+        ways, first = [read_whole(partial(even_density, picture, 0))], []
+    else:
+        all_ways = list_ways(picture)
+        chosen, found = read_in_turn(all_ways, scale, find_digits)
+        ways, first = [read_whole(all_ways[chosen].density, power=0.5)], found.items
+        if not all_ways[chosen].allow_cut:  # it was read on the paper
+            ways.append(all_ways[chosen + 1])
+    readings = []
+    for way in ways:
+        with contextlib.suppress(NothingToRead):
+            other = read_one_way(way, scale, find_digits)
+            # What has unusually thick strokes is no better, nor what covers less of the picture: a part of the same.
+            if other.width <= STROKE_WIDTHS[1] and covered_area(other.items) > 0.8 * covered_area(first):
+                parts = [read_parts(*pieces) if k < most else {} for k, pieces in enumerate(other.pieces)]
+                readings.append(list(zip(other.items, parts, strict=True)))
+    return readings
+
+
+def decode_handwriting(image: bytes, limited: bool = True) -> Decoded:
+    """Decode a picture of handwriting. Raises NotAnImage, and NothingToRead where it is too small."""
+    decoded = decode(image, limited=limited)
+    height, width = decoded.pixels.shape[:2]
+    if max(height, width) < 8:
+        raise NothingToRead(f"{width}x{height} pixels are too few to hold a digit")
+    return decoded
+
+
+def list_ways(picture: np.ndarray) -> list[Way]:
+    """The ways to read a decoded picture, the likeliest first: on the paper, if a desk is seen around it, or anywhere.
 
     On even paper, such as a screen's, ink is what differs from it. Otherwise the likelier polarity is tried first.
 
     Args:
         picture: uint8 (h, w) or (h, w, 3).
-        scale: pixels of the picture that was sent for each of these.
-        find: gives the masks of the digits.
-
-    Raises:
-        NothingToRead: there is no digit in the picture.
     """
     channel, dark_ink = choose_channel(picture)
     paper, level = find_paper(picture), find_even_paper(channel)
@@ -142,59 +195,69 @@ def read_pixels(picture: np.ndarray, scale: float, find: Finder) -> Reading:
     densities = [partial(ink_density, channel, dark) for dark in (dark_ink, not dark_ink)]
     if level is not None:
         densities = [partial(even_density, channel, level)]
-    ways: list[Way] = [partial(read_anywhere, density, scale, find) for density in densities]
+    ways = [read_whole(density) for density in densities]
     if paper is not None:
-        ways.insert(0, partial(read_on_paper, picture, paper, scale, find))
-    chosen, items = read_in_turn(ways)
-    density = densities[max(chosen - len(ways) + len(densities), 0)]
-    others: list[Way] = [partial(read_anywhere, density, scale, find, power=0.5)]
-    if paper is not None and chosen == 0:
-        others.append(ways[1])
-    return Reading(items, partial(read_all, others, items))
+        ways.insert(0, Way(partial(measure_on_paper, picture, paper), False, densities[0]))
+    return ways if len(ways) == 1 else [*ways[:-1], ways[-1]._replace(is_last_resort=True)]
 
 
-def read_in_turn(ways: Sequence[Way]) -> tuple[int, list[Item]]:
+def read_whole(density: Callable[[], np.ndarray], *, power: float = 1.0) -> Way:
+    """The way that reads digits anywhere in a picture.
+
+    Args:
+        density: gives ink density, float32 (h, w), 0 to 1.
+        power: that the density is raised to, above 0; below 1 faint strokes become denser and blurred ones wider.
+    """
+
+    def measure() -> tuple[np.ndarray, np.ndarray]:
+        ink = density() ** power
+        return ink, interior_mask(ink.shape)
+
+    return Way(measure, True, density)
+
+
+def measure_on_paper(picture: np.ndarray, paper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The ink density of a picture, uint8 (h, w) or (h, w, 3), whose paper, uint8 (h, w), has a desk around it.
+
+    Digits lie completely on the paper. Where its edge cuts one, it is a patch of light and no paper.
+    """
+    interior = erode(paper, 1 + max(paper.shape) // 128) & interior_mask(paper.shape)
+    return ink_density(*choose_channel(extend_paper(picture, paper))), interior
+
+
+def read_one_way(way: Way, scale: float, find: Callable[..., list[Chain]]) -> Found:
+    """Read a picture in one way; `find` is components.find_digits or finds less. Raises NothingToRead."""
+    ink, interior = way.measure()
+    return read_ink(ink, find(ink, interior, allow_cut=way.allow_cut), scale)
+
+
+def read_in_turn(ways: Sequence[Way], scale: float, find: Callable[..., list[Chain]]) -> tuple[int, Found]:
     """Read a picture in the first way that finds strokes as thin as a marker's, or in the one with the thinnest.
 
     What has thicker strokes may be the paper between the strokes, taken for ink.
 
     Returns:
-        Which way it was, and the items.
+        Which way it was, and what was found.
 
     Raises:
         NothingToRead: no way finds anything but blobs.
     """
-    found: list[tuple[float, int, list[Item]]] = []
+    found: list[tuple[int, Found]] = []
     reasons: list[NothingToRead] = []
     for k, way in enumerate(ways):
         try:
-            items, width = way()
+            found.append((k, read_one_way(way, scale, find)))
         except NothingToRead as error:
             reasons.append(error)
             continue
-        found.append((width, k, items))
-        if width <= MARKER_WIDTH:
+        if found[-1][1].width <= MARKER_WIDTH:
             break
     if not found:
         raise reasons[0]
-    width, k, items = min(found, key=lambda reading: reading[0])
-    if width > BLOB_WIDTH or (width > STROKE_WIDTHS[1] and k > 0 and k == len(ways) - 1):
+    chosen, best = min(found, key=lambda reading: reading[1].width)
+    if best.width > BLOB_WIDTH or (best.width > STROKE_WIDTHS[1] and ways[chosen].is_last_resort):
         raise NothingToRead("there is a blob in the picture, but no stroke")
-    return k, items
-
-
-def read_all(ways: Sequence[Way], first: Sequence[Item]) -> list[list[Item]]:
-    """Read a picture in all these ways, and return the readings that may be better than the first.
-
-    What has unusually thick strokes is not, nor is what covers less of the picture: a part of the same thing.
-    """
-    readings = []
-    for way in ways:
-        with contextlib.suppress(NothingToRead):
-            items, width = way()
-            if width <= STROKE_WIDTHS[1] and covered_area(items) > 0.8 * covered_area(first):
-                readings.append(items)
-    return readings
+    return chosen, best
 
 
 def covered_area(items: Sequence[Item]) -> int:
@@ -204,41 +267,6 @@ def covered_area(items: Sequence[Item]) -> int:
     boxes = np.array([item.box for item in items])
     width, height = (boxes[:, :2] + boxes[:, 2:]).max(0) - boxes[:, :2].min(0)
     return int(width * height)
-
-
-def read_on_paper(picture: np.ndarray, paper: np.ndarray, scale: float, find: Finder) -> tuple[list[Item], float]:
-    """Read the digits that lie completely on the paper, as `read_ink` returns them.
-
-    Where its edge cuts the digit, it is a patch of light and no paper.
-
-    Args:
-        picture: uint8 (h, w) or (h, w, 3).
-        paper: uint8 (h, w), 1 on the paper.
-        scale, find: as for `read_pixels`.
-
-    Raises:
-        NothingToRead: no digit lies completely on the paper.
-    """
-    interior = erode(paper, 1 + max(paper.shape) // 128) & interior_mask(paper.shape)
-    ink = ink_density(*choose_channel(extend_paper(picture, paper)))
-    return read_ink(ink, find(ink, interior, allow_cut=False), scale)
-
-
-def read_anywhere(
-    density: Callable[[], np.ndarray], scale: float, find: Finder, *, power: float = 1.0
-) -> tuple[list[Item], float]:
-    """Read the digits in the whole picture, as `read_ink` returns them.
-
-    Args:
-        density: returns ink density, float32 (h, w), 0 to 1.
-        scale, find: as for `read_pixels`.
-        power: that the density is raised to, above 0; below 1 faint strokes become denser and blurred ones wider.
-
-    Raises:
-        NothingToRead: there is no digit in the picture.
-    """
-    ink = density() ** power
-    return read_ink(ink, find(ink, interior_mask(ink.shape)), scale)
 
 
 def scale_box(box: Box, scale: float) -> Box:
@@ -258,7 +286,7 @@ def is_mnist(picture: np.ndarray) -> bool:
     return longest > BOX or (longest >= BOX - 1 and centred)
 
 
-def read_ink(ink: np.ndarray, chains: list[Chain], scale: float) -> tuple[list[Item], float]:
+def read_ink(ink: np.ndarray, chains: list[Chain], scale: float) -> Found:
     """Draw each digit as MNIST would.
 
     Args:
@@ -266,13 +294,10 @@ def read_ink(ink: np.ndarray, chains: list[Chain], scale: float) -> tuple[list[I
         chains: the digits, as components.find_digits returns them.
         scale: pixels of the picture that was sent for each pixel of `ink`.
 
-    Returns:
-        The digits, and the largest mean width of a digit's strokes, in pixels of the 28.
-
     Raises:
         NothingToRead: nothing of the strokes is left.
     """
-    items, widths = [], []
+    items, widths, pieces = [], [], []
     paper = np.ones(ink.shape, np.uint8)
     for window, masks in chains:
         paper[window] &= 1 - np.bitwise_or.reduce(masks)
@@ -280,10 +305,10 @@ def read_ink(ink: np.ndarray, chains: list[Chain], scale: float) -> tuple[list[I
         place = Place(ink[window], paper[window], (window[1].start, window[0].start), scale)
         mask = np.bitwise_or.reduce(masks)
         digit, width = normalise_strokes(place.ink, mask)
-        parts = partial(read_parts, place, masks)
-        items.append(Item(digit, place.find_box(mask), place.is_on_paper(mask), parts, len(masks) == 1))
+        items.append(Item(digit, place.find_box(mask), place.is_on_paper(mask), len(masks) == 1))
         widths.append(width)
-    return items, max(widths)
+        pieces.append((place, masks))
+    return Found(items, max(widths), pieces)
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,18 @@
-"""From what people send to what they get back, independent of any server: decode, predict, encode.
+"""From the body of a request to the answer, independent of any server.
 
-A request is a picture, or JSON with many: {"images": ["<base64>", ...]}. This file travels in the archive, together
-with `reading` and the network, and imports nothing else of this project.
-
-No request keeps the others waiting for long. What one may ask for is limited (413). Once a batch has taken
-BATCH_SECONDS it starts small pictures alone, and after LAST_SECONDS nothing: the others get 503 and may be sent again.
+What a request needs, and in which order, is written once, as generators: they ask for a picture to be read (`Read`) or
+for images to be computed by the network (`Compute`), and are sent the result. A server that must not wait drives them
+with processes that read and with batches of many requests (serving/work.py); `answer_all` drives them in this thread,
+for TorchServe, the evaluation and the score. This file travels in the archive, with `reading` and the network.
 """
 
-import base64
 import json
-import math
-import re
+import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,36 +22,50 @@ from ..reading import (
     Item,
     NotAnImage,
     NothingToRead,
-    Reading,
-    Spend,
+    Parts,
     TooMuchWork,
+    find_parts,
     read_digits,
-    spend_freely,
+    read_otherwise,
 )
+from .requests import Body, is_json, parse_list
 
 Digits: TypeAlias = NDArray[np.uint8]  # (N, 28, 28), ink 255 on paper 0
-Network: TypeAlias = Callable[[Digits], NDArray[np.float32]]  # digits -> calibrated logits (N, classes)
-Reader: TypeAlias = Callable[[bytes, Spend], Reading]
-Body: TypeAlias = bytes | bytearray | dict[str, Any] | list[Any]  # the last two: JSON that a server has parsed already
+Logits: TypeAlias = NDArray[np.float32]  # calibrated, (N, classes)
+Network: TypeAlias = Callable[[Digits], Logits]
 
 BATCH = 64  # images per forward pass; a larger batch is not faster and takes more memory
-MAX_IMAGES = 256  # per request; with more, the requests behind it would wait too long
-MAX_ITEMS = 512  # digits per request, for the same reason
-REQUEST_SECONDS = 0.8  # that a request with several pictures may take, by an estimate
-BATCH_SECONDS = 0.25  # of computing, after which a batch starts no further request but single small pictures
-LAST_SECONDS = 0.5  # of computing, after which it starts none
-SMALL_SECONDS = 0.05  # that a small picture takes at most, by an estimate: 640x480 pixels or so
-NETWORK_SECONDS = 0.0005  # that the network takes for an image, on two cores
-ITEM_SECONDS = 0.002  # that an image takes in all where it is in doubt
-MAX_FIELDS = 100  # of a form that are looked at
+MAX_ITEMS = 512  # digits per request; with more, the requests behind it would wait too long
 DOUBT = 0.9  # what is known less than this is looked at more closely: in parts, or read in another way
 SURE = 0.95  # parts, and what is found in another way, are answered only if they are known better than this
 PRIOR = 0.3  # how likely it is, before they are seen, that a thing in doubt is parts that touch
-MAX_DOUBTFUL = 16  # items of a picture, pictures of a request, so looked at: each takes as long as a dozen others
-# An opening bracket, after white space and a byte order mark: of UTF-8, or of UTF-16 or UTF-32 with its zero bytes.
-JSON_START = re.compile(rb"(?:(?:\xff\xfe|(?:\0\0)?\xfe\xff)[\s\0]*+|(?:\xef\xbb\xbf)?\s*+)[\[{]")
-URL_SAFE = str.maketrans("-_", "+/")  # RFC 4648
+MAX_DOUBTFUL = 16  # items of a picture, pictures of a list, so looked at: each takes as long as a dozen others
+PICTURE_SECONDS = 2.0  # of processor time in which a picture must be read, where a server can stop it
+LIST_SECONDS = 4.0  # of reading, after which a list's other pictures get 413
 PATCH = 5  # pixels a side of what an explanation covers: a little wider than a pen stroke
+
+
+class Read(NamedTuple):
+    """Asks for `read(data)`; what comes back is its result, or its ValueError, and the seconds that it took.
+
+    Attributes:
+        read: a function that can be pickled.
+        data: what a client sent.
+        seconds: of processor time that it may take; where it is stopped then, TooMuchWork comes back.
+    """
+
+    read: Callable[[Any], Any]
+    data: Any
+    seconds: float = PICTURE_SECONDS
+
+
+class Compute(NamedTuple):
+    """Asks for the network's logits of images, one or more."""
+
+    images: Digits
+
+
+Steps: TypeAlias = Generator[Read | Compute, Any, Any]
 
 
 @dataclass(frozen=True)
@@ -83,16 +95,7 @@ class Found:
     unknown: int = 0
 
 
-@dataclass(frozen=True)
-class Request:
-    """A decoded request: what was read in each picture, or why nothing was; and whether it is a list of pictures."""
-
-    pictures: list[Reading | Rejected]
-    is_list: bool = False
-
-
-BUSY = Rejected(503, "the server is busy; send the request again")
-RETRY_AFTER = "1"  # seconds, for the header Retry-After of BUSY
+Picture: TypeAlias = list[Found] | Rejected  # what is answered to one
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,10 @@ class Response:
     body: bytes
     rejected: list[int] = field(default_factory=list)
     known: list[float] = field(default_factory=list)
+
+
+BUSY = Rejected(503, "the server is busy; send the request again")
+RETRY_AFTER = "1"  # seconds, for the header Retry-After of BUSY
 
 
 class Model:
@@ -118,9 +125,10 @@ class Model:
         # Digits make numbers, so a picture may hold several of them. Anything else is one thing in each picture.
         self.is_digits = info["reader"] == "handwriting" and set(info["class_names"]) <= set("0123456789")
         self.score_name = "is_digit" if self.is_digits else "known"
+        self.read = read_digits if self.is_digits else partial(read_one, info["reader"])
 
     def answer(self, bodies: Sequence[Body], explain: Sequence[bool] = ()) -> list[Response]:
-        """Answer the requests that are waiting in one batch.
+        """Answer requests in this thread, in batches; an error in one leaves the others as they are.
 
         Args:
             bodies: one for each request.
@@ -129,95 +137,107 @@ class Model:
         Returns:
             One response for each request, in their order.
         """
-        start, items = time.thread_time(), 0  # of this thread: that other programs keep it waiting does not count
-        requests: list[Request | None] = []
-        for body in bodies:
-            taken = time.thread_time() - start + items * NETWORK_SECONDS if requests else 0.0
-            request = None if taken > LAST_SECONDS else decode(body, self.read, is_late=taken > BATCH_SECONDS)
-            requests.append(request)
-            items += count_items(request.pictures) if request else 0
-        begin = start + items * NETWORK_SECONDS
-        recognised = self.recognise([request or Request([]) for request in requests], begin)
-        responses: list[Response] = []
-        for request, pictures, wanted in zip(requests, recognised, explain or [False] * len(bodies), strict=True):
-            is_late = responses and time.thread_time() > begin + BATCH_SECONDS
-            if request is None or pictures is None or (wanted and is_late):
-                responses.append(self.encode(Request([]), [BUSY]))
-            else:
-                responses.append(self.explain(request, pictures) if wanted else self.encode(request, pictures))
-        return responses
+        wanted = explain or [False] * len(bodies)
+        answers = answer_all([self.answer_request(*each) for each in zip(bodies, wanted, strict=True)], self.network)
+        return [encode_error(answer) if isinstance(answer, Exception) else answer for answer in answers]
 
     def find(self, pictures: Sequence[bytes]) -> list[tuple[list[Found], str]]:
         """What is answered to pictures, each sent alone: what was found, or nothing and the reason."""
-        read = [Request([read_picture(picture, self.read, spend_freely)]) for picture in pictures]
-        recognised = [found for (found,) in filter(None, self.recognise(read))]
-        return [([], found.message) if isinstance(found, Rejected) else (found, "") for found in recognised]
+        answers = answer_all([self.answer_picture(picture) for picture in pictures], self.network)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return [([], found.message) if isinstance(found, Rejected) else (found, "") for found in answers]
 
-    def read(self, picture: bytes, spend: Spend) -> Reading:
-        """What a picture holds: the digits, or for other models the one thing that is in it.
+    def answer_request(self, body: Body, explain: bool = False) -> Steps:
+        """The steps from a request's body to its Response."""
+        if is_json(body):
+            return (yield from self.answer_list(body, explain))
+        assert isinstance(body, bytes | bytearray)  # what is parsed already is a list
+        picture = yield from self.answer_picture(bytes(body))
+        if explain and not isinstance(picture, Rejected):
+            return (yield from self.explain(picture))
+        return self.encode([picture])
 
-        Raises:
-            NotAnImage: the bytes cannot be decoded.
-            TooMuchWork: `spend` does not allow it.
-            NothingToRead: there is nothing in the picture.
-        """
-        if self.is_digits:
-            return read_digits(picture, spend)
-        image = READERS[self.info["reader"]](picture, spend)
-        return Reading([Item(image, (0, 0, *image.shape[::-1]))])
+    def answer_list(self, body: Body, explain: bool) -> Steps:
+        """The steps from JSON with pictures to its Response: one picture after the other, for LIST_SECONDS."""
+        if explain:
+            return self.encode([Rejected(400, "an explanation takes one picture, not a list")])
+        encoded, seconds = yield Read(parse_list, body)
+        if isinstance(encoded, ValueError):
+            return self.encode([Rejected(413 if isinstance(encoded, TooMuchWork) else 400, str(encoded))])
+        pictures: list[Picture] = []
+        items = second_looks = 0
+        for data in encoded:
+            if isinstance(data, ValueError):
+                pictures.append(Rejected(400, str(data)))
+                continue
+            if seconds > LIST_SECONDS or items > MAX_ITEMS:
+                pictures.append(Rejected(413, "the pictures before it took all the time of this request; send fewer"))
+                continue
+            spent = Spent()
+            picture = yield from self.answer_picture(data, spent, allow_second_look=second_looks < MAX_DOUBTFUL)
+            seconds, second_looks = seconds + spent.seconds, second_looks + (spent.readings > 1)
+            items += len(picture) if isinstance(picture, list) else 0
+            pictures.append(picture)
+        return self.encode(pictures, is_list=True)
 
-    def recognise(
-        self, requests: Sequence[Request], begin: float = math.inf
-    ) -> list[list[list[Found] | Rejected] | None]:
-        """What the network makes of the pictures of each request, which were read.
-
-        Args:
-            requests: whose pictures were read.
-            begin: by time.thread_time; BATCH_SECONDS later no more lists of pictures are looked at closely, and
-                LAST_SECONDS later no pictures, but those of the first request.
-
-        Returns:
-            For each request what was found in its pictures; None for a request that this would have taken too long.
-        """
-        pictures = [picture for request in requests for picture in request.pictures]
-        read = [picture for picture in pictures if not isinstance(picture, Rejected)]
-        seen = iter(self.look_at([item for picture in read for item in picture.items]))
-        settled = []
-        for k, request in enumerate(requests):
-            groups = [
-                [] if isinstance(picture, Rejected) else [next(seen) for _ in picture.items]
-                for picture in request.pictures
-            ]
-            deadline = begin + (BATCH_SECONDS if request.is_list else LAST_SECONDS) if k else math.inf
-            settled.append(self.settle(request.pictures, groups, deadline))
-        return settled
-
-    def settle(
-        self, pictures: Sequence[Reading | Rejected], groups: list[list[Found]], deadline: float
-    ) -> list[list[Found] | Rejected] | None:
-        """What is answered to a request's pictures, in each of which a group was found; None if it is too late for it.
+    def answer_picture(self, data: bytes, spent: "Spent | None" = None, *, allow_second_look: bool = True) -> Steps:
+        """The steps from an encoded picture to what was found in it, or to Rejected.
 
         What the network does not know is taken apart; if it does not know the parts either, the picture is read in
         other ways, and the way that it knows best is taken. What it still does not know is left out; a picture in
         which it knows nothing is rejected.
         """
-        doubted = [any(one.known < DOUBT for one in group) for group in groups]
-        if any(doubted):
-            if time.thread_time() > deadline:
-                return None
-            groups = self.separate(groups)
-        budget = MAX_DOUBTFUL
-        answers: list[list[Found] | Rejected] = []
-        for picture, best, in_doubt in zip(pictures, groups, doubted, strict=True):
-            if isinstance(picture, Rejected):
-                answers.append(picture)
-                continue
-            if in_doubt and budget and self.certainty(best) < DOUBT:
-                budget -= 1
-                others = self.separate([self.look_at(items) for items in picture.others()])
-                best = max([best, *(other for other in others if self.certainty(other) > SURE)], key=self.certainty)
-            answers.append(self.select(best))
-        return answers
+        spent = spent or Spent()
+        try:
+            found = yield from self.look_at((yield from spent.read(self.read, data)))
+            if allow_second_look and self.is_digits and any(one.known < DOUBT for one in found):
+                found = yield from self.look_again(data, found, spent)
+        except NothingToRead as error:
+            return Rejected(422, str(error))
+        except TooMuchWork as error:
+            return Rejected(413, str(error))
+        except NotAnImage as error:
+            return Rejected(400, str(error))
+        return self.select(found)
+
+    def look_at(self, items: Sequence[Item]) -> Steps:
+        """What the network makes of each item: a list of Found."""
+        if not items:
+            return []
+        logits = yield Compute(np.stack([item.image for item in items]))
+        known = np.where([item.on_paper for item in items], self.score(logits), 0)
+        return [Found(*one) for one in zip(items, softmax(logits), known.tolist(), strict=True)]
+
+    def look_again(self, data: bytes, found: list[Found], spent: "Spent") -> Steps:
+        """What is found where the parts of what is in doubt are looked at, and then other ways to read the picture."""
+        doubtful = [k for k, one in enumerate(found) if one.known < DOUBT][:MAX_DOUBTFUL]
+        parts = yield from spent.read(partial(find_parts, wanted=doubtful), data)
+        best = yield from self.replace_by_parts(found, dict(zip(doubtful, parts, strict=True)))
+        if self.certainty(best) >= DOUBT:
+            return best
+        readings = yield from spent.read(partial(read_otherwise, most=MAX_DOUBTFUL), data)
+        candidates = [best]
+        for reading in readings:
+            other = yield from self.look_at([item for item, _ in reading])
+            parts = {k: each for k, (_, each) in enumerate(reading) if other[k].known < DOUBT}
+            other = yield from self.replace_by_parts(other, parts)
+            if self.certainty(other) > SURE:
+                candidates.append(other)
+        return max(candidates, key=self.certainty)
+
+    def replace_by_parts(self, found: Sequence[Found], parts: dict[int, Parts]) -> Steps:
+        """What was found, with the parts of some of it, by index, in their place where these are known better."""
+        seen = yield from self.look_at([part for each in parts.values() for part in each.values()])
+        rest, result = iter(seen), []
+        for k, one in enumerate(found):
+            path = best_path({pieces: next(rest) for pieces in parts.get(k, {})})
+            known = [part.known for part in path]
+            least, prior = (SURE, PRIOR) if one.item.touching else (self.info["known"]["least"], 1.0)
+            is_better = path and min(known) > least and prior * np.prod(known) > one.known
+            result += [replace(part, is_part=True) for part in path] if is_better else [one]
+        return result
 
     def certainty(self, found: Sequence[Found]) -> float:
         """How well the network knows what was found in a picture, 0 to 1: the geometric mean of `known`.
@@ -227,7 +247,7 @@ class Model:
         known = np.array([one.known * (PRIOR if one.is_part else 1) for one in found])
         return float(np.exp(np.log(np.maximum(known, 1e-9)).mean()))
 
-    def select(self, found: Sequence[Found]) -> list[Found] | Rejected:
+    def select(self, found: Sequence[Found]) -> Picture:
         """What is known of what was found; Rejected if nothing is."""
         least = self.info["known"]["least"]
         if all(one.known >= least for one in found):
@@ -238,15 +258,7 @@ class Model:
         known = [one for one in found if one.known >= least]
         return [replace(one, unknown=len(found) - len(known)) for one in known] or Rejected(422, reason)
 
-    def look_at(self, items: Sequence[Item]) -> list[Found]:
-        """The network's view of each item."""
-        if not items:
-            return []
-        logits = self.logits(np.stack([item.image for item in items]))
-        known = np.where([item.on_paper for item in items], self.score(logits), 0)
-        return [Found(*one) for one in zip(items, softmax(logits), known.tolist(), strict=True)]
-
-    def score(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    def score(self, logits: Logits) -> NDArray[np.float64]:
         """How sure it is that images are of any class, 0 to 1: (N,), of calibrated logits (N, classes).
 
         Where training had a further class, "none", whose logit is always 0, log(sum(exp(logits))) tells it from the
@@ -255,23 +267,9 @@ class Model:
         scores = log_sum_exp(logits * self.info["temperature"])
         return 1 / (1 + np.exp(-(self.info["known"]["slope"] * scores + self.info["known"]["offset"])))
 
-    def separate(self, groups: list[list[Found]]) -> list[list[Found]]:
-        """Groups of what was found, with the parts of what is not known in its place where these are known better."""
-        doubtful = [one for group in groups for one in group if one.known < DOUBT][: MAX_DOUBTFUL * self.is_digits]
-        parts = [one.item.parts() for one in doubtful]
-        seen = iter(self.look_at([part for each in parts for part in each.values()]))
-        paths = {}
-        for one, each in zip(doubtful, parts, strict=True):
-            path = best_path({pieces: next(seen) for pieces in each})
-            known = [part.known for part in path]
-            least, prior = (SURE, PRIOR) if one.item.touching else (self.info["known"]["least"], 1.0)
-            if path and min(known) > least and prior * np.prod(known) > one.known:
-                paths[id(one)] = [replace(part, is_part=True) for part in path]
-        return [[part for one in group for part in paths.get(id(one), [one])] for group in groups]
-
-    def logits(self, digits: Digits) -> NDArray[np.float32]:
+    def logits(self, digits: Digits) -> Logits:
         """Calibrated logits (N, classes) of digits (N, 28, 28), N of 1 or more."""
-        return np.concatenate([self.network(digits[i : i + BATCH]) for i in range(0, len(digits), BATCH)])
+        return compute(self.network, digits)
 
     def describe(self, found: Sequence[Found]) -> dict[str, Any]:
         """The answer to a picture, as docs/answer.schema.json says."""
@@ -309,39 +307,113 @@ class Model:
             self.score_name: round(found.known, 6),
         }
 
-    def encode(self, request: Request, pictures: Sequence[list[Found] | Rejected]) -> Response:
-        """JSON for a request: an answer for each of its pictures, errors in their places."""
-        answers = [
-            {"error": picture.message, "status": picture.status}
-            if isinstance(picture, Rejected)
-            else self.describe(picture)
-            for picture in pictures
-        ]
-        return respond(request, pictures, answers)
-
-    def explain(self, request: Request, pictures: Sequence[list[Found] | Rejected]) -> Response:
-        """Encode the answer to a picture of one digit with the 28x28 image that the network saw and each pixel's
-        attribution.
+    def explain(self, found: list[Found]) -> Steps:
+        """The steps to the Response of a picture of one digit, with the 28x28 image that the network saw and each
+        pixel's attribution.
 
         Occlusion (Zeiler and Fergus, arXiv 1311.2901): remove the ink around a pixel, and see how much the
         log-probability of the prediction falls (natural logarithm; below 0: without that ink it would rise).
         """
-        if request.is_list:
-            refusal = Rejected(400, "an explanation takes one picture, not a list")
-            return self.encode(Request([refusal]), [refusal])
-        (picture,) = pictures
-        if isinstance(picture, Rejected):
-            return self.encode(request, pictures)
-        if len(picture) > 1:
-            return self.encode(request, [Rejected(400, f"an explanation takes one digit; {len(picture)} were found")])
-        digit, best = picture[0].item.image, int(picture[0].probabilities.argmax())
+        if len(found) > 1:
+            return self.encode([Rejected(400, f"an explanation takes one digit; {len(found)} were found")])
+        digit, best = found[0].item.image, int(found[0].probabilities.argmax())
         copies, changed = occlude(digit)  # (28 * 28, 28, 28), (28 * 28,)
         attribution = np.zeros(digit.size)
-        before = softmax(self.logits(digit[None]))[0, best]
-        after = softmax(self.logits(copies[changed]))[:, best]
+        before = softmax((yield Compute(digit[None])))[0, best]
+        after = softmax((yield Compute(copies[changed])))[:, best]
         attribution[changed] = np.log(before) - np.log(np.maximum(after, 1e-12))
         heat = attribution.reshape(digit.shape).round(4).tolist()
-        return respond(request, pictures, [self.describe(picture) | {"image": digit.tolist(), "attribution": heat}])
+        return self.encode([found], more={"image": digit.tolist(), "attribution": heat})
+
+    def encode(
+        self, pictures: Sequence[Picture], *, is_list: bool = False, more: dict[str, Any] | None = None
+    ) -> Response:
+        """The response with an answer for each picture, errors in their places; for one picture alone also `more`."""
+        answers = [
+            {"error": picture.message, "status": picture.status}
+            if isinstance(picture, Rejected)
+            else self.describe(picture) | (more or {})
+            for picture in pictures
+        ]
+        rejected = [picture.status for picture in pictures if isinstance(picture, Rejected)]
+        known = [one.known for picture in pictures if not isinstance(picture, Rejected) for one in picture]
+        if is_list:
+            return Response(200, json.dumps({"predictions": answers}).encode(), rejected, known)
+        return Response(rejected[0] if rejected else 200, json.dumps(answers[0]).encode(), rejected, known)
+
+
+@dataclass
+class Spent:
+    """The readings of one picture, and the seconds that they took together."""
+
+    seconds: float = 0.0
+    readings: int = 0
+
+    def read(self, read: Callable[[bytes], Any], data: bytes) -> Steps:
+        """Ask for a reading in the time that is left, count it, and return its result, or raise its error."""
+        result, seconds = yield Read(read, data, PICTURE_SECONDS - self.seconds)
+        self.seconds, self.readings = self.seconds + seconds, self.readings + 1
+        if isinstance(result, ValueError):
+            raise result
+        return result
+
+
+def read_one(reader: str, data: bytes) -> list[Item]:
+    """The one thing that a picture shows, for models whose classes are no digits."""
+    image = READERS[reader](data)
+    return [Item(image, (0, 0, *image.shape[::-1]))]
+
+
+def answer_all(requests: Sequence[Steps], network: Network) -> list[Any]:
+    """Run the steps of many requests in this thread; images that several ask for at a time are computed together.
+
+    Returns:
+        Each one's result, or the exception that ended it.
+    """
+    results: list[Any] = [None] * len(requests)
+    waiting: dict[int, Any] = dict.fromkeys(range(len(requests)))  # what to send to each
+    while waiting:
+        wanted: dict[int, Digits] = {}
+        for k, value in waiting.items():
+            try:
+                wanted[k] = run_until_compute(requests[k], value)
+            except StopIteration as end:
+                results[k] = end.value
+            except Exception as error:
+                results[k] = error
+        logits = compute(network, np.concatenate([*wanted.values()])) if wanted else np.empty(0)
+        ends = np.cumsum([len(images) for images in wanted.values()])
+        waiting = dict(zip(wanted, np.split(logits, ends[:-1]), strict=True)) if wanted else {}
+    return results
+
+
+def run_until_compute(steps: Steps, value: Any) -> Digits:
+    """Send a value to a request, read what it asks for, and return the images that it wants the network to see."""
+    wanted = steps.send(value)
+    while isinstance(wanted, Read):
+        wanted = steps.send(read_now(wanted))
+    return wanted.images
+
+
+def read_now(wanted: Read) -> tuple[Any, float]:
+    """What a reading gives in this process, or its ValueError, and the seconds that it took."""
+    start = time.perf_counter()
+    try:
+        result = wanted.read(wanted.data)
+    except ValueError as error:
+        result = error
+    return result, time.perf_counter() - start
+
+
+def compute(network: Network, digits: Digits) -> Logits:
+    """The network's logits of digits (N, 28, 28), N of 1 or more, BATCH at a time."""
+    return np.concatenate([network(digits[i : i + BATCH]) for i in range(0, len(digits), BATCH)])
+
+
+def encode_error(error: Exception) -> Response:
+    """The response where this code failed, which goes to the log."""
+    logging.getLogger(__name__).error("A request failed", exc_info=error)
+    return Response(500, json.dumps({"error": "the server failed; its log says why", "status": 500}).encode(), [500])
 
 
 def best_path(parts: dict[tuple[int, int], Found]) -> list[Found]:
@@ -363,141 +435,6 @@ def best_path(parts: dict[tuple[int, int], Found]) -> list[Found]:
                 best[last] = product, [*best[first][1], part]
     end = max(last for _, last in parts)
     return best.get(end, (0.0, []))[1]
-
-
-def decode(body: Body, read: Reader, *, is_late: bool = False) -> Request | None:
-    """What a request's pictures hold; what is wrong with a picture stands in its place.
-
-    Args:
-        body: of the request.
-        read: reads a picture.
-        is_late: whether only a small picture may still be read; anything else gives None.
-    """
-    is_list = is_json(body)
-    if is_late and is_list:
-        return None
-    try:
-        encoded = parse_json(body) if is_list else [body]
-    except ValueError as error:
-        return Request([Rejected(400, str(error))])
-    spent = 0.0
-    most = SMALL_SECONDS if is_late else REQUEST_SECONDS if len(encoded) > 1 else math.inf  # one: its format's limit
-    pictures: list[Reading | Rejected] = []
-
-    def spend(seconds: float) -> None:
-        nonlocal spent
-        spent += seconds
-        if spent > most:
-            raise TooMuchWork
-
-    try:
-        for picture in encoded:
-            pictures.append(read_picture(picture, read, spend))
-            spend(ITEM_SECONDS * count_items(pictures[-1:]))
-    except TooMuchWork:
-        if is_late:
-            return None
-        return Request([Rejected(413, f"{len(encoded)} pictures of this size are too many for a request; send fewer")])
-    if (count := count_items(pictures)) > MAX_ITEMS:
-        return Request([Rejected(413, f"the pictures hold {count} digits; a request may hold {MAX_ITEMS}")])
-    return Request(pictures, is_list)
-
-
-def is_json(body: Body) -> bool:
-    """Whether a request's body is a list of pictures as JSON; no picture starts with a bracket."""
-    return isinstance(body, dict | list) or JSON_START.match(body) is not None
-
-
-def count_items(pictures: Sequence[Reading | Rejected]) -> int:
-    """How many images the network will be given."""
-    return sum(len(picture.items) for picture in pictures if not isinstance(picture, Rejected))
-
-
-def choose_body(fields: Mapping[str, Any]) -> Body:
-    """The body of a request that came as a form: of its fields the first that is more than text, a name or a charset.
-
-    `data` and `body` go before the others. Where all are text, it is the first that is not empty.
-    """
-    body = fields.get("body")
-    if isinstance(body, bytes | bytearray) and body.startswith(b"--"):
-        fields = split_form(bytes(body))
-    named = [fields.get("data"), fields.get("body"), *fields.values()]
-    filled: list[Body] = [each.encode() if isinstance(each, str) else each for each in named if each]
-    return next((each for each in filled if not is_text(each)), filled[0] if filled else b"")
-
-
-def split_form(body: bytes) -> dict[str, bytes]:
-    """The fields of a form, multipart/form-data, as bytes by their names: a picture must not be taken for text.
-
-    Its first line is the boundary (RFC 7578), so that it is read whatever the request's header calls it.
-    """
-    boundary, _, rest = body.partition(b"\r\n")
-    fields = {}
-    for part in rest.split(b"\r\n" + boundary, MAX_FIELDS)[:-1]:  # the last is what follows the form
-        head, _, content = part.partition(b"\r\n\r\n")
-        name = re.search(rb'\bname="?([^";\r\n]*)', head)
-        fields[name[1].decode("latin-1") if name else ""] = content
-    return fields
-
-
-def is_text(body: Body) -> bool:
-    """Whether a body is text, in UTF-8, and no JSON."""
-    if isinstance(body, dict | list) or is_json(body):
-        return False
-    try:
-        return "\0" not in body.decode()
-    except UnicodeDecodeError:
-        return False
-
-
-def parse_json(body: Body) -> list[Any]:
-    """The encoded pictures of a JSON request. Raises ValueError where it has another shape."""
-    try:
-        content: Any = body if isinstance(body, dict | list) else json.loads(body)
-        pictures = content["images"] if "images" in content else content["instances"]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        reason = f"{type(error).__name__}: {error}"  # without the body, which the repr of a UnicodeDecodeError holds
-        raise ValueError(f'not the JSON that is understood here, {{"images": ["<base64>", ...]}}: {reason}') from None
-    if not isinstance(pictures, list) or not 0 < len(pictures) <= MAX_IMAGES:
-        raise ValueError(f'"images" must be a list of 1 to {MAX_IMAGES} base64 strings')
-    return pictures
-
-
-def read_picture(picture: Any, read: Reader, spend: Spend) -> Reading | Rejected:
-    """What a picture holds, which is bytes or base64; or why there is nothing. Raises TooMuchWork."""
-    try:
-        return read(bytes(picture) if isinstance(picture, bytes | bytearray) else decode_base64(picture), spend)
-    except NothingToRead as error:
-        return Rejected(422, str(error))
-    except (ValueError, NotAnImage) as error:  # the first: no base64
-        return Rejected(400, str(error))
-
-
-def decode_base64(picture: Any) -> bytes:
-    """The bytes of a base64 string: standard or URL-safe, with or without padding, line breaks and "data:...;base64,".
-
-    KServe's clients put the string into an object, {"data": ...} or {"image": {"b64": ...}}.
-
-    Raises:
-        ValueError: it is something else.
-    """
-    while isinstance(picture, dict):
-        picture = next((picture[key] for key in ("data", "b64", "image", "image_bytes") if key in picture), None)
-    if not isinstance(picture, str):
-        raise ValueError(f"a picture must be a base64 string, not {picture!r:.40}")
-    text = "".join(picture.rpartition(",")[2].split()).translate(URL_SAFE).rstrip("=")
-    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-
-
-def respond(
-    request: Request, pictures: Sequence[list[Found] | Rejected], answers: Sequence[dict[str, Any]]
-) -> Response:
-    """The response to a request whose pictures have these answers, with what the server's metrics count."""
-    rejected = [picture.status for picture in pictures if isinstance(picture, Rejected)]
-    known = [one.known for picture in pictures if not isinstance(picture, Rejected) for one in picture]
-    if request.is_list:
-        return Response(200, json.dumps({"predictions": answers}).encode(), rejected, known)
-    return Response(answers[0].get("status", 200), json.dumps(answers[0]).encode(), rejected, known)
 
 
 def log_sum_exp(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -1,12 +1,11 @@
 """The web application of an archive's model: what TorchServe answers at the same addresses, without TorchServe.
 
-It imports no PyTorch. What is read and answered is the archive's own code; this turns HTTP into its calls and back.
+It imports no PyTorch. This turns HTTP into calls of serving/answer.py and back.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,60 +13,87 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import Scope
 
-from mnist_pipeline.serving.answer import BUSY, RETRY_AFTER
-from mnist_pipeline.serving.archived import ArchivedModel
-from mnist_pipeline.serving.batching import Batcher, Busy
+from mnist_pipeline.serving.answer import Model
+from mnist_pipeline.serving.answer import Response as Answer
 from mnist_pipeline.serving.description import describe, write_page
 from mnist_pipeline.serving.metrics import Metrics
-from mnist_pipeline.serving.receiving import Refused, check_token, read_body
+from mnist_pipeline.serving.readers import Busy, Readers
+from mnist_pipeline.serving.receiving import Admission, Refused, check_token, make_busy, read_body
+from mnist_pipeline.serving.requests import is_json
+from mnist_pipeline.serving.work import Work, is_cheap
+
+GONE = 499  # the status that the metrics count where the client has gone before the answer
 
 
-def create_app(model: ArchivedModel, *, page: Path | None = None, token: str = "") -> FastAPI:
+class Services:
+    """What all requests share, also those to the model before and after a roll-out.
+
+    Args:
+        readers: processes that read pictures; None: pictures are read in a thread, without a deadline.
+    """
+
+    def __init__(self, readers: Readers | None = None) -> None:
+        self.readers, self.metrics, self.admission = readers, Metrics(), Admission()
+        self.work = Work(readers, self.metrics.count_batch)
+
+
+def create_app(model: Model, *, page: Path | None = None, token: str = "", services: Services | None = None) -> FastAPI:
     """Make the application.
 
     Args:
         model: what `open_archive` opens.
         page: a folder with index.html, shown at /; None shows the description of the API there.
         token: what a client must send as `Authorization: Bearer <token>`; empty: nothing.
+        services: of a server with reader processes; None: its own, without them.
     """
-    metrics = Metrics()
-    batcher = Batcher(model, metrics.count_batch)
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        task = asyncio.create_task(batcher.run())
-        yield
-        task.cancel()
-
+    services = services or Services()
+    metrics, work = services.metrics, services.work
     app = FastAPI(
         title="Model mnist",
         description=f"Weights {model.info['weights']}",
-        lifespan=lifespan,
         servers=[{"url": "."}],  # relative to openapi.json: a proxy may answer under a prefix
         docs_url=None,  # FastAPI's own page loads its scripts from the internet
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.draining = False
 
     async def answer(request: Request, explain: bool = False) -> Response:
-        start, answered = time.perf_counter(), None
+        start = time.perf_counter()
+        answered: Answer | None = None
+        client = request.client.host if request.client else ""
         try:
             check_token(request, token)
-            with batcher.admit() as receive:
-                answered = await batcher.answer(await read_body(request, receive), explain)
+            with services.admission.admit(client) as place:
+                answered = await compute_answer(request, await read_body(request, place), client, explain)
             response = Response(answered.body, answered.status, media_type="application/json")
         except Refused as refused:
             response = refused.response
         except Busy:
-            response = Refused(BUSY.status, BUSY.message, {"Retry-After": RETRY_AFTER}).response
+            response = make_busy().response
+        except ClientDisconnect:
+            response = Response(status_code=GONE)  # nobody gets it
         metrics.record(response.status_code, time.perf_counter() - start, answered)
-        if app.state.draining:
-            response.headers["Connection"] = "close"  # the client's next request goes to the process that takes over
         return response
+
+    async def compute_answer(request: Request, body: Any, client: str, explain: bool) -> Answer:
+        """The answer to a request; what has not begun is given up where its client goes. Raises ClientDisconnect."""
+        is_single = not (explain or is_json(body))
+        running = work.run(model.answer_request(body, explain), model, client, is_single=is_single)
+        if is_single and is_cheap(body):
+            return await running
+        answering, gone = asyncio.ensure_future(running), asyncio.ensure_future(request.receive())
+        try:
+            await asyncio.wait({answering, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not answering.done():
+                raise ClientDisconnect
+            return answering.result()
+        finally:
+            answering.cancel()
+            gone.cancel()
 
     async def predict(request: Request) -> Response:
         """What the picture shows, or each picture of a list."""
@@ -87,7 +113,7 @@ def create_app(model: ArchivedModel, *, page: Path | None = None, token: str = "
 
     def show_readiness() -> Response:
         """Whether a load balancer should send requests here."""
-        return Response("draining" if app.state.draining else "ready", 503 if app.state.draining else 200)
+        return Response("ready")
 
     def show_metrics(request: Request) -> Response:
         """Prometheus: requests, errors, latency, batch sizes."""
@@ -95,7 +121,7 @@ def create_app(model: ArchivedModel, *, page: Path | None = None, token: str = "
             check_token(request, token)
         except Refused as refused:
             return refused.response
-        return metrics.show(batcher.count_waiting())
+        return metrics.show(work.count_waiting())
 
     def show_life() -> dict[str, str]:
         """Whether the process is alive."""

@@ -19,15 +19,15 @@ from torch import Tensor
 from mnist_pipeline import files
 from mnist_pipeline.console import PipelineError
 from mnist_pipeline.data.dataset import Examples
-from mnist_pipeline.serving.archived import PACKAGE
 from mnist_pipeline.serving.export import compute_logits, export_for_serving
 from mnist_pipeline.serving.known import draw_unseen_outliers, fit_known
-from mnist_pipeline.serving.loading import REFERENCES
+from mnist_pipeline.serving.loading import FORMAT, REFERENCES
 from mnist_pipeline.training import model
 from mnist_pipeline.training.inference import predict
 from mnist_pipeline.training.model_info import ServingInfo
 
 MODEL_NAME = "mnist"
+PACKAGE = "mnist_model"  # the folder of an archive that holds its code
 ONNX_FILE = "network.onnx"
 REFERENCES_PER_CLASS = 2
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip can hold
@@ -41,6 +41,7 @@ TRAVELLING = (
     SOURCE / "serving/__init__.py",
     SOURCE / "serving/answer.py",
     SOURCE / "serving/loading.py",
+    SOURCE / "serving/requests.py",
     SOURCE / "training/__init__.py",
     SOURCE / "training/network.py",
 )
@@ -90,7 +91,7 @@ def archive(
         )
         outliers = draw_unseen_outliers(validation, info["class_names"])
         known = fit_known(logits, compute_logits(onnx, outliers), info["temperature"], least)
-        files.write_json(staging / model.INFO, info | {"serving": serving, "known": known})
+        files.write_json(staging / model.INFO, info | {"format": FORMAT, "serving": serving, "known": known})
         images = validation.images[choose_references(logits, validation.labels)]
         answers = {"onnx": compute_logits(onnx, images), "weights": predict(network, images, fp32=True)}
         files.write_json(staging / REFERENCES, describe_references(images, answers))

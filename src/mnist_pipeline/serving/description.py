@@ -8,10 +8,10 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from mnist_pipeline.serving.archived import ArchivedModel
+from mnist_pipeline.serving.answer import Model
 
 
-def describe(model: ArchivedModel) -> dict[str, Any]:
+def describe(model: Model) -> dict[str, Any]:
     """The arguments of FastAPI's decorators that describe a request and its answers."""
     picture = Image.new("L", (56, 56), 255)
     ImageDraw.Draw(picture).line([(18, 14), (38, 12), (24, 44)], 0, 4)

@@ -4,7 +4,7 @@ from fastapi import Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from mnist_pipeline.serving.answer import DOUBT
-from mnist_pipeline.serving.archived import ArchivedResponse
+from mnist_pipeline.serving.answer import Response as Answer
 
 
 class Metrics:
@@ -15,11 +15,11 @@ class Metrics:
         self.requests = Counter("mnist_requests", "Requests by status.", ["Status"], registry=registry)
         self.errors = Counter("mnist_errors", "Pictures without an answer by status.", ["Status"], registry=registry)
         self.low_scores = Counter("mnist_low_scores", f"Digits with a score below {DOUBT}.", registry=registry)
-        self.batches = Counter("mnist_batches", "Batches by their requests.", ["Size"], registry=registry)
+        self.batches = Counter("mnist_batches", "Batches by their images.", ["Size"], registry=registry)
         self.latency = Histogram("mnist_latency_seconds", "From a request to its response.", registry=registry)
-        self.waiting = Gauge("mnist_waiting_requests", "Requests that wait for a batch.", registry=registry)
+        self.waiting = Gauge("mnist_waiting_requests", "Readings and computations that wait.", registry=registry)
 
-    def record(self, status: int, seconds: float, answered: ArchivedResponse | None) -> None:
+    def record(self, status: int, seconds: float, answered: Answer | None) -> None:
         """Count a response."""
         self.requests.labels(str(status)).inc()
         self.latency.observe(seconds)
@@ -29,10 +29,10 @@ class Metrics:
             self.low_scores.inc(sum(score < DOUBT for score in answered.known))
 
     def count_batch(self, size: int) -> None:
-        """Count a batch in which so many requests were answered."""
+        """Count a batch of so many images."""
         self.batches.labels(str(size)).inc()
 
     def show(self, waiting: int) -> Response:
-        """The text that Prometheus reads, where so many requests wait."""
+        """The text that Prometheus reads, where so much waits."""
         self.waiting.set(waiting)
         return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_LATEST)

@@ -4,16 +4,22 @@ import asyncio
 import hmac
 import json
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qsl
 
 from fastapi import Request, Response
 
-from mnist_pipeline.serving.answer import choose_body
+from mnist_pipeline.serving.answer import BUSY, RETRY_AFTER
+from mnist_pipeline.serving.requests import MAX_FIELDS, choose_body
 
 MAX_BODY = 16 * 1024**2  # bytes, as in handlers/config.properties
-MAX_SECONDS = 60.0  # in which a body must have come
+MAX_REQUESTS = 1024  # that are received, wait or are answered
+MAX_BYTES = 256 * 1024**2  # of their bodies; one client may have half of it
+WINDOW_SECONDS, WINDOW_BYTES = 4.0, 64 * 1024  # in each such time so many bytes of a body must come: 16 KiB/s
+DRAIN_BYTES = 16 * MAX_BODY  # of a body that is too long, which are read and thrown away before the answer
 URL_ENCODED = re.compile(rb"[\w.*+%~-]+=[!-~]*")  # curl says so of pictures and JSON, too, which have other bytes
 
 
@@ -25,6 +31,49 @@ class Refused(Exception):
         self.response = Response(content, status, headers, "application/json")
 
 
+def make_busy() -> Refused:
+    """The refusal of a request that may be sent again."""
+    return Refused(BUSY.status, BUSY.message, {"Retry-After": RETRY_AFTER})
+
+
+class Admission:
+    """Counts the requests and bytes that are there, and refuses what is too much."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.bytes: Counter[str] = Counter()  # by client
+
+    @contextmanager
+    def admit(self, client: str) -> Iterator["Place"]:
+        """Admit a client's request before its body is received. Raises Refused."""
+        if self.requests >= MAX_REQUESTS:
+            raise make_busy()
+        place = Place(self, client)
+        self.requests += 1
+        try:
+            yield place
+        finally:
+            self.requests -= 1
+            self.bytes[client] -= place.bytes
+            if not self.bytes[client]:
+                del self.bytes[client]
+
+
+class Place:
+    """A request that was admitted, and the bytes that it holds."""
+
+    def __init__(self, admission: Admission, client: str) -> None:
+        self.admission, self.client, self.bytes = admission, client, 0
+
+    def hold(self, length: int) -> None:
+        """Count bytes that have come. Raises Refused where there is no room for them."""
+        held = self.admission.bytes
+        if held[self.client] + length > MAX_BYTES // 2 or held.total() + length > MAX_BYTES:
+            raise make_busy()
+        held[self.client] += length
+        self.bytes += length
+
+
 def check_token(request: Request, token: str) -> None:
     """Raise Refused where the request lacks the token."""
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
@@ -32,32 +81,56 @@ def check_token(request: Request, token: str) -> None:
         raise Refused(401, "the header Authorization must be: Bearer <token>", {"WWW-Authenticate": "Bearer"})
 
 
-async def read_body(request: Request, receive: Callable[[int], None]) -> Any:
+async def read_body(request: Request, place: Place) -> Any:
     """The body, or of a form the field with the picture.
 
     Args:
         request: whose body is read.
-        receive: is told of the bytes that come.
+        place: counts its bytes.
 
     Raises:
         Refused: it is too long or comes too slowly.
+        ClientDisconnect: the client has gone.
     """
-    length = int(request.headers.get("content-length", 0))
-    if length > MAX_BODY:
-        raise Refused(413, f"the body has {length} bytes; at most {MAX_BODY} are taken")
-    body = bytearray()
-    try:
-        async with asyncio.timeout(MAX_SECONDS):
-            async for part in request.stream():
-                receive(len(part))
-                body += part
-                if len(body) > MAX_BODY:
-                    raise Refused(413, f"the body has more than {MAX_BODY} bytes")
-    except TimeoutError:
-        raise Refused(408, f"the body was not received within {MAX_SECONDS:g} s") from None
-    fields = {"body": bytes(body)}
+    body = await receive(request, place)
+    fields = {"body": body}
     is_form = request.headers.get("content-type", "").lower().startswith("application/x-www-form-urlencoded")
     if is_form and URL_ENCODED.fullmatch(body):
-        pairs = parse_qsl(body.decode(), encoding="latin-1")  # any bytes
+        try:
+            pairs = parse_qsl(body.decode(), encoding="latin-1", max_num_fields=MAX_FIELDS)  # any bytes
+        except ValueError:
+            raise Refused(400, f"the form has more than {MAX_FIELDS} fields") from None
         fields = {name: value.encode("latin-1") for name, value in pairs}
     return choose_body(fields)
+
+
+async def receive(request: Request, place: Place) -> bytes:
+    """The bytes of a body. Raises Refused and ClientDisconnect."""
+    length = request.headers.get("content-length", "0")
+    too_long = Refused(413, f"the body has more than {MAX_BODY} bytes", {"Connection": "close"})
+    if int(length) > MAX_BODY and "expect" in request.headers:
+        raise too_long  # the client waits for the answer before it sends the body
+    loop = asyncio.get_running_loop()
+    parts: list[bytes] = []
+    total = in_window = 0
+    try:
+        async with asyncio.timeout(WINDOW_SECONDS) as window:
+            async for part in request.stream():
+                total, in_window = total + len(part), in_window + len(part)
+                if in_window >= WINDOW_BYTES:
+                    in_window = 0
+                    window.reschedule(loop.time() + WINDOW_SECONDS)
+                if total <= MAX_BODY and int(length) <= MAX_BODY:
+                    place.hold(len(part))
+                    parts.append(part)
+                elif total > DRAIN_BYTES:
+                    break
+    except TimeoutError:
+        if int(length) > MAX_BODY:
+            raise too_long from None
+        rate = WINDOW_BYTES / WINDOW_SECONDS / 1024
+        message = f"the body came too slowly; at least {rate:g} KiB a second are expected"
+        raise Refused(408, message, {"Connection": "close"}) from None
+    if total > MAX_BODY:
+        raise too_long
+    return b"".join(parts)

@@ -95,7 +95,7 @@ def read_pictures(description: str, classes: Sequence[Sequence[Path]], reader: s
     for path, label in tqdm(files, desc=description, disable=None):
         try:
             content = path.read_bytes()
-            pictures.images.append(READERS[reader](content))
+            pictures.images.append(READERS[reader](content, limited=False))
             pictures.labels.append(label)
             pictures.sizes.append(size_of(content))
         except OSError as error:

@@ -64,5 +64,6 @@ class ModelInfo(ModelDescription):
     parameters: int
     versions: dict[str, str]
     git_revision: str | None
+    format: NotRequired[int]
     serving: NotRequired[ServingInfo]
     known: NotRequired[KnownInfo]

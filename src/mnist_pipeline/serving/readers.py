@@ -1,0 +1,195 @@
+"""Processes that read pictures under a deadline, so that no picture can hold up the server or another picture.
+
+The kernel ends a process whose picture takes too long, wherever it is, and another one takes its place. `Readers` is
+the server's side; run as a module, this file is such a process: requests and results pass through its pipes.
+"""
+
+import asyncio
+import contextlib
+import os
+import pickle
+import resource
+import signal
+import struct
+import sys
+import time
+from collections import Counter
+from typing import Any, BinaryIO
+
+import cv2
+
+from mnist_pipeline.reading import TooMuchWork
+from mnist_pipeline.serving.answer import Read
+
+MORE_SECONDS = 1.0  # of the clock, beyond the processor time that a picture has
+MEMORY = 1024**3  # bytes that a reading may take; a limit on pixels should be reached before
+WAITING = 256  # readings that wait
+LENGTH = struct.Struct("!Q")
+NICE = 5  # the process that answers comes first
+
+
+class Busy(Exception):
+    """Too much waits already, or a reader has ended; the request may be sent again."""
+
+
+class Readers:
+    """Reader processes, which clients share.
+
+    One more process is started than are needed for all cores, and one client alone cannot have it: it is there for the
+    others, and while another process is replaced. Where others read too, a client has half of the readers.
+
+    Args:
+        count: of the cores.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count + 1
+        self.idle: list[asyncio.subprocess.Process] = []
+        self.active: Counter[str] = Counter()  # readers by client
+        self.waiting: list[tuple[str, asyncio.Future[asyncio.subprocess.Process]]] = []
+        self.tasks: set[asyncio.Task[Any]] = set()
+
+    async def start(self) -> None:
+        """Start the processes; they are ready a moment later."""
+        self.idle = [await start_reader() for _ in range(self.count)]
+
+    async def read(self, wanted: Read, client: str, start_before: float) -> tuple[Any, float]:
+        """Have something read.
+
+        Args:
+            wanted: what to read, and the processor time that it may take.
+            client: whose it is.
+            start_before: by the loop's clock; Busy is raised when no reader is free by then.
+
+        Returns:
+            The result, or its ValueError, which is TooMuchWork where it took longer than that; and the seconds of
+            processor time that it took.
+
+        Raises:
+            Busy: no reader is free in time, or the reader was killed.
+        """
+        reader = await self.acquire(client, start_before)
+        # The reading goes on where the request is cancelled: what has begun cannot be taken back.
+        task = asyncio.create_task(self.exchange(reader, wanted, client))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return await asyncio.shield(task)
+
+    async def acquire(self, client: str, start_before: float) -> asyncio.subprocess.Process:
+        """Wait for a reader. Raises Busy."""
+        if len(self.waiting) >= WAITING:
+            raise Busy
+        future: asyncio.Future[asyncio.subprocess.Process] = asyncio.get_running_loop().create_future()
+        place = client, future
+        self.waiting.append(place)
+        self.hand_out()
+        try:
+            async with asyncio.timeout_at(start_before):
+                return await future
+        except (TimeoutError, asyncio.CancelledError) as ended:
+            if place in self.waiting:
+                self.waiting.remove(place)
+            elif not future.cancelled():  # it came too late
+                self.release(client, future.result())
+            if isinstance(ended, TimeoutError):
+                raise Busy from None
+            raise
+
+    def hand_out(self) -> None:
+        """Give idle readers to those who wait, in their order, but for clients that have their share."""
+        for place in list(self.waiting):
+            client, future = place
+            if self.idle and self.active[client] < self.share(client):
+                self.waiting.remove(place)
+                if not future.done():
+                    self.active[client] += 1
+                    future.set_result(self.idle.pop(0))  # the last may be starting yet
+
+    def share(self, client: str) -> int:
+        """The readers that a client may have now."""
+        others = any(active for other, active in self.active.items() if other != client)
+        others = others or any(other != client for other, _ in self.waiting)
+        return (self.count + 1) // 2 if others else self.count - 1
+
+    def release(self, client: str, reader: asyncio.subprocess.Process) -> None:
+        """Take a reader back."""
+        self.active[client] -= 1
+        self.active += Counter()  # forgets clients without readers
+        self.idle.append(reader)
+        self.hand_out()
+
+    async def exchange(self, reader: asyncio.subprocess.Process, wanted: Read, client: str) -> tuple[Any, float]:
+        """Send a reader its work, and return what `read` does; a reader that has ended is replaced."""
+        assert reader.stdin is not None
+        assert reader.stdout is not None
+        try:
+            message = pickle.dumps(wanted)
+            reader.stdin.write(LENGTH.pack(len(message)) + message)
+            await reader.stdin.drain()
+            (length,) = LENGTH.unpack(await reader.stdout.readexactly(LENGTH.size))
+            answer: tuple[Any, float] = pickle.loads(await reader.stdout.readexactly(length))
+        except (OSError, asyncio.IncompleteReadError):
+            status = await reader.wait()
+            reader = await start_reader()
+            if status in (-signal.SIGPROF, -signal.SIGALRM):
+                reason = f"it takes longer to read than {wanted.seconds:.1f} s, which is all that it has"
+                return TooMuchWork(reason), wanted.seconds
+            raise Busy from None
+        finally:
+            self.release(client, reader)
+        return answer
+
+    async def stop(self) -> None:
+        """End all processes."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        for reader in self.idle:
+            with contextlib.suppress(ProcessLookupError):
+                reader.kill()
+            await reader.wait()
+
+
+async def start_reader() -> asyncio.subprocess.Process:
+    """Start a process that runs `main`; it ends with this one, whose pipe then closes."""
+    arguments = [sys.executable, "-m", "mnist_pipeline.serving.readers"]
+    pipe = asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(*arguments, stdin=pipe, stdout=pipe, limit=2**20)
+
+
+def main() -> None:
+    """Read what comes, until the server ends."""
+    for number in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to all processes; the server decides
+        signal.signal(number, signal.SIG_IGN)
+    os.nice(NICE)
+    cv2.setNumThreads(1)
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    requests = sys.stdin.buffer
+    with os.fdopen(os.dup(1), "wb") as answers:
+        os.dup2(2, 1)  # what a library prints must not come between
+        while length := requests.read(LENGTH.size):
+            answer(requests.read(*LENGTH.unpack(length)), answers)
+
+
+def answer(message: bytes, answers: BinaryIO) -> None:
+    """Read what a message asks for, and write the result or the error; a bug ends this process, with its traceback."""
+    wanted: Read = pickle.loads(message)
+    # At the end of either time the kernel ends this process: a Python signal handler would wait for C code to return.
+    signal.setitimer(signal.ITIMER_PROF, max(wanted.seconds, 0.01))
+    signal.setitimer(signal.ITIMER_REAL, wanted.seconds + MORE_SECONDS)
+    start = time.process_time()
+    try:
+        result = wanted.read(wanted.data)
+    except ValueError as error:
+        result = error
+    except MemoryError:
+        result = TooMuchWork(f"it takes more memory to read than {MEMORY // 1024**2} MiB, which is all that it has")
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    content = pickle.dumps((result, time.process_time() - start))
+    answers.write(LENGTH.pack(len(content)) + content)
+    answers.flush()
+
+
+if __name__ == "__main__":
+    main()

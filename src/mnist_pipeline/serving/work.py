@@ -1,0 +1,137 @@
+"""Drives the steps of requests without waiting: readers read pictures, and a thread computes images in batches."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mnist_pipeline.serving.answer import Digits, Logits, Model, Network, Read, Steps, read_now
+from mnist_pipeline.serving.readers import Busy, Readers
+from mnist_pipeline.serving.requests import is_json
+
+MAX_BATCH = 32  # images that the network takes at a time
+WAIT_SECONDS = 5.0  # after which a picture that waits for a reader is refused
+LIST_WAIT_SECONDS = 8.0  # after which a list or an explanation is refused at its next step
+SMALL_BYTES, SMALL_SIDE = 16 * 1024, 64  # a PNG of this size costs less to read here than to pass on
+SMALL_LIST = 256 * 1024  # bytes of JSON that are parsed here
+PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
+
+
+@dataclass(frozen=True)
+class Job:
+    """Images that wait for the network, MAX_BATCH at most."""
+
+    network: Network
+    images: Digits
+    computed: "asyncio.Future[Logits]"
+
+
+class Work:
+    """What all requests of a server share.
+
+    Args:
+        readers: None: pictures are read in a thread, without a deadline.
+        count_batch: is told how many images each batch has.
+    """
+
+    def __init__(self, readers: Readers | None = None, count_batch: Callable[[int], None] = lambda size: None) -> None:
+        self.readers, self.count_batch = readers, count_batch
+        self.first: deque[Job] = deque()  # of single pictures
+        self.later: deque[Job] = deque()  # of lists and explanations, which fill up batches and take the pauses
+        self.thread = ThreadPoolExecutor(1, "network")
+        self.computing: asyncio.Task[None] | None = None
+
+    def count_waiting(self) -> int:
+        """How many readings and computations wait."""
+        return len(self.first) + len(self.later) + (len(self.readers.waiting) if self.readers else 0)
+
+    async def run(self, steps: Steps, model: Model, client: str, *, is_single: bool) -> Any:
+        """Run the steps of a request to their result.
+
+        Args:
+            steps: of `model`.
+            model: whose network computes.
+            client: who is waiting.
+            is_single: whether it is a single picture, whose images go first.
+
+        Raises:
+            Busy: it would have to wait for too long.
+        """
+        loop = asyncio.get_running_loop()
+        start_before = loop.time() + (WAIT_SECONDS if is_single else LIST_WAIT_SECONDS)
+        queue = self.first if is_single else self.later
+        result: Any
+        try:
+            wanted = steps.send(None)
+            while True:
+                if not is_single and loop.time() > start_before:
+                    raise Busy
+                if isinstance(wanted, Read):
+                    result = await self.read(wanted, client, start_before)
+                else:
+                    result = await self.compute(model.network, wanted.images, queue)
+                wanted = steps.send(result)
+        except StopIteration as end:
+            return end.value
+
+    async def read(self, wanted: Read, client: str, start_before: float) -> tuple[Any, float]:
+        """Have something read: here where that is cheap."""
+        if is_cheap(wanted.data):
+            return read_now(wanted)
+        if self.readers is None:
+            return await asyncio.to_thread(read_now, wanted)
+        return await self.readers.read(wanted, client, start_before)
+
+    async def compute(self, network: Network, images: Digits, queue: deque[Job]) -> Logits:
+        """The network's logits of images, in as many batches as they need."""
+        loop = asyncio.get_running_loop()
+        jobs = [Job(network, images[i : i + MAX_BATCH], loop.create_future()) for i in range(0, len(images), MAX_BATCH)]
+        queue.extend(jobs)
+        if self.computing is None or self.computing.done():
+            self.computing = asyncio.create_task(self.compute_waiting())
+        return np.concatenate([await job.computed for job in jobs])
+
+    async def compute_waiting(self) -> None:
+        """Compute batches until nothing waits."""
+        loop = asyncio.get_running_loop()
+        while batch := self.next_batch():
+            images = np.concatenate([job.images for job in batch])
+            self.count_batch(len(images))
+            try:
+                logits = await loop.run_in_executor(self.thread, batch[0].network, images)
+            except Exception as error:  # a bug: the clients get status 500, and the server goes on
+                for job in batch:
+                    if not job.computed.done():
+                        job.computed.set_exception(error)
+                continue
+            start = 0
+            for job in batch:
+                if not job.computed.done():
+                    job.computed.set_result(logits[start : start + len(job.images)])
+                start += len(job.images)
+
+    def next_batch(self) -> list[Job]:
+        """Take what waits for one network, MAX_BATCH images at most; what nobody waits for any more is dropped."""
+        batch: list[Job] = []
+        count = 0
+        for queue in (self.first, self.later):
+            while queue and count + len(queue[0].images) <= MAX_BATCH:
+                if batch and queue[0].network is not batch[0].network:
+                    return batch
+                job = queue.popleft()
+                if not job.computed.done():
+                    batch.append(job)
+                    count += len(job.images)
+        return batch
+
+
+def is_cheap(data: bytes) -> bool:
+    """Whether what a client sent is a small PNG, or JSON that is parsed in no time."""
+    if is_json(data):
+        return len(data) <= SMALL_LIST
+    sides = [int.from_bytes(data[i : i + 4]) for i in (16, 20)]
+    return data.startswith(PNG_START) and len(data) <= SMALL_BYTES and max(sides) <= SMALL_SIDE

