@@ -26,9 +26,8 @@ class MnistHandler:
     """TorchServe creates one per worker, calls `initialize` once and then `handle` with each batch of requests."""
 
     def initialize(self, context: Any) -> None:
-        """Load the model from the unpacked archive: on the GPU that TorchServe gives, if it can be used."""
-        properties = context.system_properties
-        self.model = loading.load(Path(properties["model_dir"]), loading.find_gpu(properties.get("gpu_id")))
+        """Load the model from the unpacked archive."""
+        self.model = loading.load(Path(context.system_properties["model_dir"]))
         cv2.setNumThreads(1)  # the network's threads need the CPUs more
         self.metrics = {name: find_metric(context.metrics, name) for name in METRICS}
         silence_all_but_metrics()

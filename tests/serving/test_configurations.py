@@ -18,15 +18,10 @@ SEVEN = (HANDLERS / "digits" / "7.png").read_bytes()
 
 @pytest.fixture(scope="module")
 def production(int8_archive: Path, certificate: tuple[Path, Path]) -> Iterator[torchserve.Running]:
-    """A server with the settings for production, from which the GPUs are hidden."""
+    """A server with the settings for production."""
     environment = {"MNIST_CERTIFICATE": str(certificate[0]), "MNIST_PRIVATE_KEY": str(certificate[1])}
-    environment["CUDA_VISIBLE_DEVICES"] = "-1"
     with torchserve.running(int8_archive, HANDLERS, config="production.properties", environment=environment) as server:
         yield server
-
-
-def test_the_cpu_serves_where_the_environment_hides_the_gpus(production: torchserve.Running) -> None:
-    assert "The CPU serves, though TorchServe gives GPU 0: PyTorch sees 0 CUDA devices" in production.log
 
 
 def test_production_speaks_tls_alone(production: torchserve.Running) -> None:

@@ -14,43 +14,7 @@ from helpers import small_model
 from mnist_pipeline.data.dataset import Dataset
 from mnist_pipeline.serving import loading
 from mnist_pipeline.serving.archive import choose_references
-
-ARCHITECTURES = ["sm_75", "sm_80", "sm_90a", "compute_90"]
-
-
-@pytest.mark.parametrize(
-    ("gpu", "count", "architectures", "capability", "chosen", "reason"),
-    [
-        (None, 1, ARCHITECTURES, (9, 0), None, "the server gives no GPU"),
-        (0, 0, [], (0, 0), None, "PyTorch sees 0 CUDA devices"),  # a build for the CPU, no GPU, or Apple's MPS
-        (1, 1, ARCHITECTURES, (9, 0), None, "PyTorch sees 1 CUDA devices"),
-        (0, 1, ARCHITECTURES, (6, 1), None, "its compute capability is 6.1, PyTorch has sm_75, sm_80, sm_90a"),
-        (0, 1, ["sm_75", "sm_80"], (9, 0), None, "its compute capability is 9.0"),
-        (0, 1, ARCHITECTURES, (8, 6), 0, ""),
-        (1, 2, ARCHITECTURES, (9, 0), 1, ""),
-        (0, 1, ARCHITECTURES, (12, 0), 0, ""),  # compiled for it when it is loaded
-    ],
-)
-def test_a_gpu_serves_only_where_pytorch_can_compute_on_it(
-    gpu: int | None,
-    count: int,
-    architectures: list[str],
-    capability: tuple[int, int],
-    chosen: int | None,
-    reason: str,
-) -> None:
-    found, why = loading.choose_device(gpu, count, architectures, capability)
-    assert found == chosen
-    assert why.startswith(reason)
-    assert bool(why) == (found is None)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="wants a machine without a GPU")
-def test_a_gpu_that_is_not_there_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    assert loading.find_gpu(None) is None
-    assert caplog.messages == []
-    assert loading.find_gpu(0) is None
-    assert caplog.messages == ["The CPU serves, though TorchServe gives GPU 0: PyTorch sees 0 CUDA devices"]
+from mnist_pipeline.serving.archived import OpenError, open_archive
 
 
 @pytest.mark.parametrize(
@@ -106,29 +70,20 @@ def test_both_forms_answer_as_where_they_were_archived(
 ) -> None:
     folder = unpack(request.getfixturevalue(name), tmp_path)
     model = loading.load(folder)
-    references = json.loads((folder / loading.REFERENCES).read_text())
-    assert len(references["onnx"]) == len(references["weights"]) == 20
-
-    def loaded_weights(digits: loading.Digits) -> np.ndarray:
-        from mnist_pipeline.training.model import load_model
-        from mnist_pipeline.training.runtime import autocast
-
-        network, _ = load_model(folder)
-        with torch.inference_mode(), autocast(torch.device("cpu")):
-            return network(torch.from_numpy(digits[:, None])).float().numpy()
-
-    loading.check_references(folder / loading.REFERENCES, loaded_weights, "weights")
+    assert len(json.loads((folder / loading.REFERENCES).read_text())["probabilities"]) == 20
     with pytest.raises(RuntimeError, match=r"answers otherwise .* to \d+ of \d+ images: class \d had a probability of"):
-        loading.check_references(folder / loading.REFERENCES, lambda digits: -model.network(digits), "onnx")
+        loading.check_references(folder / loading.REFERENCES, lambda digits: -model.network(digits))
     with pytest.raises(RuntimeError, match="answers otherwise"):
-        loading.check_references(folder / loading.REFERENCES, lambda digits: np.nan * model.network(digits), "onnx")
+        loading.check_references(folder / loading.REFERENCES, lambda digits: np.nan * model.network(digits))
 
 
-def test_an_archive_without_references_is_an_old_one(int8_archive: Path, tmp_path: Path) -> None:
-    folder = unpack(int8_archive, tmp_path)
-    (folder / loading.REFERENCES).unlink()
-    with pytest.raises(RuntimeError, match="archive the model again"):
-        loading.load(folder)
+def test_an_archive_of_another_format_is_refused(int8_archive: Path, tmp_path: Path) -> None:
+    for found in (b"", b'"format": 2,'):
+        changes = {"model_info.json": lambda content, found=found: content.replace(b'"format": 1,', found)}
+        other = small_model.changed(int8_archive, tmp_path / "other.mar", changes)
+        reason = r"its format is (None|2), and this version reads format 1.*dvc repro archive"
+        with pytest.raises(OpenError, match=reason), open_archive(other):
+            pass
 
 
 def test_a_damaged_network_and_one_whose_sums_overflow_are_not_loaded(int8_archive: Path, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from mnist_pipeline.serving.export import compute_logits, export_for_serving
 from mnist_pipeline.serving.known import draw_unseen_outliers, fit_known
 from mnist_pipeline.serving.loading import FORMAT, REFERENCES
 from mnist_pipeline.training import model
-from mnist_pipeline.training.inference import predict
 from mnist_pipeline.training.model_info import ServingInfo
 
 MODEL_NAME = "mnist"
@@ -42,8 +40,6 @@ TRAVELLING = (
     SOURCE / "serving/answer.py",
     SOURCE / "serving/loading.py",
     SOURCE / "serving/requests.py",
-    SOURCE / "training/__init__.py",
-    SOURCE / "training/network.py",
 )
 
 
@@ -93,8 +89,7 @@ def archive(
         known = fit_known(logits, compute_logits(onnx, outliers), info["temperature"], least)
         files.write_json(staging / model.INFO, info | {"format": FORMAT, "serving": serving, "known": known})
         images = validation.images[choose_references(logits, validation.labels)]
-        answers = {"onnx": compute_logits(onnx, images), "weights": predict(network, images, fp32=True)}
-        files.write_json(staging / REFERENCES, describe_references(images, answers))
+        files.write_json(staging / REFERENCES, describe_references(images, compute_logits(onnx, images)))
         packed = pack(Path(name), model_folder / info["weights"], handler, model_config, staging)
         with files.replacing(destination) as unfinished:
             rewrite(packed, unfinished)
@@ -121,12 +116,10 @@ def choose_references(logits: Float32[Tensor, "n classes"], labels: Int64[Tensor
     return torch.cat(chosen)
 
 
-def describe_references(
-    images: UInt8[Tensor, "m 1 28 28"], answers: Mapping[str, Float32[Tensor, "m classes"]]
-) -> dict[str, Any]:
-    """The content of REFERENCES: the images' pixels, and the probabilities of each form's calibrated logits."""
-    probabilities = {form: logits.softmax(1).double().numpy().round(6).tolist() for form, logits in answers.items()}
-    return {"images": base64.b64encode(images.numpy().tobytes()).decode(), **probabilities}
+def describe_references(images: UInt8[Tensor, "m 1 28 28"], logits: Float32[Tensor, "m classes"]) -> dict[str, Any]:
+    """The content of REFERENCES: the images' pixels, and the probabilities of their calibrated logits."""
+    probabilities = logits.softmax(1).double().numpy().round(6).tolist()
+    return {"images": base64.b64encode(images.numpy().tobytes()).decode(), "probabilities": probabilities}
 
 
 def copy_code(package: Path) -> None:
