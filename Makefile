@@ -49,7 +49,10 @@ bench-long: setup ## accuracy of the recipe for those with more time, two seeds
 	$(ACTIVATE) && dvc repro --quiet download && python benchmarks/bench_accuracy.py long --seeds 2
 
 bench-serve: setup ## serving speed against FastAPI, a stock TorchServe, LitServe and Ray Serve (wants wrk)
-	$(ACTIVATE) && python benchmarks/bench_serve.py
+	$(ACTIVATE) && PYTHONPATH=tests python benchmarks/bench_serve.py
+
+bench-hostile: setup ## how long plain pictures wait beside requests that are made to hurt the FastAPI server
+	$(ACTIVATE) && PYTHONPATH=tests python benchmarks/bench_hostile.py
 
 bench-pictures: setup ## drawn photographs, numbers and touching digits: how many are read; letters and garments: answered
 	$(ACTIVATE) && python benchmarks/bench_pictures.py
@@ -82,4 +85,4 @@ clean: ## remove the environment, results of tests and caches; models, data and 
 	rm -rf .venv tmp/peers .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: help setup extras repro undo test test-fast test-extras bench-train bench-accuracy bench-default bench-long \
-	bench-serve bench-pictures bench-tuning bench-tune rollout serve experiments score report lint clean
+	bench-serve bench-hostile bench-pictures bench-tuning bench-tune rollout serve experiments score report lint clean

@@ -4,7 +4,8 @@
 (b) TorchServe at its stock settings with a plain handler;
 (c) this project: handlers/ and model_store/mnist.mar, under TorchServe;
 (d) this project's FastAPI server with the same archive;
-(e) peers, LitServe and Ray Serve, with the network and the code of the same archive (see servers.py).
+(e) a bare FastAPI app with the network and the reader of the same archive, in batches as they come: no limits;
+(f) peers, LitServe and Ray Serve, with the network and the code of the same archive (see servers.py).
 
 The servers are measured in turn, in ROUNDS rounds, each started anew. Of the rounds the one with the most requests/s
 counts, for every server and number of connections, since what else runs on the machine only slows a server down;
@@ -69,7 +70,8 @@ def main() -> None:
         zipfile.ZipFile(packed).extractall(model)
         pictures, many = write_requests(folder)
         servers = {
-            "fastapi": partial(fastapi, model),
+            "fastapi": partial(fastapi, "fastapi_app", model),
+            "bare_fastapi": partial(fastapi, "bare_app", model),
             "torchserve_stock": partial(served_by_torchserve, *pack_plain(folder)),
             "this_project": partial(served_by_torchserve, packed, ROOT / "handlers"),
             "this_project_fastapi": partial(fastapi_server, packed),
@@ -96,6 +98,9 @@ def main() -> None:
             figures["this_project_fastapi"]["1"]["requests_per_second"] / bare["1"], 3
         ),
         "best_peer_ratio": {count: ratio(figures, OWN, peers, count) for count in map(str, CONNECTIONS) if peers},
+        "fraction_of_bare_fastapi": {
+            count: ratio(figures, ["this_project_fastapi"], ["bare_fastapi"], count) for count in map(str, CONNECTIONS)
+        },
         "bare_network_images_per_second": bare,
         **{name: figures[name] for name in servers if name not in PEERS},
         "peers": {name: figures[name] for name in peers},
@@ -223,7 +228,7 @@ def bare(folder: Path) -> dict[str, float]:
 def report(content: Figures) -> None:
     """The table that people read."""
     print(f"\n{'connections':>11} {'server':22}{'requests/s':>11}{'p50 ms':>9}{'p99 ms':>9}{'errors':>8}")
-    servers = {name: content[name] for name in ("fastapi", "torchserve_stock", *OWN)} | content["peers"]
+    servers = {name: content[name] for name in ("fastapi", "torchserve_stock", "bare_fastapi", *OWN)} | content["peers"]
     for count in map(str, CONNECTIONS):
         for name, figures in servers.items():
             row = figures[count]

@@ -61,11 +61,11 @@ PEERS = {
 
 
 @contextmanager
-def fastapi(model: Path) -> Iterator[str]:
-    """The baseline under uvicorn, with an unpacked archive."""
+def fastapi(app: str, model: Path) -> Iterator[str]:
+    """An app of benchmarks/serving under uvicorn, with an unpacked archive."""
     (port,) = torchserve.free_ports(1)
     url = f"http://127.0.0.1:{port}/predict"
-    command = [sys.executable, "-m", "uvicorn", "fastapi_app:app", "--port", str(port), "--log-level", "warning"]
+    command = [sys.executable, "-m", "uvicorn", f"{app}:app", "--port", str(port), "--log-level", "warning"]
     with running(command, lambda: requests.get(url, timeout=5).status_code == 405, {"MODEL": str(model)}, HERE):
         yield url
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw
 
+from helpers.small_model import HANDLERS
+
 SIDE = 1279  # the largest picture that is not reduced
 
 
@@ -115,5 +117,5 @@ REQUESTS: dict[str, Callable[[], bytes]] = {
     "list of bars": lambda: write_list(draw_bars(), 256),
     "list of scans": lambda: write_list(repeat_scans(), 80),
     "list of large": lambda: write_list(encode(LARGE), 256),
-    "explanation": lambda: encode(Image.radial_gradient("L").resize((28, 28))),
+    "explanation": lambda: (HANDLERS / "digits/8.png").read_bytes(),
 }

@@ -2,6 +2,8 @@
 
 import json
 import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -77,9 +79,13 @@ def test_both_forms_answer_as_where_they_were_archived(
         loading.check_references(folder / loading.REFERENCES, lambda digits: np.nan * model.network(digits))
 
 
+def replace_format(found: bytes, content: bytes) -> bytes:
+    return content.replace(b'"format": 1,', found)
+
+
 def test_an_archive_of_another_format_is_refused(int8_archive: Path, tmp_path: Path) -> None:
     for found in (b"", b'"format": 2,'):
-        changes = {"model_info.json": lambda content, found=found: content.replace(b'"format": 1,', found)}
+        changes: dict[str, Callable[[bytes], bytes]] = {"model_info.json": partial(replace_format, found)}
         other = small_model.changed(int8_archive, tmp_path / "other.mar", changes)
         reason = r"its format is (None|2), and this version reads format 1.*dvc repro archive"
         with pytest.raises(OpenError, match=reason), open_archive(other):

@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from helpers.small_model import HANDLERS
 
 from mnist_pipeline.reading import NotAnImage, TooMuchWork, read_digits
 from mnist_pipeline.serving import readers, receiving, work
-from mnist_pipeline.serving.answer import Digits, Logits, Read
+from mnist_pipeline.serving.answer import Digits, Logits, Model, Read
 from mnist_pipeline.serving.readers import Busy, Readers
 from mnist_pipeline.serving.receiving import Admission, Refused
 from mnist_pipeline.serving.work import Work, is_cheap
@@ -39,6 +39,11 @@ class SlowNetwork:
         return digits[:, 0, :1].astype(np.float32)
 
 
+@lru_cache
+def model_of(network: SlowNetwork) -> Model:
+    return Model({"reader": "picture", "class_names": ["a", "b"]}, network)
+
+
 def images(value: int, count: int = 1) -> Digits:
     return np.full((count, 28, 28), value, np.uint8)
 
@@ -58,10 +63,10 @@ def run(scenario: Callable[[Work, SlowNetwork], Awaitable[None]]) -> SlowNetwork
 
 def test_what_waits_is_computed_in_one_batch_single_pictures_first() -> None:
     async def scenario(shared: Work, network: SlowNetwork) -> None:
-        first = asyncio.create_task(shared.compute(network, images(1), shared.first))
+        first = asyncio.create_task(shared.compute(model_of(network), images(1), shared.first))
         await until(lambda: len(network.batches) == 1)
-        explanation = asyncio.create_task(shared.compute(network, images(2, 70), shared.later))
-        singles = [asyncio.create_task(shared.compute(network, images(k), shared.first)) for k in (3, 4)]
+        explanation = asyncio.create_task(shared.compute(model_of(network), images(2, 70), shared.later))
+        singles = [asyncio.create_task(shared.compute(model_of(network), images(k), shared.first)) for k in (3, 4)]
         await until(lambda: shared.count_waiting() == 5)  # the explanation waits in three pieces
         network.may_answer.set()
         assert [float(logits[0, 0]) for logits in await asyncio.gather(first, *singles)] == [1, 3, 4]
@@ -75,7 +80,9 @@ def test_a_batch_is_of_one_model() -> None:
         network.may_answer.set()
         other = SlowNetwork()
         other.may_answer.set()
-        await asyncio.gather(*[shared.compute(each, images(1), shared.first) for each in (network, other, network)])
+        await asyncio.gather(
+            *[shared.compute(model_of(each), images(1), shared.first) for each in (network, other, network)]
+        )
         assert other.batches == [[1]]
 
     assert run(scenario).batches == [[1], [1]]
@@ -83,16 +90,16 @@ def test_a_batch_is_of_one_model() -> None:
 
 def test_what_nobody_waits_for_is_not_computed_and_a_bug_is_the_error_of_its_batch() -> None:
     async def scenario(shared: Work, network: SlowNetwork) -> None:
-        broken = asyncio.create_task(shared.compute(network, images(255), shared.first))
+        broken = asyncio.create_task(shared.compute(model_of(network), images(255), shared.first))
         await until(lambda: len(network.batches) == 1)
-        gone = asyncio.create_task(shared.compute(network, images(2), shared.first))
+        gone = asyncio.create_task(shared.compute(model_of(network), images(2), shared.first))
         await until(lambda: shared.count_waiting() == 1)
         gone.cancel()
         await asyncio.sleep(0)
         network.may_answer.set()
         with pytest.raises(RuntimeError, match="a bug"):
             await broken
-        assert (await shared.compute(network, images(3), shared.first)).tolist() == [[3]]
+        assert (await shared.compute(model_of(network), images(3), shared.first)).tolist() == [[3]]
 
     assert run(scenario).batches == [[255], [3]]
 
@@ -173,7 +180,7 @@ def test_a_killed_reader_costs_its_picture_alone() -> None:
         async with running(1) as processes:
             with pytest.raises(Busy):
                 await processes.read(Read(kill, b""), "a", later())
-            os.kill(processes.idle[0].pid, signal.SIGKILL)  # while it has nothing to do
+            os.kill(processes.idle[-1].pid, signal.SIGKILL)  # while it has nothing to do
             with pytest.raises(Busy):
                 await processes.read(Read(read_digits, SEVEN), "a", later())
             assert (await processes.read(Read(read_digits, SEVEN), "a", later()))[0]

@@ -116,8 +116,13 @@ def make_chain(found: Components, groups: list[set[int]]) -> Chain:
     left, top, right, bottom = box.tolist()
     margin = longest_side(box) // 4 + max(found.mask.shape) // 100 + 4
     window = np.s_[max(top - margin, 0) : bottom + margin, max(left - margin, 0) : right + margin]
-    count, labels, mask = len(found.mass), found.labels[window], found.mask[window]
-    return Chain(window, [mask * np.isin(np.arange(count), [*group])[labels].astype(np.uint8) for group in groups])
+    labels, mask = found.labels[window], found.mask[window]
+    masks = []
+    for group in groups:
+        members = np.zeros(len(found.mass), np.uint8)
+        members[[*group]] = 1
+        masks.append(mask * members[labels])
+    return Chain(window, masks)
 
 
 def find_components(ink: np.ndarray, interior: np.ndarray) -> Components:

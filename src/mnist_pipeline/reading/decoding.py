@@ -186,6 +186,8 @@ def remove_transparency(values: np.ndarray) -> np.ndarray:
     Returns:
         uint8 (h, w, 1 or 3).
     """
+    if values[..., -1].min() == 255:
+        return np.ascontiguousarray(values[..., :-1])
     colour, opacity = values[..., :-1].astype(np.float32), values[..., -1:].astype(np.float32) / 255
     mean_opacity = float(opacity.mean())
     white_ink = mean_opacity < 0.5 and float((colour * opacity).mean()) > 0.75 * 255 * mean_opacity

@@ -117,7 +117,8 @@ def choose_channel(picture: np.ndarray) -> tuple[np.ndarray, bool]:
     best, chosen, dark_ink = -1.0, 0, True
     for i, candidate in enumerate(candidates):
         medians = [cv2.medianBlur(candidate, min(candidate.shape) // part | 1) for part in (2, 4, 6)]
-        cubes = (candidate.astype(np.float32) - np.stack(medians)) ** 3  # (3, h, w)
+        differences = candidate.astype(np.float32) - np.stack(medians)  # (3, h, w)
+        cubes = differences * differences * differences  # exact, as a power is, and faster
         score = float(np.abs(cubes).mean()) * (2 if i == 0 else 1)  # the other channels are noisier in a JPEG
         if score > best:
             best, chosen, dark_ink = score, i, bool(cubes.sum() <= 0)

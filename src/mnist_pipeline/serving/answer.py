@@ -118,10 +118,11 @@ class Model:
     Args:
         info: the archive's model_info.json.
         network: gives the calibrated logits.
+        quiet_network: gives the same, and leaves the CPUs to others in between; None: there is but one.
     """
 
-    def __init__(self, info: dict[str, Any], network: Network) -> None:
-        self.info, self.network = info, network
+    def __init__(self, info: dict[str, Any], network: Network, quiet_network: Network | None = None) -> None:
+        self.info, self.network, self.quiet_network = info, network, quiet_network or network
         # Digits make numbers, so a picture may hold several of them. Anything else is one thing in each picture.
         self.is_digits = info["reader"] == "handwriting" and set(info["class_names"]) <= set("0123456789")
         self.score_name = "is_digit" if self.is_digits else "known"

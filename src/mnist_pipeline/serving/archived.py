@@ -16,13 +16,14 @@ class OpenError(PipelineError):
 
 
 @contextmanager
-def open_archive(archived: Path) -> Iterator[tuple[Model, Path]]:
+def open_archive(archived: Path, *, beside_readers: bool = False) -> Iterator[tuple[Model, Path]]:
     """Unpack an archive to a temporary folder, and load its model, on the CPU.
 
     The archive's own copy of the code is TorchServe's; it is the code of the version that packed it.
 
     Args:
         archived: the .mar.
+        beside_readers: as for loading.load.
 
     Returns:
         The model, and the folder, which also holds the weights and model_info.json.
@@ -35,7 +36,7 @@ def open_archive(archived: Path) -> Iterator[tuple[Model, Path]]:
         try:
             with zipfile.ZipFile(archived) as content:
                 content.extractall(folder)
-            model = loading.load(folder)
+            model = loading.load(folder, beside_readers=beside_readers)
         except (OSError, zipfile.BadZipFile, RuntimeError, KeyError, ValueError) as error:
             raise OpenError(f"{archived} cannot be opened ({error}); `dvc repro archive` makes it again") from error
         yield model, folder

@@ -21,11 +21,12 @@ FORMAT = 1  # of the archive: another number stands for files or a model_info.js
 TOLERANCE = 0.05  # of their probabilities; int8 whose sums overflow differs by 0.55
 
 
-def load(folder: Path) -> Model:
+def load(folder: Path, *, beside_readers: bool = False) -> Model:
     """Load the model of an unpacked archive.
 
     Args:
         folder: holds model_info.json and the files that it names.
+        beside_readers: whether other processes read pictures, so that the network is needed without spinning, too.
 
     Raises:
         RuntimeError: the archive has another format, a file is not the one that was archived, or the network does not
@@ -34,9 +35,11 @@ def load(folder: Path) -> Model:
     info = json.loads((folder / "model_info.json").read_text())
     if info.get("format") != FORMAT:
         raise RuntimeError(f"its format is {info.get('format')}, and this version reads format {FORMAT}")
-    network = open_onnx(verify(folder / info["serving"]["file"], info["serving"]["sha256"]))
-    check_references(folder / REFERENCES, network)  # the first call is the slowest; no user should wait for it
-    return Model(info, network)
+    file = verify(folder / info["serving"]["file"], info["serving"]["sha256"])
+    model = Model(info, open_onnx(file), open_onnx(file, spinning=False) if beside_readers else None)
+    for network in (model.network, model.quiet_network):
+        check_references(folder / REFERENCES, network)  # the first call is the slowest; no user should wait for it
+    return model
 
 
 def verify(file: Path, sha256: str) -> Path:

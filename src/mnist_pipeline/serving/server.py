@@ -63,7 +63,7 @@ class Application:
 
     def open(self) -> Callable[..., object]:
         """The application of the archive as it is now. Raises OpenError."""
-        with open_archive(self.options.archive) as (model, _):
+        with open_archive(self.options.archive, beside_readers=True) as (model, _):
             return create_app(model, page=self.options.page, token=self.options.token, services=self.services)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,7 +114,8 @@ def serve(options: Options, listener: socket.socket, ready: Callable[[], None]) 
         raise ServeError(
             f"{options.certificate} and {options.key} are no certificate and its private key, as PEM: {error}"
         ) from None
-    asyncio.run(run(application, uvicorn.Server(config), listener, ready, has_terminal_to_lose))
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(run(application, uvicorn.Server(config), listener, ready, has_terminal_to_lose))
 
 
 async def run(
