@@ -57,11 +57,6 @@ def find_digit(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool = True)
     A component that reaches beyond the interior counts half, or nothing; a tenth if it does so along much of its side,
     as a finger, a neighbour or the desk does.
 
-    Args:
-        ink: float32 (h, w), ink density, 0 to 1.
-        interior: uint8 (h, w), 1 where the digit should lie.
-        allow_cut: whether the digit may reach beyond the interior.
-
     Raises:
         NothingToRead: there is no ink, only specks and lines, or too many things to choose from.
     """
@@ -77,12 +72,6 @@ def find_digits(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool = True
 
     What is at least half as high as the component with most ink is a digit of its own, unless it lies above, below or
     in another. Smaller components belong to the digit that they are near.
-
-    Args:
-        ink, interior, allow_cut: as for `find_digit`.
-
-    Returns:
-        Chains with 1 to MAX_DIGITS masks in all.
 
     Raises:
         NothingToRead: there is no ink, only specks and lines, or more than MAX_DIGITS things.

@@ -178,14 +178,7 @@ def to_8_bits(picture: Image.Image) -> Image.Image:
 
 
 def remove_transparency(values: np.ndarray) -> np.ndarray:
-    """Blend a transparent picture with white paper, or with black where its ink is white.
-
-    Args:
-        values: uint8 (h, w, 2) grey and opacity, or (h, w, 4) red, green, blue and opacity.
-
-    Returns:
-        uint8 (h, w, 1 or 3).
-    """
+    """Blend a transparent picture with white paper, or with black where its ink is white."""
     if values[..., -1].min() == 255:
         return np.ascontiguousarray(values[..., :-1])
     colour, opacity = values[..., :-1].astype(np.float32), values[..., -1:].astype(np.float32) / 255

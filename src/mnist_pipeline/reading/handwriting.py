@@ -184,9 +184,6 @@ def list_ways(picture: np.ndarray) -> list[Way]:
     """The ways to read a decoded picture, the likeliest first: on the paper, if a desk is seen around it, or anywhere.
 
     On even paper, such as a screen's, ink is what differs from it. Otherwise the likelier polarity is tried first.
-
-    Args:
-        picture: uint8 (h, w) or (h, w, 3).
     """
     channel, dark_ink = choose_channel(picture)
     paper, level = find_paper(picture), find_even_paper(channel)
@@ -204,9 +201,7 @@ def list_ways(picture: np.ndarray) -> list[Way]:
 def read_whole(density: Callable[[], np.ndarray], *, power: float = 1.0) -> Way:
     """The way that reads digits anywhere in a picture.
 
-    Args:
-        density: gives ink density, float32 (h, w), 0 to 1.
-        power: that the density is raised to, above 0; below 1 faint strokes become denser and blurred ones wider.
+    The density is raised to `power`: below 1 faint strokes become denser and blurred ones wider.
     """
 
     def measure() -> tuple[np.ndarray, np.ndarray]:
@@ -289,11 +284,6 @@ def is_mnist(picture: np.ndarray) -> bool:
 def read_ink(ink: np.ndarray, chains: list[Chain], scale: float) -> Found:
     """Draw each digit as MNIST would.
 
-    Args:
-        ink: float32 (h, w), ink density, 0 to 1.
-        chains: the digits, as components.find_digits returns them.
-        scale: pixels of the picture that was sent for each pixel of `ink`.
-
     Raises:
         NothingToRead: nothing of the strokes is left.
     """
@@ -347,9 +337,7 @@ class Place:
 def read_parts(place: Place, pieces: list[np.ndarray]) -> Parts:
     """The items that pieces of ink make, each alone and with its neighbours, but not all together.
 
-    Args:
-        place: where they are.
-        pieces: masks, uint8 (h, w), from left to right; a single one is cut where digits may touch.
+    The pieces are masks, from left to right; a single one is cut where digits may touch.
     """
     if len(pieces) == 1:
         pieces = cut(pieces[0])
@@ -378,12 +366,7 @@ def largest_component(mask: np.ndarray) -> np.ndarray:
 def normalise_strokes(ink: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, float]:
     """Redraw a digit's strokes at MNIST's width, scale it to 20 pixels and centre it.
 
-    Args:
-        ink: float32 (h, w), ink density, 0 to 1.
-        mask: uint8 (h, w), 1 on the digit.
-
-    Returns:
-        The digit, uint8 (28, 28), and the mean width that its strokes had, in pixels of the 28.
+    Returns the digit, uint8 (28, 28), and the mean width that its strokes had, in pixels of the 28.
 
     Raises:
         NothingToRead: nothing of the strokes is left.
@@ -400,14 +383,7 @@ def normalise_strokes(ink: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, fl
 
 
 def magnify(ink: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Cut out the digit and scale it to a longest side of FINE.
-
-    Args:
-        ink: float32 (h, w), ink density, 0 to 1.
-        mask: uint8 (h, w), 1 on the digit.
-
-    Returns:
-        bool (about FINE, about FINE), with a margin: true on the strokes.
+    """Cut out the digit and scale it to a longest side of FINE: bool, true on the strokes, with a margin.
 
     Raises:
         NothingToRead: nothing of the strokes is left at that size.

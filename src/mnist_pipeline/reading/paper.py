@@ -3,7 +3,8 @@
 `find_paper` finds the paper if a desk is seen around it, and `extend_paper` replaces that desk by paper.
 `choose_channel` takes the channel in which ink is clearest, and `ink_density` compares its pixels with the paper there.
 
-The thresholds were tuned on rendered photographs.
+Pictures are uint8 (h, w) or (h, w, 3) in RGB, channels uint8 (h, w), densities float32 (h, w) from 0 (paper) to 1, and
+masks uint8 (h, w) of 0 and 1. The thresholds were tuned on rendered photographs.
 """
 
 import cv2
@@ -18,11 +19,7 @@ BLUR = 0.3  # pixels, and one more for every 800 of the picture: less shows the 
 def find_paper(picture: np.ndarray) -> np.ndarray | None:
     """Find the paper if a desk is seen around it: a large region whose edges are straight and sharp.
 
-    Args:
-        picture: uint8 (h, w) or (h, w, 3).
-
-    Returns:
-        uint8 (h, w), 1 on the paper but for a margin, 0 elsewhere; None if there is no such region.
+    Returns a mask, 1 on the paper but for a margin.
     """
     small = downscale(to_grey(picture), 128)
     _, bright = cv2.threshold(small, 0, 1, cv2.THRESH_OTSU)
@@ -53,23 +50,15 @@ def find_rectangle(region: np.ndarray) -> np.ndarray | None:
 
 
 def is_filled(region: np.ndarray, paper: np.ndarray) -> bool:
-    """Whether a region fills the paper and little else: a closed stroke does not, nor does what such a stroke encloses.
+    """Whether a region fills the paper and little else.
 
-    Args:
-        region: uint8 (h, w), 1 where it is as bright, or as dark, as the paper.
-        paper: uint8 (h, w), 1 on the paper; not 1 everywhere.
+    A closed stroke does not, nor does what such a stroke encloses.
     """
     return bool(region[paper > 0].mean() > 0.7 and region[paper == 0].sum() <= 0.5 * (paper == 0).sum())
 
 
 def has_sharp_edge(grey: np.ndarray, bright: np.ndarray, paper: np.ndarray) -> bool:
-    """Whether brightness changes abruptly along the paper's outline; along the edge of a shadow it changes slowly.
-
-    Args:
-        grey: uint8 (h, w).
-        bright: uint8 (h, w), 1 in the bright part of the picture, which is the paper or the desk.
-        paper: uint8 (h, w), 1 on the paper.
-    """
+    """Whether brightness changes abruptly along the paper's outline; along the edge of a shadow it changes slowly."""
     high, low = float(grey[bright > 0].mean()), float(grey[bright == 0].mean())
     between = np.abs(grey - (high + low) / 2) < (high - low) / 4
     edge = (1 - erode(1 - paper, 4)) - erode(paper, 4)
@@ -80,13 +69,6 @@ def extend_paper(picture: np.ndarray, paper: np.ndarray) -> np.ndarray:
     """Replace everything outside the paper by a smooth continuation of the paper's colour.
 
     The continuation is a normalised convolution (Knutsson and Westin 1993): a blur over the pixels of the paper only.
-
-    Args:
-        picture: uint8 (h, w) or (h, w, 3).
-        paper: uint8 (h, w), 1 on the paper.
-
-    Returns:
-        uint8, the shape of `picture`.
     """
     weight: np.ndarray = cv2.erode(downscale(paper.astype(np.float32), 64), np.ones((3, 3), np.uint8))
     colour = downscale(picture, 64).astype(np.float32)
@@ -105,12 +87,7 @@ def choose_channel(picture: np.ndarray) -> tuple[np.ndarray, bool]:
 
     Ink is what differs from the median around it, because most pixels are paper and the median keeps the edges of
     shadows. The widest median sees thick strokes whole; narrower ones are not misled by corners of shadows and desks.
-
-    Args:
-        picture: uint8 (h, w) or (h, w, 3).
-
-    Returns:
-        The channel, uint8 (h, w), and whether ink is darker than paper in it.
+    Returns the channel, and whether ink is darker than paper in it.
     """
     small = downscale(picture, 64)
     candidates = [small] if picture.ndim == 2 else [to_grey(small), *cv2.split(small)]
@@ -129,13 +106,6 @@ def ink_density(channel: np.ndarray, dark_ink: bool) -> np.ndarray:
     """Ink density of each pixel: 1 - brightness / brightness of the paper there.
 
     It does not depend on shadows, on colours, or on whether ink is dark or bright.
-
-    Args:
-        channel: uint8 (h, w).
-        dark_ink: whether ink is darker than paper; otherwise the channel is inverted first.
-
-    Returns:
-        float32 (h, w), 0 (paper) to 1.
     """
     values = channel if dark_ink else 255 - channel
     brightness = blur(values.astype(np.float32))
@@ -147,9 +117,6 @@ def find_even_paper(channel: np.ndarray) -> int | None:
     """The brightness, 0 to 255, of a screen's or a scan's even paper; None where the paper is not even.
 
     More than half of all pixels have it, and most of those along the border: no shadow and no desk is seen there.
-
-    Args:
-        channel: uint8 (h, w).
     """
     step = 1 + max(channel.shape) // 400
     counts = np.bincount(channel[::step, ::step].ravel(), minlength=256)
@@ -166,13 +133,6 @@ def even_density(channel: np.ndarray, level: int) -> np.ndarray:
 
     It sees strokes that are wide or lie along the border, which `ink_density` takes for paper. Ink is darker or
     brighter, whichever there is more of.
-
-    Args:
-        channel: uint8 (h, w).
-        level: brightness of the paper, 0 to 255.
-
-    Returns:
-        float32 (h, w), 0 (paper) to 1.
     """
     values = blur(channel.astype(np.float32))
     darker, brighter = np.maximum(level - values - EVEN, 0), np.maximum(values - level - EVEN, 0)
@@ -189,12 +149,6 @@ def estimate_paper_brightness(brightness: np.ndarray) -> np.ndarray:
 
     A closing keeps the edges of shadows. Pixels on the border are repeated outside it, so a desk along the border is
     taken for paper and not for ink.
-
-    Args:
-        brightness: float32 (h, w), 0 to 255; ink is dark.
-
-    Returns:
-        float32 (h, w), 0 to 255.
     """
     small = downscale(brightness, 256)
     width = max(1, int(0.15 * min(small.shape)))
