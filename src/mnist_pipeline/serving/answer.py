@@ -42,11 +42,12 @@ PRIOR = 0.3  # how likely it is, before they are seen, that a thing in doubt is 
 MAX_DOUBTFUL = 16  # items of a picture, pictures of a list, so looked at: each takes as long as a dozen others
 PICTURE_SECONDS = 2.0  # of processor time in which a picture must be read, where a server can stop it
 LIST_SECONDS = 4.0  # of reading, after which a list's other pictures get 413
+LIST_BATCH = 32  # pictures of a list whose images are computed together
 PATCH = 5  # pixels a side of what an explanation covers: a little wider than a pen stroke
 
 
 class Read(NamedTuple):
-    """Asks for `read(data)`; what comes back is its result, or its ValueError, and the seconds that it took.
+    """Asks for `read(data)`; what comes back is its result, or its error, and the seconds that it took.
 
     Attributes:
         read: a function that can be pickled.
@@ -144,10 +145,7 @@ class Model:
 
     def find(self, pictures: Sequence[bytes]) -> list[tuple[list[Found], str]]:
         """What is answered to pictures, each sent alone: what was found, or nothing and the reason."""
-        answers = answer_all([self.answer_picture(picture) for picture in pictures], self.network)
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
+        answers = raise_first(answer_all([self.answer_picture(picture) for picture in pictures], self.network))
         return [([], found.message) if isinstance(found, Rejected) else (found, "") for found in answers]
 
     def answer_request(self, body: Body, explain: bool = False) -> Steps:
@@ -167,34 +165,37 @@ class Model:
         encoded, seconds = yield Read(parse_list, body)
         if isinstance(encoded, ValueError):
             return self.encode([Rejected(413 if isinstance(encoded, TooMuchWork) else 400, str(encoded))])
+        spent = Spent(seconds)
         pictures: list[Picture] = []
-        items = second_looks = 0
-        for data in encoded:
-            if isinstance(data, ValueError):
-                pictures.append(Rejected(400, str(data)))
-                continue
-            if seconds > LIST_SECONDS or items > MAX_ITEMS:
-                pictures.append(Rejected(413, "the pictures before it took all the time of this request; send fewer"))
-                continue
-            spent = Spent()
-            picture = yield from self.answer_picture(data, spent, allow_second_look=second_looks < MAX_DOUBTFUL)
-            seconds, second_looks = seconds + spent.seconds, second_looks + (spent.readings > 1)
-            items += len(picture) if isinstance(picture, list) else 0
-            pictures.append(picture)
+        for i in range(0, len(encoded), LIST_BATCH):
+            batch = [self.answer_listed(data, spent) for data in encoded[i : i + LIST_BATCH]]
+            pictures += raise_first((yield from run_together(batch)))
         return self.encode(pictures, is_list=True)
 
-    def answer_picture(self, data: bytes, spent: "Spent | None" = None, *, allow_second_look: bool = True) -> Steps:
+    def answer_listed(self, data: bytes | ValueError, spent: "Spent") -> Steps:
+        """The steps from a picture of a list, on which so much was spent before, to its answer."""
+        if isinstance(data, ValueError):
+            return Rejected(400, str(data))
+        if spent.seconds > LIST_SECONDS or spent.items > MAX_ITEMS:
+            return Rejected(413, "the pictures before it took all the time of this request; send fewer")
+        return (yield from self.answer_picture(data, spent))
+
+    def answer_picture(self, data: bytes, spent: "Spent | None" = None) -> Steps:
         """The steps from an encoded picture to what was found in it, or to Rejected.
 
         What the network does not know is taken apart; if it does not know the parts either, the picture is read in
         other ways, and the way that it knows best is taken. What it still does not know is left out; a picture in
         which it knows nothing is rejected.
         """
-        spent = spent or Spent()
+        reading = Reading(data, spent or Spent())
         try:
-            found = yield from self.look_at((yield from spent.read(self.read, data)))
-            if allow_second_look and self.is_digits and any(one.known < DOUBT for one in found):
-                found = yield from self.look_again(data, found, spent)
+            items = yield from reading.ask(self.read)
+            reading.spent.items += len(items)
+            found = yield from self.look_at(items)
+            may_look_again = self.is_digits and reading.spent.second_looks < MAX_DOUBTFUL
+            if may_look_again and any(one.known < DOUBT for one in found):
+                reading.spent.second_looks += 1
+                found = yield from self.look_again(reading, found)
         except NothingToRead as error:
             return Rejected(422, str(error))
         except TooMuchWork as error:
@@ -211,18 +212,18 @@ class Model:
         known = np.where([item.on_paper for item in items], self.score(logits), 0)
         return [Found(*one) for one in zip(items, softmax(logits), known.tolist(), strict=True)]
 
-    def look_again(self, data: bytes, found: list[Found], spent: "Spent") -> Steps:
+    def look_again(self, reading: "Reading", found: list[Found]) -> Steps:
         """What is found where the parts of what is in doubt are looked at, and then other ways to read the picture."""
         doubtful = [k for k, one in enumerate(found) if one.known < DOUBT][:MAX_DOUBTFUL]
-        parts = yield from spent.read(partial(find_parts, wanted=doubtful), data)
+        parts = yield from reading.ask(partial(find_parts, wanted=doubtful))
         best = yield from self.replace_by_parts(found, dict(zip(doubtful, parts, strict=True)))
         if self.certainty(best) >= DOUBT:
             return best
-        readings = yield from spent.read(partial(read_otherwise, most=MAX_DOUBTFUL), data)
+        others = yield from reading.ask(partial(read_otherwise, most=MAX_DOUBTFUL))
         candidates = [best]
-        for reading in readings:
-            other = yield from self.look_at([item for item, _ in reading])
-            parts = {k: each for k, (_, each) in enumerate(reading) if other[k].known < DOUBT}
+        for pairs in others:
+            other = yield from self.look_at([item for item, _ in pairs])
+            parts = {k: each for k, (_, each) in enumerate(pairs) if other[k].known < DOUBT}
             other = yield from self.replace_by_parts(other, parts)
             if self.certainty(other) > SURE:
                 candidates.append(other)
@@ -345,16 +346,25 @@ class Model:
 
 @dataclass
 class Spent:
-    """The readings of one picture, and the seconds that they took together."""
+    """What the pictures of one request took: seconds of reading, items that were read, pictures read a second time."""
 
     seconds: float = 0.0
-    readings: int = 0
+    items: int = 0
+    second_looks: int = 0
 
-    def read(self, read: Callable[[bytes], Any], data: bytes) -> Steps:
-        """Ask for a reading in the time that is left, count it, and return its result, or raise its error."""
-        result, seconds = yield Read(read, data, PICTURE_SECONDS - self.seconds)
-        self.seconds, self.readings = self.seconds + seconds, self.readings + 1
-        if isinstance(result, ValueError):
+
+class Reading:
+    """A picture, the seconds that its readings have left together, and what its request has spent."""
+
+    def __init__(self, data: bytes, spent: Spent) -> None:
+        self.data, self.spent, self.left = data, spent, PICTURE_SECONDS
+
+    def ask(self, read: Callable[[bytes], Any]) -> Steps:
+        """Ask for a reading in the time that is left, and return its result, or raise its error."""
+        result, seconds = yield Read(read, self.data, self.left)
+        self.left -= seconds
+        self.spent.seconds += seconds
+        if isinstance(result, Exception):
             raise result
         return result
 
@@ -366,7 +376,18 @@ def read_one(reader: str, data: bytes) -> list[Item]:
 
 
 def answer_all(requests: Sequence[Steps], network: Network) -> list[Any]:
-    """Run the steps of many requests in this thread; images that several ask for at a time are computed together.
+    """Run the steps of many requests in this thread: each one's result, or the exception that ended it."""
+    steps, result = run_together(requests), None
+    while True:
+        try:
+            wanted = steps.send(result)
+        except StopIteration as end:
+            return list(end.value)
+        result = read_now(wanted) if isinstance(wanted, Read) else compute(network, wanted.images)
+
+
+def run_together(requests: Sequence[Steps]) -> Steps:
+    """The steps of many requests as those of one: readings in turn, and images that several ask for at a time at once.
 
     Returns:
         Each one's result, or the exception that ended it.
@@ -377,31 +398,36 @@ def answer_all(requests: Sequence[Steps], network: Network) -> list[Any]:
         wanted: dict[int, Digits] = {}
         for k, value in waiting.items():
             try:
-                wanted[k] = run_until_compute(requests[k], value)
+                step = requests[k].send(value)
+                while isinstance(step, Read):
+                    step = requests[k].send((yield step))
+                wanted[k] = step.images
             except StopIteration as end:
                 results[k] = end.value
             except Exception as error:
                 results[k] = error
-        logits = compute(network, np.concatenate([*wanted.values()])) if wanted else np.empty(0)
+        if not wanted:
+            break
+        logits = yield Compute(np.concatenate([*wanted.values()]))
         ends = np.cumsum([len(images) for images in wanted.values()])
-        waiting = dict(zip(wanted, np.split(logits, ends[:-1]), strict=True)) if wanted else {}
+        waiting = dict(zip(wanted, np.split(logits, ends[:-1]), strict=True))
     return results
 
 
-def run_until_compute(steps: Steps, value: Any) -> Digits:
-    """Send a value to a request, read what it asks for, and return the images that it wants the network to see."""
-    wanted = steps.send(value)
-    while isinstance(wanted, Read):
-        wanted = steps.send(read_now(wanted))
-    return wanted.images
+def raise_first(results: list[Any]) -> list[Any]:
+    """The results; where one of them is an exception, it is raised."""
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+    return results
 
 
 def read_now(wanted: Read) -> tuple[Any, float]:
-    """What a reading gives in this process, or its ValueError, and the seconds that it took."""
+    """What a reading gives in this process, or its error, and the seconds that it took."""
     start = time.perf_counter()
     try:
         result = wanted.read(wanted.data)
-    except ValueError as error:
+    except Exception as error:
         result = error
     return result, time.perf_counter() - start
 
