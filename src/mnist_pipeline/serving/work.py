@@ -72,8 +72,10 @@ class Work:
         try:
             wanted = steps.send(None)
             while True:
-                if not is_single and loop.time() > start_before:
-                    raise Busy
+                if not is_single:
+                    await asyncio.sleep(0)  # between two pictures others have their turn
+                    if loop.time() > start_before:
+                        raise Busy
                 if isinstance(wanted, Read):
                     may_gather = not is_cheap(wanted.data)
                     result = await self.read(wanted, client, start_before)
@@ -130,9 +132,10 @@ class Work:
         deadline = asyncio.get_running_loop().time() + GATHER_SECONDS
         while self.readers and self.readers.active and asyncio.get_running_loop().time() < deadline:
             jobs = [*self.first, *self.later]
-            if sum(len(job.images) for job in jobs) >= FEW or not all(job.may_gather for job in jobs):
+            images = sum(len(job.images) for job in jobs)
+            if not 0 < images < FEW or not all(job.may_gather for job in jobs):
                 return
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.002)
 
     def next_batch(self) -> list[Job]:
         """Take what waits for one model, MAX_BATCH images at most; what nobody waits for any more is dropped."""
