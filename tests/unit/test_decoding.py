@@ -6,12 +6,13 @@ import zlib
 
 import numpy as np
 import pytest
+from helpers import hostile
 from helpers.pen_digits import DIGITS, FOUR, SEVEN, TWO, Strokes, assert_reads_as, draw_digit, encode
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mnist_pipeline.reading import FORMATS, NotAnImage, NothingToRead, read_digit, read_picture
+from mnist_pipeline.reading import FORMATS, NotAnImage, NothingToRead, TooMuchWork, read_digit, read_picture
 
 
 @pytest.mark.parametrize("strokes", DIGITS.values(), ids=DIGITS)
@@ -123,6 +124,29 @@ def bomb(side: int) -> bytes:
 )
 def test_what_is_no_image_is_said(image: bytes, reason: str) -> None:
     with pytest.raises(NotAnImage, match=reason):
+        read_digit(image)
+
+
+def test_a_users_own_files_have_no_limit_of_pixels() -> None:
+    scan = encode(np.full((6000, 5000), 255, np.uint8))
+    with pytest.raises(TooMuchWork):
+        read_digit(scan)
+    with pytest.raises(NothingToRead, match="blank"):
+        read_digit(scan, limited=False)
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        (
+            hostile.repeat_scans(300),
+            "2000x2000 in 305 scans is 1220000000 pixels; at most 600000000 of a JPEG are decoded",
+        ),
+        (encode(np.zeros((4000, 4000), np.uint16)), "at most 12500000 of a PNG of more than 8 bits are decoded"),
+    ],
+)
+def test_what_takes_long_or_much_memory_is_refused_before(image: bytes, reason: str) -> None:
+    with pytest.raises(TooMuchWork, match=reason):
         read_digit(image)
 
 
