@@ -31,7 +31,6 @@ class Repository:
 
     folder: Path
     service: torchserve.Service
-    as_user: tuple[str, ...] = ()  # before the command: what makes root heed permissions
 
     @property
     def config(self) -> Path:
@@ -47,7 +46,7 @@ class Repository:
         output = self.folder / "output.log"  # a file: the server that stays would hold a pipe open
         with output.open("w") as file:
             status = subprocess.call(
-                [*self.as_user, sys.executable, "-m", "mnist_pipeline.serving.command", *arguments],
+                [sys.executable, "-m", "mnist_pipeline.serving.command", *arguments],
                 cwd=self.folder,
                 env=self.environment(**variables),
                 stdout=file,
@@ -177,73 +176,13 @@ def test_the_socket_of_another_servers_worker_is_named(repository: Repository) -
     )
 
 
-@pytest.fixture
-def read_only(repository: Repository) -> Iterator[Repository]:
-    """The repository in a folder that cannot be written to, with room for logs elsewhere."""
-    as_user: tuple[str, ...] = ()
-    if os.geteuid() == 0:  # for whom permissions do not count
-        if (setpriv := shutil.which("setpriv")) is None:
-            pytest.skip("wants setpriv where root runs the tests")
-        as_user = (setpriv, "--bounding-set", "-dac_override", "--inh-caps", "-dac_override")
-    (repository.folder / "output.log").touch()
-    repository.folder.chmod(0o555)
-    yield dataclasses.replace(repository, as_user=as_user)
-    repository.folder.chmod(0o755)
-
-
-def test_it_serves_in_a_folder_that_cannot_be_written_to(read_only: Repository) -> None:
-    said = read_only.torchserve("--start", *MODELS)
-    logs = read_only.folder / "t" / "logs"
-    assert f"torchserve: {read_only.folder} cannot be written to; the logs are in {logs}\n" in said
-    assert "ERROR" not in said
-    assert (logs / "server.log").exists()
-    assert read_only.service.predict(SEVEN).json()["label"] == "7"
-
-
-def test_a_folder_without_room_for_the_tokens_is_named(read_only: Repository, certificate: tuple[Path, Path]) -> None:
-    torchserve.bind_to_free_ports(read_only.folder / "handlers" / "production.properties", {})
-    variables = {"MNIST_CERTIFICATE": str(certificate[0]), "MNIST_PRIVATE_KEY": str(certificate[1])}
-    said = read_only.torchserve(
-        "--start", "--ts-config", "handlers/production.properties", *MODELS, fails=True, **variables
-    )
-    assert said == (
-        f"torchserve: {read_only.folder} cannot be written to, and the tokens go there; start from a folder that can\n"
-    )
-
-
-def test_a_temporary_folder_that_cannot_be_written_to_is_named(read_only: Repository) -> None:
-    folder = read_only.folder / "t"
-    folder.chmod(0o555)
-    said = read_only.torchserve("--start", *MODELS, fails=True)
-    assert said == f"torchserve: {folder} cannot be written to; set TEMP and TMPDIR to a folder that can\n"
-    assert read_only.processes() == []
-
-
-def long_folder(repository: Repository) -> Path:
-    """A temporary folder whose path has 100 characters, which a socket's has no room for."""
-    folder = repository.folder / "t" / ("long" * 25)[: 99 - len(str(repository.folder / "t"))]
-    folder.mkdir()
-    assert len(str(folder)) == 100
-    return folder
-
-
-def test_a_temporary_folder_with_too_long_a_path_is_named(repository: Repository) -> None:
-    folder = long_folder(repository)
-    said = repository.torchserve("--start", *MODELS, fails=True, TEMP=str(folder))
-    assert said == (
-        f"torchserve: {folder}/.ts.sock.9000 has more than the 107 characters of a socket; "
-        "set TEMP to a shorter folder\n"
-    )
-    assert repository.processes() == []
-
-
 def test_a_second_server_needs_a_temporary_folder_and_ports_of_its_own(repository: Repository) -> None:
-    """TMPDIR, unlike TEMP, may be a long path."""
     repository.torchserve("--start", *MODELS)
-    other, temp, folder = repository.folder / "other.properties", repository.folder / "t2", long_folder(repository)
+    other, temp, folder = (repository.folder / name for name in ("other.properties", "t2", "t3"))
     shutil.copy(repository.config, other)
     service = torchserve.bind_to_free_ports(other, {})
     temp.mkdir()
+    folder.mkdir()
     arguments = ("--start", "--ts-config", "other.properties", *MODELS)
     assert "TorchServe is already running" in repository.torchserve(*arguments, fails=True)
     said = repository.torchserve(*arguments, fails=True, TMPDIR=str(folder))

@@ -4,10 +4,8 @@ It has TorchServe's options and replaces the script of its package. It differs i
 
 - Where the user names none (--ts-config, TS_CONFIG_FILE, JAVA_HOME), it takes handlers/config.properties and the Java
   runtime of the locked packages. An option wins over a variable.
-- `--start` names the ports that are taken, and the folders that cannot be used, before it starts anything, and returns
-  when the models are ready; where they are not, it says so and its status is 1. `--stop` returns when the server has
-  ended.
-- Where this folder cannot be written to, the logs go to the temporary one.
+- `--start` names the ports that are taken before it starts anything, and returns when the models are ready; where they
+  are not, it says so and its status is 1. `--stop` returns when the server has ended.
 """
 
 import errno
@@ -33,7 +31,6 @@ from ts.arg_parser import ArgParser
 
 SECONDS = 120.0  # how long the models may take to load
 ADDRESSES = {"inference_address": 8080, "management_address": 8081, "metrics_address": 8082}  # TorchServe's defaults
-LONGEST_SOCKET = 107  # characters of a Unix socket's path; the 108th is its end
 VARIABLES = ("TS_CONFIG_FILE", "JAVA_HOME", "TEMP", "TMPDIR", "MNIST_CERTIFICATE", "MNIST_PRIVATE_KEY")
 GRPC_PORTS = {"grpc_inference": 7070, "grpc_management": 7071}
 
@@ -53,8 +50,6 @@ def main() -> None:
         settings = model_server.load_properties(config) if config and Path(config).is_file() else {}
     except (OSError, UnicodeError) as error:
         sys.exit(f"torchserve: --ts-config {config} cannot be read: {error}")
-    if arguments.token_auth:
-        settings["disable_token_authorization"] = "true"
     try:
         if arguments.version:
             model_server.start()
@@ -74,9 +69,8 @@ def default_config() -> str | None:
 
 def start(settings: Mapping[str, str], models: list[str], foreground: bool) -> None:
     """Start TorchServe where its ports are free, and wait for the models, unless it runs in the foreground."""
-    if find_server() is None and (conflicts := find_conflicts(settings) + find_unusable_folders(settings)):
+    if find_server() is None and (conflicts := find_conflicts(settings)):
         sys.exit("\n".join(f"torchserve: {conflict}" for conflict in conflicts))
-    place_logs()
     model_server.start()  # where one is running or a folder is missing, it says so and ends with status 1
     if not foreground:
         wait(settings, {model.split("=")[0] for model in models if "=" in model})
@@ -119,31 +113,6 @@ def find_conflicts(settings: Mapping[str, str]) -> list[str]:
         if any(connection.laddr == worker for connection in psutil.net_connections("unix")):
             found.append(f"another TorchServe's worker has {worker}; stop it, or set TEMP and TMPDIR to another folder")
     return found
-
-
-def find_unusable_folders(settings: Mapping[str, str]) -> list[str]:
-    """List, one line each, the folders that TorchServe cannot write to, and a path that is too long for a socket."""
-    found = []
-    worker = worker_socket(settings)
-    if len(os.fsencode(worker)) > LONGEST_SOCKET:
-        found.append(
-            f"{worker} has more than the {LONGEST_SOCKET} characters of a socket; set TEMP to a shorter folder"
-        )
-    folder = Path(worker).parent
-    for path in (folder, folder / "models", pid_file()):  # the last two may belong to another user's TorchServe
-        if path.exists() and not os.access(path, os.W_OK):
-            found.append(f"{path} cannot be written to; set TEMP and TMPDIR to a folder that can")
-    if settings.get("disable_token_authorization") != "true" and not os.access(".", os.W_OK):
-        found.append(f"{Path.cwd()} cannot be written to, and the tokens go there; start from a folder that can")
-    return found
-
-
-def place_logs() -> None:
-    """Send the logs, whose place is this folder, to the temporary folder where this one cannot be written to."""
-    logs = Path("logs")
-    if "LOG_LOCATION" not in os.environ and not os.access(logs if logs.exists() else ".", os.W_OK):
-        os.environ["LOG_LOCATION"] = str(Path(tempfile.gettempdir()) / "logs")
-        print(f"torchserve: {Path.cwd()} cannot be written to; the logs are in {os.environ['LOG_LOCATION']}")
 
 
 def pid_file() -> Path:
