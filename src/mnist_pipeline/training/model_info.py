@@ -64,6 +64,5 @@ class ModelInfo(ModelDescription):
     parameters: int
     versions: dict[str, str]
     git_revision: str | None
-    format: NotRequired[int]
     serving: NotRequired[ServingInfo]
     known: NotRequired[KnownInfo]
