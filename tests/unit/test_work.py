@@ -180,9 +180,9 @@ def test_a_killed_reader_costs_its_picture_alone() -> None:
         async with running(1) as processes:
             with pytest.raises(Busy):
                 await processes.read(Read(kill, b""), "a", later())
-            os.kill(processes.idle[-1].pid, signal.SIGKILL)  # while it has nothing to do
-            with pytest.raises(Busy):
-                await processes.read(Read(read_digits, SEVEN), "a", later())
+            for reader in processes.idle:  # while they have nothing to do
+                os.kill(reader.pid, signal.SIGKILL)
+                await reader.wait()
             assert (await processes.read(Read(read_digits, SEVEN), "a", later()))[0]
 
     asyncio.run(scenario())

@@ -129,7 +129,9 @@ class Readers:
 
     async def exchange(self, reader: asyncio.subprocess.Process, wanted: Read, client: str) -> tuple[Any, float]:
         """Send a reader its work, and return what `read` does; a reader that has ended is replaced."""
-        is_new = False
+        is_new = reader.returncode is not None
+        if is_new:  # it was killed while it had nothing to do
+            reader = await start_reader()
         assert reader.stdin is not None
         assert reader.stdout is not None
         try:
@@ -138,7 +140,7 @@ class Readers:
             await reader.stdin.drain()
             (length,) = LENGTH.unpack(await reader.stdout.readexactly(LENGTH.size))
             answer: tuple[Any, float] = pickle.loads(await reader.stdout.readexactly(length))
-        except (OSError, asyncio.IncompleteReadError):
+        except (OSError, RuntimeError, asyncio.IncompleteReadError):  # RuntimeError: uvloop's word for a closed pipe
             status = await reader.wait()
             reader, is_new = await start_reader(), True
             if status in (-signal.SIGPROF, -signal.SIGALRM):
