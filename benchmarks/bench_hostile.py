@@ -8,6 +8,7 @@ import io
 import socket
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -81,8 +82,11 @@ def main() -> None:
 
 def measure_memory(process: int) -> int:
     """Mebibytes that the server's processes have for themselves."""
-    server = psutil.Process(process)
-    return sum(each.memory_full_info().uss for each in (server, *server.children())) // 1024**2
+    server, found = psutil.Process(process), 0
+    for each in (server, *server.children()):
+        with suppress(psutil.NoSuchProcess):  # a reader that has just been ended
+            found += each.memory_full_info().uss
+    return int(found // 1024**2)
 
 
 def ask(session: requests.Session, url: str, name: str, body: bytes) -> tuple[int, float]:
