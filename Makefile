@@ -67,7 +67,7 @@ rollout: setup ## replace the model that a running TorchServe serves, without do
 	$(ACTIVATE) && python -m mnist_pipeline.serving.rollout
 
 serve: setup ## the model under FastAPI, with a page to draw digits on (PORT=8001 takes another port)
-	$(ACTIVATE) && python -m mnist_pipeline.serve --port "$$PORT"
+	$(ACTIVATE) && exec python -m mnist_pipeline.serve --port "$$PORT"
 
 experiments: setup ## train.lr in turn as experiments of DVC, then their table (LR="0.001 0.003" takes others)
 	$(ACTIVATE) && set -o noglob && scripts/experiments.sh train.lr $$LR
