@@ -1,6 +1,7 @@
 """The FastAPI server: what it refuses, its processes, and how it takes another model."""
 
 import base64
+import gc
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -26,6 +28,9 @@ from helpers import ROOT, hostile, small_model
 from helpers.fastapi_server import Running, running
 from helpers.load import DIGITS, load
 from PIL import Image
+
+from mnist_pipeline.serving.api import create_app
+from mnist_pipeline.serving.archived import open_archive
 
 SEVEN = DIGITS["7"]
 
@@ -43,6 +48,15 @@ def test_it_needs_no_pytorch(int8_archive: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_a_model_that_is_served_no_more_takes_no_memory(int8_archive: Path) -> None:
+    with open_archive(int8_archive) as (model, _):
+        app = create_app(model)
+    gone = weakref.ref(model)
+    del model, app
+    gc.collect()
+    assert gone() is None
 
 
 def test_it_says_that_it_is_alive_ready_and_what_it_serves(fastapi_server: Running, int8_archive: Path) -> None:

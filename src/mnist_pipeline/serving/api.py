@@ -60,6 +60,8 @@ def create_app(model: Model, *, page: Path | None = None, token: str = "", servi
         redoc_url=None,
         redirect_slashes=False,
     )
+    # No endpoint below holds the model itself: FastAPI's caches keep endpoints after the application has gone.
+    app.state.model = model
 
     async def answer(request: Request, explain: bool = False) -> Response:
         start = time.perf_counter()
@@ -81,6 +83,7 @@ def create_app(model: Model, *, page: Path | None = None, token: str = "", servi
 
     async def compute_answer(request: Request, body: Any, client: str, explain: bool) -> Answer:
         """The answer to a request; what has not begun is given up where its client goes. Raises ClientDisconnect."""
+        model: Model = request.app.state.model
         is_single = not (explain or is_json(body))
         running = work.run(model.answer_request(body, explain), model, client, is_single=is_single)
         if is_single and is_cheap(body):
@@ -127,8 +130,9 @@ def create_app(model: Model, *, page: Path | None = None, token: str = "", servi
         """Whether the process is alive."""
         return {"status": "Healthy"}
 
-    def show_model() -> dict[str, Any]:
+    def show_model(request: Request) -> dict[str, Any]:
         """The weights and the names of the classes."""
+        model = request.app.state.model
         return {"weights": model.info["weights"], "class_names": model.info["class_names"]}
 
     def show_description(_: Request) -> Response:

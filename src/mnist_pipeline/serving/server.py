@@ -5,6 +5,7 @@ says why. The archive is read once, into memory, so DVC may replace the file at 
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -77,6 +78,7 @@ class Application:
             logger.error("The old model still serves: %s", error)
         else:
             logger.info("%s serves now", self.options.archive)
+            await asyncio.to_thread(gc.collect)  # the old application is a circle of references, with 100 MB
 
 
 def serve(options: Options, listener: socket.socket, ready: Callable[[], None]) -> None:
