@@ -1,7 +1,6 @@
 """Requests that are made to hurt a server: a function for each gives the body that one client sends."""
 
 import base64
-import io
 import json
 import struct
 import zlib
@@ -10,15 +9,10 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw
 
+from helpers.pen_digits import encode
 from helpers.small_model import HANDLERS
 
 SIDE = 1279  # the largest picture that is not reduced
-
-
-def encode(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, kind, **options)
-    return file.getvalue()
 
 
 def draw_bars(count: int = 24) -> bytes:
@@ -58,7 +52,7 @@ def draw_digits_in_doubt(side: int = 8) -> bytes:
 
 
 def make_noise() -> bytes:
-    return encode(Image.fromarray(np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)), "JPEG")
+    return encode(np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8), "JPEG")
 
 
 def repeat_scans(count: int = 8000, side: int = 2000) -> bytes:

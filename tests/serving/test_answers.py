@@ -4,10 +4,8 @@ import base64
 import io
 import json
 import random
-import struct
 import subprocess
 import time
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from helpers import ROOT, fastapi_server, small_model, torchserve
+from helpers import ROOT, fastapi_server, hostile, small_model, torchserve
 from helpers.small_model import HANDLERS, encoded
 from PIL import Image
 
@@ -181,17 +179,6 @@ def test_lossless_formats_answer_alike(server: Server, images: torch.Tensor, kin
     assert first["probabilities"] == pytest.approx(second["probabilities"], abs=1e-3)
 
 
-def bomb() -> bytes:
-    """A PNG of a few hundred kilobytes that claims 20,000 x 20,000 pixels."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = struct.pack(">IIBBBBB", 20000, 20000, 8, 0, 0, 0, 0)
-    pixels = zlib.compress(bytes(20001 * 2000), 9)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
-
-
 SEVEN = (HANDLERS / "digits" / "7.png").read_bytes()
 LARGE_SEVEN = Image.open(io.BytesIO(SEVEN)).resize((280, 280))
 
@@ -204,7 +191,7 @@ LARGE_SEVEN = Image.open(io.BytesIO(SEVEN)).resize((280, 280))
         pytest.param(encoded(LARGE_SEVEN, "JPEG")[:1500], 400, id="truncated JPEG"),
         pytest.param(b'<svg xmlns="http://www.w3.org/2000/svg"><text>7</text></svg>', 400, id="SVG"),
         pytest.param(b"seven", 400, id="text"),
-        pytest.param(bomb(), 413, id="decompression bomb"),
+        pytest.param(hostile.write_png(20_000, 20_000, 2000), 413, id="decompression bomb"),
         pytest.param(b'{"images": [', 400, id="broken JSON"),
         pytest.param(b'{"pictures": []}', 400, id="JSON without images"),
         pytest.param(b'{"images": ["' + bytes(range(128, 256)) * 50_000, 400, id="JSON in no encoding"),

@@ -109,10 +109,6 @@ class Response:
     known: list[float] = field(default_factory=list)
 
 
-BUSY = Rejected(503, "the server is busy; send the request again")
-RETRY_AFTER = "1"  # seconds, for the header Retry-After of BUSY
-
-
 class Model:
     """The model of an unpacked archive.
 
@@ -447,7 +443,7 @@ def best_path(parts: dict[tuple[int, int], Found]) -> list[Found]:
     """The parts, side by side, that cover everything and are known best: whose product of `known` is largest.
 
     Args:
-        parts: by the first and the last of the pieces that each consists of, as Item.parts gives them.
+        parts: by the first and the last of the pieces that each consists of, as reading.Parts has them.
 
     Returns:
         From left to right; empty if no parts cover everything.

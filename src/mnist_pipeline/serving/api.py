@@ -5,7 +5,7 @@ It imports no PyTorch. This turns HTTP into calls of serving/answer.py and back.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ class Services:
     """
 
     def __init__(self, readers: Readers | None = None) -> None:
-        self.readers, self.metrics, self.admission = readers, Metrics(), Admission()
+        self.metrics, self.admission = Metrics(), Admission()
         self.work = Work(readers, self.metrics.count_batch)
 
 
@@ -82,21 +82,13 @@ def create_app(model: Model, *, page: Path | None = None, token: str = "", servi
         return response
 
     async def compute_answer(request: Request, body: Any, client: str, explain: bool) -> Answer:
-        """The answer to a request; what has not begun is given up where its client goes. Raises ClientDisconnect."""
+        """The answer to a request. Raises Busy and ClientDisconnect."""
         model: Model = request.app.state.model
         is_single = not (explain or is_json(body))
         running = work.run(model.answer_request(body, explain), model, client, is_single=is_single)
         if is_single and is_cheap(body):
             return await running
-        answering, gone = asyncio.ensure_future(running), asyncio.ensure_future(request.receive())
-        try:
-            await asyncio.wait({answering, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not answering.done():
-                raise ClientDisconnect
-            return answering.result()
-        finally:
-            answering.cancel()
-            gone.cancel()
+        return await run_until_gone(running, request)
 
     async def predict(request: Request) -> Response:
         """What the picture shows, or each picture of a list."""
@@ -158,6 +150,23 @@ def create_app(model: Model, *, page: Path | None = None, token: str = "", servi
         return Refused(error.status_code, f"{request.method} {request.url.path}: {error.detail}", headers).response
 
     return app
+
+
+async def run_until_gone(running: Coroutine[Any, Any, Answer], request: Request) -> Answer:
+    """What a coroutine returns; where the client of a request, whose body has come, goes before, it is given up.
+
+    Raises:
+        ClientDisconnect: the client has gone.
+    """
+    answering, gone = asyncio.ensure_future(running), asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait({answering, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            raise ClientDisconnect
+        return answering.result()
+    finally:
+        answering.cancel()
+        gone.cancel()
 
 
 class Page(StaticFiles):

@@ -37,7 +37,7 @@ def load(folder: Path, *, beside_readers: bool = False) -> Model:
         raise RuntimeError(f"its format is {info.get('format')}, and this version reads format {FORMAT}")
     file = verify(folder / info["serving"]["file"], info["serving"]["sha256"])
     model = Model(info, open_onnx(file), open_onnx(file, spinning=False) if beside_readers else None)
-    for network in (model.network, model.quiet_network):
+    for network in {model.network, model.quiet_network}:  # often the same
         check_references(folder / REFERENCES, network)  # the first call is the slowest; no user should wait for it
     return model
 

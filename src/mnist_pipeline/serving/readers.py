@@ -129,12 +129,12 @@ class Readers:
 
     async def exchange(self, reader: asyncio.subprocess.Process, wanted: Read, client: str) -> tuple[Any, float]:
         """Send a reader its work, and return what `read` does; a reader that has ended is replaced."""
-        is_new = reader.returncode is not None
-        if is_new:  # it was killed while it had nothing to do
-            reader = await start_reader()
-        assert reader.stdin is not None
-        assert reader.stdout is not None
+        is_new = reader.returncode is not None  # it was killed while it had nothing to do
         try:
+            if is_new:
+                reader = await start_reader()
+            assert reader.stdin is not None
+            assert reader.stdout is not None
             message = pickle.dumps(wanted)
             reader.stdin.write(LENGTH.pack(len(message)) + message)
             await reader.stdin.drain()

@@ -12,7 +12,6 @@ from urllib.parse import parse_qsl
 
 from fastapi import Request, Response
 
-from mnist_pipeline.serving.answer import BUSY, RETRY_AFTER
 from mnist_pipeline.serving.requests import MAX_FIELDS, choose_body
 
 MAX_BODY = 16 * 1024**2  # bytes, as in handlers/config.properties
@@ -33,7 +32,7 @@ class Refused(Exception):
 
 def make_busy() -> Refused:
     """The refusal of a request that may be sent again."""
-    return Refused(BUSY.status, BUSY.message, {"Retry-After": RETRY_AFTER})
+    return Refused(503, "the server is busy; send the request again", {"Retry-After": "1"})
 
 
 class Admission:
@@ -106,9 +105,9 @@ async def read_body(request: Request, place: Place) -> Any:
 
 async def receive(request: Request, place: Place) -> bytes:
     """The bytes of a body. Raises Refused and ClientDisconnect."""
-    length = request.headers.get("content-length", "0")
+    announced = int(request.headers.get("content-length", 0))
     too_long = Refused(413, f"the body has more than {MAX_BODY} bytes", {"Connection": "close"})
-    if int(length) > MAX_BODY and "expect" in request.headers:
+    if announced > MAX_BODY and "expect" in request.headers:
         raise too_long  # the client waits for the answer before it sends the body
     loop = asyncio.get_running_loop()
     parts: list[bytes] = []
@@ -120,13 +119,13 @@ async def receive(request: Request, place: Place) -> bytes:
                 if in_window >= WINDOW_BYTES:
                     in_window = 0
                     window.reschedule(loop.time() + WINDOW_SECONDS)
-                if total <= MAX_BODY and int(length) <= MAX_BODY:
+                if total <= MAX_BODY and announced <= MAX_BODY:
                     place.hold(len(part))
                     parts.append(part)
                 elif total > DRAIN_BYTES:
                     break
     except TimeoutError:
-        if int(length) > MAX_BODY:
+        if announced > MAX_BODY:
             raise too_long from None
         rate = WINDOW_BYTES / WINDOW_SECONDS / 1024
         message = f"the body came too slowly; at least {rate:g} KiB a second are expected"

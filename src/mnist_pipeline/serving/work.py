@@ -78,7 +78,7 @@ class Work:
                         raise Busy
                 if isinstance(wanted, Read):
                     may_gather = not is_cheap(wanted.data)
-                    result = await self.read(wanted, client, start_before)
+                    result = await self.read(wanted, client, start_before) if may_gather else read_now(wanted)
                 else:
                     result = await self.compute(model, wanted.images, queue, may_gather=may_gather)
                 wanted = steps.send(result)
@@ -86,9 +86,7 @@ class Work:
             return end.value
 
     async def read(self, wanted: Read, client: str, start_before: float) -> tuple[Any, float]:
-        """Have something read: here where that is cheap."""
-        if is_cheap(wanted.data):
-            return read_now(wanted)
+        """Have something read by a reader, or where there are none in a thread."""
         if self.readers is None:
             return await asyncio.to_thread(read_now, wanted)
         return await self.readers.read(wanted, client, start_before)
