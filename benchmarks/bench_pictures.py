@@ -33,6 +33,7 @@ from mnist_pipeline.evaluation.metrics import accuracy_with_interval
 from mnist_pipeline.evaluation.pictures import Shown, contact_sheet, encode_png, read_number
 from mnist_pipeline.serving.answer import Found, Model
 from mnist_pipeline.serving.archived import open_archive
+from mnist_pipeline.serving.recognition import score_known
 from mnist_pipeline.sources.download import download
 from mnist_pipeline.training.drawing import FONTS
 from mnist_pipeline.training.outliers import LETTERS, Sources, crop_sides, draw_outliers, join_sideways
@@ -65,7 +66,7 @@ def main() -> None:
                 f"{name}: {found['accuracy']:.1%} read, {found['refused']:.1%} refused, "
                 f"{found['wrong_and_sure']:.1%} wrong with a probability above 0.9 (n = {len(numbers)})"
             )
-        level = float(np.quantile(served.score(served.logits(digits)), 0.01))
+        level = float(np.quantile(score_known(served.logits(digits), served.info), 0.01))
         for name, others in draw_others(garments).items():
             results[name] = found = measure_others(served, others, level)
             print(

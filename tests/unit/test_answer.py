@@ -17,7 +17,8 @@ from helpers.small_model import HANDLERS, encoded
 from PIL import Image, ImageChops
 
 from mnist_pipeline.reading import read_digit, read_digits
-from mnist_pipeline.serving import answer
+from mnist_pipeline.serving import answer, steps
+from mnist_pipeline.serving.recognition import best_path
 from mnist_pipeline.serving.requests import choose_body, is_json
 
 SEVEN = (HANDLERS / "digits/7.png").read_bytes()
@@ -123,7 +124,7 @@ def test_pictures_that_a_list_has_no_room_for_are_refused_in_their_places(
     monkeypatch.setattr(answer, limit, 0)
     picture = draw_number((60, 30), (200, 40))
     if limit == "LIST_SECONDS":
-        monkeypatch.setattr(answer.time, "perf_counter", iter([0.0, 0.0, *map(float, range(10))]).__next__)
+        monkeypatch.setattr(steps.time, "perf_counter", iter([0.0, 0.0, *map(float, range(10))]).__next__)
     (response,) = numbers.answer([as_json(picture, picture, picture)])
     first, *others = content_of(response)["predictions"]
     assert (response.status, first["number"]) == (200, "74")
@@ -166,9 +167,9 @@ def test_the_best_parts_cover_everything() -> None:
         return answer.Found(answer.Item(np.zeros((28, 28), np.uint8), (0, 0, 1, 1)), np.ones(1, np.float32), known)
 
     parts = {(0, 1): part(0.9), (1, 2): part(0.2), (2, 3): part(0.9), (0, 2): part(0.7), (1, 3): part(0.6)}
-    assert [one.known for one in answer.best_path(parts)] == [0.7, 0.9]
-    assert answer.best_path({(0, 1): part(0.9), (2, 3): part(0.9)}) == []
-    assert answer.best_path({}) == []
+    assert [one.known for one in best_path(parts)] == [0.7, 0.9]
+    assert best_path({(0, 1): part(0.9), (2, 3): part(0.9)}) == []
+    assert best_path({}) == []
 
 
 def content_of(response: answer.Response) -> Any:
@@ -304,7 +305,7 @@ def test_what_is_no_base64_is_that_pictures_error(model: answer.Model, picture: 
 
 def test_more_digits_than_a_forward_pass_takes_stay_in_order(model: answer.Model) -> None:
     dice = np.random.default_rng(0)
-    digits = dice.integers(0, 2, (answer.BATCH + 5, 28, 28), np.uint8)
+    digits = dice.integers(0, 2, (steps.BATCH + 5, 28, 28), np.uint8)
     np.testing.assert_array_equal(model.logits(digits), count_ink(digits))
 
 

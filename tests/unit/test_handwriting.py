@@ -11,7 +11,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
 from mnist_pipeline.data.dataset import load_test
 from mnist_pipeline.reading import NothingToRead, read_digit, read_digits
-from mnist_pipeline.reading.handwriting import Place
+from mnist_pipeline.reading.normalisation import Place
 
 IMAGES = ROOT / "tests/images"
 

@@ -1,12 +1,11 @@
 """The score that says whether the network knows what it sees."""
 
-import numpy as np
 import pytest
 import torch
 
 from mnist_pipeline.data.dataset import Examples
-from mnist_pipeline.serving import answer
 from mnist_pipeline.serving.known import draw_unseen_outliers, fit_known
+from mnist_pipeline.serving.recognition import score_known
 
 
 def draw_logits(count: int, mean: float, seed: int) -> torch.Tensor:
@@ -21,9 +20,8 @@ def test_the_score_separates_what_it_was_fitted_on_and_is_the_servers() -> None:
     known, unknown = draw_logits(2000, 4, 0) * 2, draw_logits(1000, -2, 1) * 2
     temperature = 0.5
     found = fit_known(known, unknown, temperature)
-    info = {"class_names": list("0123456789"), "reader": "handwriting", "temperature": temperature, "known": found}
-    model = answer.Model(info, lambda digits: np.zeros((len(digits), 10), np.float32))
-    good, bad = model.score(known.numpy()), model.score(unknown.numpy())
+    info = {"temperature": temperature, "known": found}
+    good, bad = score_known(known.numpy(), info), score_known(unknown.numpy(), info)
     assert good.min() > 0.5 > bad.max()
     assert (good >= found["least"]).mean() == pytest.approx(0.999, abs=0.001)
     assert (good < found["least"]).sum() in (0, 1, 2)

@@ -1,6 +1,6 @@
 """The ink of a picture -> which of it belongs to which digit, in reading order."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -18,92 +18,76 @@ class NothingToRead(ValueError):
 
 
 class Chain(NamedTuple):
-    """Things so close to each other that they may be one digit in pieces, or several digits.
+    """Things so close to each other that they may be one digit in pieces, or several digits."""
 
-    Attributes:
-        window: rows and columns of the picture around them.
-        masks: of each thing, from left to right, what is in the window: uint8 (h, w), 1 on the thing.
-    """
-
-    window: tuple[slice, slice]
-    masks: list[np.ndarray]
+    window: tuple[slice, slice]  # rows and columns of the picture around them
+    masks: list[np.ndarray]  # of each thing, from left to right: uint8 (h, w) of the window, 1 on the thing
 
 
 class Components(NamedTuple):
-    """The connected components of the ink, the first of which is the paper.
+    """The connected components of the ink, the first of which is the paper."""
 
-    Attributes:
-        mask: uint8 (h, w), 1 where there is ink.
-        labels: int32 (h, w), the component of each pixel.
-        boxes: int32 (count, 4): left, top, right and bottom of each component.
-        mass: float (count,), the ink of each component; 0 for the paper, specks and ruled lines.
-        density: float (count,), mean ink density of each component, 0 to 1.
-        cut: bool (count,), which components reach beyond the interior.
-        weight: float (count,), what their ink counts for that reason, 0 to 1.
-    """
-
-    mask: np.ndarray
-    labels: np.ndarray
-    boxes: np.ndarray
-    mass: np.ndarray
-    density: np.ndarray
-    cut: np.ndarray
-    weight: np.ndarray
+    mask: np.ndarray  # uint8 (h, w), 1 where there is ink
+    labels: np.ndarray  # int32 (h, w), the component of each pixel
+    boxes: np.ndarray  # int32 (count, 4): left, top, right and bottom of each component
+    mass: np.ndarray  # float (count,), the ink of each component; 0 for the paper, specks and ruled lines
+    density: np.ndarray  # float (count,), mean ink density of each component, 0 to 1
+    cut: np.ndarray  # bool (count,), which components reach beyond the interior
+    weight: np.ndarray  # float (count,), what their ink counts for that reason, 0 to 1
 
 
-def find_digit(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool = True) -> Chain:
-    """Find the digit: the connected component with most ink, and the components near it that belong to it.
-
-    A component that reaches beyond the interior counts half, or nothing; a tenth if it does so along much of its side,
-    as a finger, a neighbour or the desk does.
-
-    Raises:
-        NothingToRead: there is no ink, only specks and lines, or too many things to choose from.
-    """
-    found = find_components(ink, interior)
-    main, score = choose_main(found, allow_cut)
-    if (score > 0.3 * score[main]).sum() > 15:
-        raise NothingToRead("there are too many things in the picture to say which is the digit")
-    return make_chain(found, [set(np.flatnonzero(find_parts(found, main)).tolist())])
-
-
-def find_digits(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool = True) -> list[Chain]:
+def find_digits(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool, single: bool) -> list[Chain]:
     """Find every digit, in reading order: line by line, from left to right.
 
     What is at least half as high as the component with most ink is a digit of its own, unless it lies above, below or
     in another. Smaller components belong to the digit that they are near.
 
+    Args:
+        ink: ink density, float32 (h, w), 0 to 1.
+        interior: uint8 (h, w), 1 where digits should lie. A component that reaches beyond it counts half; or a tenth if
+            it does so along much of its side, as a finger, a neighbour or the desk does.
+        allow_cut: false if such a component counts nothing.
+        single: whether only one digit is wanted: the component with most ink, and what belongs to it.
+
     Raises:
-        NothingToRead: there is no ink, only specks and lines, or more than MAX_DIGITS things.
+        NothingToRead: there is no ink, only specks and lines, or too many things.
     """
     found = find_components(ink, interior)
-    main, _ = choose_main(found, allow_cut)
+    score = found.mass * (found.weight if allow_cut else ~found.cut)
+    main = int(score.argmax())  # the component that is most likely a digit
+    if score[main] == 0:
+        raise NothingToRead("there is no ink in the picture but specks and lines")
+    if single and (score > 0.3 * score[main]).sum() > 15:
+        raise NothingToRead("there are too many things in the picture to say which is the digit")
+    # A digit, or a part of one, has enough ink. It is not cut, unless the main component is cut too.
+    comparable = (found.mass > 0.06 * found.mass[main]) & (~found.cut | found.cut[main])
     height = found.boxes[:, 3] - found.boxes[:, 1]
-    usable = are_comparable(found, main) & (found.density > 0.5 * found.density[main])
+    usable = comparable & (found.density > 0.5 * found.density[main])
     seeds = np.flatnonzero(usable & (height > 0.5 * height[main]))
-    if len(seeds) == 1:
-        return [make_chain(found, [set(np.flatnonzero(find_parts(found, main)).tolist())])]
-    groups = join_overlapping(found.boxes, [{int(seed)} for seed in seeds]) if len(seeds) <= MAX_SEEDS else []
-    if not 0 < len(groups) <= MAX_DIGITS:
-        many = len(groups) or len(seeds)
-        raise NothingToRead(f"there are {many} things in the picture; at most {MAX_DIGITS} digits are read")
-    boxes = [union_box(found.boxes, group) for group in groups]
+    if single or len(seeds) < 2:
+        near = distance(found.boxes, found.boxes[main]) < NEAR * longest_side(found.boxes[main])
+        return [make_chain(found, [set(np.flatnonzero(near & comparable).tolist())])]
+    groups = [{int(seed)} for seed in seeds]
+    if len(seeds) <= MAX_SEEDS:
+        groups = join_overlapping(found.boxes, groups)
+    if len(groups) > MAX_DIGITS:
+        raise NothingToRead(f"there are {len(groups)} things in the picture; at most {MAX_DIGITS} digits are read")
+    boxes = np.array([union_box(found.boxes[[*group]]) for group in groups])
     for part in np.flatnonzero(usable & (height <= 0.5 * height[main])):
-        box, around = found.boxes[part], np.array(boxes)
-        distances = np.maximum(box[:2] - around[:, 2:], around[:, :2] - box[2:]).max(1)
-        nearest = int(np.argmin(distances))
+        distances = distance(found.boxes[part], boxes)
+        nearest = int(distances.argmin())
         if distances[nearest] < NEAR * longest_side(boxes[nearest]):
             groups[nearest].add(int(part))
-            boxes[nearest] = union_box(np.array([boxes[nearest], box]), {0, 1})
+            boxes[nearest] = union_box(np.stack([boxes[nearest], found.boxes[part]]))
     chains = [chain for line in find_lines(boxes) for chain in find_chains(boxes, line)]
     return [make_chain(found, [groups[k] for k in chain]) for chain in chains]
 
 
 def make_chain(found: Components, groups: list[set[int]]) -> Chain:
     """The chain of these groups of components; its window leaves room for what lies around them."""
-    box = union_box(found.boxes, set.union(*groups))
+    box = union_box(found.boxes[[*set.union(*groups)]])
     left, top, right, bottom = box.tolist()
-    margin = longest_side(box) // 4 + max(found.mask.shape) // 100 + 4
+    margin = int(longest_side(box)) // 4 + max(found.mask.shape) // 100 + 4
     window = np.s_[max(top - margin, 0) : bottom + margin, max(left - margin, 0) : right + margin]
     labels, mask = found.labels[window], found.mask[window]
     masks = []
@@ -124,44 +108,30 @@ def find_components(ink: np.ndarray, interior: np.ndarray) -> Components:
     mass = np.bincount(labels[inked], weights=ink[inked], minlength=count)  # (count,)
     density = mass / np.maximum(np.bincount(labels[inked], minlength=count), 1)
     mass[0] = 0  # the paper
-    corners = statistics[:, :2] + gap, statistics[:, :2] + statistics[:, 2:4] - gap
-    boxes = np.concatenate(corners, 1)
+    boxes = np.concatenate([statistics[:, :2] + gap, statistics[:, :2] + statistics[:, 2:4] - gap], 1)
     outside = np.bincount(labels[inked & (interior == 0)], minlength=count)
-    specks, lines = are_specks(boxes, mask.shape), are_ruled_lines(boxes, mask.shape, outside > 0)
-    mass[specks] = 0
-    upright = lines & (boxes[:, 3] - boxes[:, 1] > boxes[:, 2] - boxes[:, 0])
-    if upright.sum() > 1 or (mass[~lines] > 0.1 * mass[lines].sum()).any():  # a single upright line may be a 1
-        upright[:] = False
-    mass[lines & ~upright] = 0
+    mass[longest_side(boxes) < max(5, 0.02 * max(mask.shape))] = 0  # specks are too small for a digit
+    mass[are_ruled_lines(boxes, mask.shape, outside > 0, mass)] = 0
     if not mass.any():
         raise NothingToRead("there is no ink in the picture but specks and lines")
-    wide = outside > 0.4 * (boxes[:, 2:] - boxes[:, :2]).max(1)
+    wide = outside > 0.4 * longest_side(boxes)
     weight = np.where(outside == 0, 1, np.where(wide, 0.1, 0.5))
     return Components(mask, labels, boxes, mass, density, outside > 0, weight)
 
 
-def choose_main(found: Components, allow_cut: bool) -> tuple[int, np.ndarray]:
-    """The component that is most likely a digit, and the score of each: float (count,). Raises NothingToRead."""
-    score = found.mass * (found.weight if allow_cut else ~found.cut)
-    main = int(score.argmax())
-    if score[main] == 0:
-        raise NothingToRead("there is no ink in the picture but specks and lines")
-    return main, score
+def are_ruled_lines(boxes: np.ndarray, shape: tuple[int, ...], cut: np.ndarray, mass: np.ndarray) -> np.ndarray:
+    """Which components are lines from border to border, like a notebook's: bool (count,).
 
-
-def find_parts(found: Components, main: int) -> np.ndarray:
-    """Which components belong to the main one: bool (count,)."""
-    reach = NEAR * longest_side(found.boxes[main])
-    near = np.array([distance(box, found.boxes[main]) < reach for box in found.boxes])
-    return near & are_comparable(found, main)
-
-
-def are_comparable(found: Components, main: int) -> np.ndarray:
-    """Which components have ink enough to be digits or parts of one beside the main one: bool (count,).
-
-    What reaches beyond the interior is none, unless the main one does so too.
+    A flat line that is cut goes on beyond the border. A single upright line with hardly any other ink may be a 1.
     """
-    return (found.mass > 0.06 * found.mass[main]) & (~found.cut | found.cut[main])
+    sides = boxes[:, 2:] - boxes[:, :2]
+    from_border_to_border = (sides / np.array(shape[1::-1])).max(1) > 0.95
+    thin = sides.min(1) < 0.15 * min(shape)
+    flat = sides[:, 1] < 0.1 * sides[:, 0]
+    lines: np.ndarray = (from_border_to_border & thin) | (cut & flat)
+    upright = lines & (sides[:, 1] > sides[:, 0])
+    has_other_ink = (mass[~lines] > 0.1 * mass[lines].sum()).any()
+    return lines & ~upright if upright.sum() == 1 and not has_other_ink else lines
 
 
 def join_overlapping(boxes: np.ndarray, groups: list[set[int]]) -> list[set[int]]:
@@ -171,18 +141,16 @@ def join_overlapping(boxes: np.ndarray, groups: list[set[int]]) -> list[set[int]
     are digits of two lines.
     """
     while True:
-        around = np.array([union_box(boxes, group) for group in groups])  # (N, 4)
-        low, high = around[:, :2], around[:, 2:]
-        sides = high - low
-        shared = np.minimum(high[:, None, 0], high[None, :, 0]) - np.maximum(low[:, None, 0], low[None, :, 0])
-        narrower = np.minimum(sides[:, None, 0], sides[None, :, 0])
-        apart = np.maximum(low[:, None] - high[None], low[None] - high[:, None]).max(2)  # (N, N), below 0: they overlap
-        longest = sides.max(1)
-        near = apart < NEAR / 2 * np.maximum(longest[:, None], longest[None])
-        height = np.maximum(high[:, None, 1], high[None, :, 1]) - np.minimum(low[:, None, 1], low[None, :, 1])
-        one_column = low[:, 0].max() < high[:, 0].min()
-        highest = np.inf if one_column or len(groups) == 2 else 1.4 * float(np.median(sides[:, 1]))
-        joins = np.argwhere(np.triu(near & (shared > 0.6 * narrower) & (height < highest), 1))
+        around = np.array([union_box(boxes[[*group]]) for group in groups])  # (N, 4)
+        one, other = around[:, None], around[None]  # the matrices below are (N, N), of pairs of groups
+        width, height = (around[:, 2:] - around[:, :2]).T
+        shared_width = np.minimum(one[..., 2], other[..., 2]) - np.maximum(one[..., 0], other[..., 0])
+        joint_height = np.maximum(one[..., 3], other[..., 3]) - np.minimum(one[..., 1], other[..., 1])
+        near = distance(one, other) < NEAR / 2 * np.maximum(longest_side(one), longest_side(other))
+        stacked = shared_width > 0.6 * np.minimum(width[:, None], width)
+        one_column = around[:, 0].max() < around[:, 2].min()
+        highest = np.inf if one_column or len(groups) == 2 else 1.4 * float(np.median(height))
+        joins = np.argwhere(np.triu(near & stacked & (joint_height < highest), 1))
         if not len(joins):
             return groups
         first, second = joins[0]
@@ -190,13 +158,13 @@ def join_overlapping(boxes: np.ndarray, groups: list[set[int]]) -> list[set[int]
         groups = [*rest, groups[first] | groups[second]]
 
 
-def find_lines(boxes: list[np.ndarray]) -> list[list[int]]:
+def find_lines(boxes: np.ndarray) -> list[list[int]]:
     """Indices of boxes line by line, each from left to right.
 
     A box belongs to the line whose last box it overlaps in height by half of the lower of the two.
     """
     lines: list[list[int]] = []
-    for k in sorted(range(len(boxes)), key=lambda k: int(boxes[k][0])):
+    for k in np.argsort(boxes[:, 0], kind="stable").tolist():
         for line in lines:
             last = boxes[line[-1]]
             shared = min(last[3], boxes[k][3]) - max(last[1], boxes[k][1])
@@ -205,10 +173,10 @@ def find_lines(boxes: list[np.ndarray]) -> list[list[int]]:
                 break
         else:
             lines.append([k])
-    return sorted(lines, key=lambda line: float(np.mean([boxes[k][1] + boxes[k][3] for k in line])))
+    return sorted(lines, key=lambda line: float(boxes[line][:, [1, 3]].sum(1).mean()))
 
 
-def find_chains(boxes: list[np.ndarray], line: list[int]) -> list[list[int]]:
+def find_chains(boxes: np.ndarray, line: list[int]) -> list[list[int]]:
     """Divide a line of boxes into chains, which are close to each other and together not much wider than high.
 
     Of a chain of more than MAX_PIECES, each box is a chain of its own: no digit is written in so many pieces.
@@ -216,29 +184,31 @@ def find_chains(boxes: list[np.ndarray], line: list[int]) -> list[list[int]]:
     chains: list[list[int]] = []
     for k in line:
         if chains:
-            left, top, right, bottom = union_box(np.array(boxes), {*chains[-1], k})
+            left, top, right, bottom = union_box(boxes[[*chains[-1], k]])
             gap = boxes[k][0] - boxes[chains[-1][-1]][2]
             if gap < NEAR * (bottom - top) and right - left < 1.3 * (bottom - top):
                 chains[-1].append(k)
                 continue
         chains.append([k])
-    return [part for chain in chains for part in ([chain] if len(chain) <= MAX_PIECES else [[k] for k in chain])]
+    result = []
+    for chain in chains:
+        result += [chain] if len(chain) <= MAX_PIECES else [[k] for k in chain]
+    return result
 
 
-def union_box(boxes: np.ndarray, group: set[int]) -> np.ndarray:
-    """The box around a group of boxes: left, top, right, bottom."""
-    chosen = boxes[[*group]]
-    return np.concatenate([chosen[:, :2].min(0), chosen[:, 2:].max(0)])
+def union_box(boxes: np.ndarray) -> np.ndarray:
+    """The box around boxes, int32 (count, 4)."""
+    return np.concatenate([boxes[:, :2].min(0), boxes[:, 2:].max(0)])
 
 
-def longest_side(box: np.ndarray) -> int:
-    """Of a box, in pixels."""
-    return int(max(box[2] - box[0], box[3] - box[1]))
+def longest_side(boxes: np.ndarray) -> Any:
+    """Of each box (..., 4), in pixels: (...)."""
+    return (boxes[..., 2:] - boxes[..., :2]).max(-1)
 
 
-def distance(one: np.ndarray, other: np.ndarray) -> int:
-    """Pixels between two boxes along the axis in which they are farther apart; below 0: they overlap."""
-    return int(np.maximum(one[:2] - other[2:], other[:2] - one[2:]).max())
+def distance(one: np.ndarray, other: np.ndarray) -> Any:
+    """Pixels (...) between boxes (..., 4) along the axis in which they are farther apart; below 0: they overlap."""
+    return np.maximum(one[..., :2] - other[..., 2:], other[..., :2] - one[..., 2:]).max(-1)
 
 
 def threshold_ink(ink: np.ndarray) -> np.ndarray:
@@ -251,29 +221,8 @@ def threshold_ink(ink: np.ndarray) -> np.ndarray:
     above = ink[ink > floor]
     if not above.size:
         raise NothingToRead("the picture is blank: no ink stands out from the paper")
-    above = above[above >= otsu_threshold(above)]
+    levels = (above * 255).astype(np.uint8).reshape(1, -1)
+    otsu, _ = cv2.threshold(levels, 0, 255, cv2.THRESH_OTSU)  # separates dense from faint ink best (Otsu 1979)
+    above = above[above >= float(otsu) / 255]
     level = float((above**3).sum() / (above**2).sum())  # a mean in which dense ink counts most
     return (ink > max(floor, (level + median) / 2)).astype(np.uint8)
-
-
-def otsu_threshold(values: np.ndarray) -> float:
-    """The threshold, 0 to 1, that separates values of 0 to 1 best into low and high ones (Otsu 1979)."""
-    threshold, _ = cv2.threshold((values * 255).astype(np.uint8).reshape(1, -1), 0, 255, cv2.THRESH_OTSU)
-    return float(threshold) / 255
-
-
-def are_specks(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Which components, with boxes (count, 4) in a picture of this shape, are too small for a digit: bool (count,)."""
-    sides = boxes[:, 2:] - boxes[:, :2]
-    return sides.max(1) < max(5, 0.02 * max(shape))
-
-
-def are_ruled_lines(boxes: np.ndarray, shape: tuple[int, ...], cut: np.ndarray) -> np.ndarray:
-    """Which components, with boxes (count, 4), are lines from border to border, like a notebook's: bool (count,).
-
-    A flat line that is `cut`, bool (count,), goes on beyond the border.
-    """
-    sides = boxes[:, 2:] - boxes[:, :2]
-    from_border_to_border = (sides / np.array(shape[1::-1])).max(1) > 0.95
-    flat = sides[:, 1] < 0.1 * sides[:, 0]
-    return (from_border_to_border & (sides.min(1) < 0.15 * min(shape))) | (cut & flat)

@@ -1,48 +1,83 @@
-"""Where a connected piece of ink may consist of several digits that touch."""
+"""The parts that something in a picture may consist of: its pieces, or what is left and right of a cut through it."""
 
-from itertools import pairwise
+import contextlib
+from itertools import combinations, pairwise
 
 import cv2
 import numpy as np
+
+from .components import NothingToRead
+from .normalisation import MARKER_WIDTH, Parts, Place
 
 MAX_CUTS = 6
 MIN_WIDTH = 0.75  # of the height: narrower things are a single digit, or the two legs of something else
 MAX_INK = 0.4  # of the height: where a column has more, no two digits touch, but a stroke runs along it
 
 
+def draw_parts(place: Place, pieces: list[np.ndarray]) -> Parts:
+    """Draw the items that pieces of ink make, each alone and with its neighbours, but not all together.
+
+    The pieces are masks, uint8 (h, w), from left to right; a single one is cut where digits may touch.
+    """
+    if len(pieces) == 1:
+        pieces = cut(pieces[0])
+    height = max(cv2.boundingRect(piece)[3] for piece in pieces)
+    parts = {}
+    for first, last in combinations(range(len(pieces) + 1), 2):
+        mask = keep_large_components(np.bitwise_or.reduce(pieces[first:last]))
+        _, _, wide, high = cv2.boundingRect(mask)
+        is_whole = last - first == len(pieces)
+        if is_whole or high <= 0.4 * height or wide >= 1.3 * height:
+            continue
+        with contextlib.suppress(NothingToRead):
+            item, stroke_width = place.draw(mask)
+            if stroke_width <= MARKER_WIDTH:
+                parts[first, last] = item
+    return parts
+
+
+def keep_large_components(mask: np.ndarray) -> np.ndarray:
+    """Of a mask the largest connected component, and those that are at least a tenth as large."""
+    _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask)
+    area = statistics[:, cv2.CC_STAT_AREA]
+    area[0] = 0
+    return mask * (area > 0.1 * area.max())[labels]
+
+
 def cut(mask: np.ndarray) -> list[np.ndarray]:
-    """Cut a piece of ink where digits may touch: at columns with little ink.
+    """Cut a piece of ink, uint8 (h, w), where digits may touch: at columns with little ink.
 
-    The first are those near the middle, or near the thirds of a wide piece, where digits of equal width would touch;
-    then come those with least ink.
-
-    Args:
-        mask: uint8 (h, w), 1 on the ink.
-
-    Returns:
-        1 to MAX_CUTS + 1 masks like it, from left to right.
+    Returns 1 to MAX_CUTS + 1 masks like it, from left to right.
     """
     left, top, width, height = cv2.boundingRect(mask)
     if width < MIN_WIDTH * height:
         return [mask]
     ink = mask[top : top + height, left : left + width].sum(0).astype(np.float64)
-    ink = cv2.GaussianBlur(ink[None], (0, 0), max(0.5, height / 40))[0]
-    margin = max(1, height // 8)
-    expected = [k * width // count for count in range(2, 2 + round(width / height)) for k in range(1, count)]
-    reach = max(1, width // 10)
-    near = [
-        column - reach + int(ink[column - reach : column + reach].argmin()) for column in expected if column >= reach
-    ]
-    least = np.argsort(ink[margin : width - margin], kind="stable") + margin
+    ink = cv2.GaussianBlur(ink[None], (0, 0), max(0.5, height / 40))[0]  # (width,), of each column
+    margin = max(1, height // 8)  # no digit is narrower
+    least_ink = np.argsort(ink[margin : width - margin], kind="stable") + margin
+    most = min(MAX_CUTS, 1 + round(2 * width / height))
     cuts: list[int] = []
-    for column in [*near, *least.tolist()]:
-        apart = all(abs(column - other) >= margin for other in cuts)
-        if apart and ink[column] < MAX_INK * height and len(cuts) < min(MAX_CUTS, 1 + round(2 * width / height)):
+    for column in [*find_equal_widths(ink, height), *least_ink.tolist()]:
+        is_far = all(abs(column - other) >= margin for other in cuts)
+        if len(cuts) < most and is_far and ink[column] < MAX_INK * height:
             cuts.append(column)
     borders = [0, *(left + column for column in sorted(cuts)), mask.shape[1]]
-    pieces = []
-    for start, end in pairwise(borders):
-        piece = np.zeros_like(mask)
-        piece[:, start:end] = mask[:, start:end]
-        pieces.append(piece)
-    return pieces
+    columns = np.arange(mask.shape[1])
+    return [mask * ((columns >= start) & (columns < end)) for start, end in pairwise(borders)]
+
+
+def find_equal_widths(ink: np.ndarray, height: int) -> list[int]:
+    """The columns where digits of equal width would touch: near the middle, or near the thirds of a wide piece.
+
+    Each is the one with least ink, (width,), within a tenth of the width.
+    """
+    width = len(ink)
+    reach = max(1, width // 10)
+    columns = []
+    for count in range(2, 2 + round(width / height)):  # of digits side by side
+        for k in range(1, count):
+            start = k * width // count - reach
+            if start >= 0:
+                columns.append(start + int(ink[start : start + 2 * reach].argmin()))
+    return columns

@@ -39,7 +39,9 @@ TRAVELLING = (
     SOURCE / "serving/__init__.py",
     SOURCE / "serving/answer.py",
     SOURCE / "serving/loading.py",
+    SOURCE / "serving/recognition.py",
     SOURCE / "serving/requests.py",
+    SOURCE / "serving/steps.py",
 )
 
 

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import cv2
 
 from mnist_pipeline.reading import TooMuchWork
-from mnist_pipeline.serving.answer import Read
+from mnist_pipeline.serving.steps import Read
 
 MORE_SECONDS = 1.0  # of the clock, beyond the processor time that a picture has
 MEMORY = 1024**3  # bytes of a process; what the limits on pixels allow needs less

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from mnist_pipeline.serving.answer import Digits, Logits, Model, Read, Steps, read_now
+from mnist_pipeline.serving.answer import Model
 from mnist_pipeline.serving.readers import Busy, Readers
 from mnist_pipeline.serving.requests import is_json
+from mnist_pipeline.serving.steps import Digits, Logits, Read, Steps, read_now
 
 MAX_BATCH = 32  # images that the network takes at a time
 # While readers are at work, fewer images than these wait so long for others, where all come from readers: alone each

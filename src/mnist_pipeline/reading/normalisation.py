@@ -1,0 +1,118 @@
+"""The ink of a digit -> the image that MNIST would hold: strokes of its width, scaled to 20 pixels, centred in 28x28.
+
+The thresholds without a source were tuned on rendered photographs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from ..centring import BOX, SIDE, centre_by_mass, centre_of_mass
+from .components import NothingToRead
+from .paper import erode, rescale
+
+FINE = 5 * BOX  # strokes are measured and redrawn at this size
+
+# Mean width of a digit's strokes in pixels, once it is scaled to BOX.
+STROKE_WIDTHS = (2.2, 4.2)  # 16 % of MNIST's training digits are thinner, 4 % are thicker
+MARKER_WIDTH = 6.5  # thicker than 99.9 % of MNIST's training digits
+BLOB_WIDTH = 10  # thicker than all of them
+
+
+@dataclass(frozen=True)
+class Item:
+    """Something in a picture that may be a digit.
+
+    Attributes:
+        image: uint8 (28, 28), ink 255 on paper 0.
+        box: where it is: left, top, width and height in pixels of the picture that was sent, upright.
+        on_paper: false of a narrow stroke with other ink around it. Anything has edges and gaps that look like a 1.
+        touching: whether the parts that it may consist of touch, so that it may as well be one thing.
+    """
+
+    image: np.ndarray
+    box: Sequence[int]
+    on_paper: bool = True
+    touching: bool = True
+
+
+Parts = dict[tuple[int, int], Item]  # by the first and the last of the pieces that make each: (0, 1), (1, 2) are halves
+
+
+@dataclass(frozen=True)
+class Place:
+    """A window of a picture."""
+
+    ink: np.ndarray  # float32 (h, w), ink density, 0 to 1
+    paper: np.ndarray  # uint8 (h, w), 0 on everything that may be a digit, 1 elsewhere
+    corner: tuple[int, int]  # left and top of the window in the decoded picture
+    scale: float  # pixels of the picture that was sent for each pixel of `ink`
+
+    def draw(self, mask: np.ndarray, *, touching: bool = True) -> tuple[Item, float]:
+        """Draw what a mask, uint8 (h, w), covers as MNIST would.
+
+        Returns the item, and the mean width of its strokes in pixels of the 28.
+
+        Raises:
+            NothingToRead: nothing of the strokes is left.
+        """
+        image, stroke_width = normalise_strokes(self.ink, mask)
+        left, top, width, height = cv2.boundingRect(mask)
+        box = [round(self.scale * value) for value in (self.corner[0] + left, self.corner[1] + top, width, height)]
+        return Item(image, box, self.is_on_paper(mask), touching), stroke_width
+
+    def is_on_paper(self, mask: np.ndarray) -> bool:
+        """Whether what a mask covers is wider than a 1, or has hardly any other ink around it."""
+        left, top, width, height = cv2.boundingRect(mask)
+        if width >= 0.5 * height:
+            return True
+        margin = max(2, height // 4)
+        around = np.s_[max(top - margin, 0) : top + height + margin, max(left - margin, 0) : left + width + margin]
+        clear = erode(self.paper[around], max(1, height // 28)) > 0  # the edges of strokes are blurred
+        other = self.ink[around][clear] > np.median(self.ink[mask > 0]) / 2
+        return not other.size or bool(other.mean() < 0.01)
+
+
+def is_mnist(picture: np.ndarray) -> bool:
+    """Whether a picture is like MNIST's: 28x28, grey, black at its border, and centred or larger than 20 pixels."""
+    if picture.shape != (SIDE, SIDE) or picture.max() < 250:
+        return False
+    border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
+    if border.mean() > 10:  # at most 8.3 in MNIST's training images
+        return False
+    longest = max(cv2.boundingRect(picture)[2:])
+    centred = all(abs(coordinate - SIDE / 2) < 0.6 for coordinate in centre_of_mass(picture))
+    return longest > BOX or (longest >= BOX - 1 and centred)
+
+
+def normalise_strokes(ink: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, float]:
+    """Redraw a digit's strokes at MNIST's width, scale it to 20 pixels and centre it.
+
+    Returns the digit, uint8 (28, 28), and the mean width that its strokes had, in pixels of the 28.
+    """
+    strokes = magnify(ink, mask)
+    inside = cv2.distanceTransform(strokes.astype(np.uint8), cv2.DIST_L2, 5)
+    outside = cv2.distanceTransform(1 - strokes.astype(np.uint8), cv2.DIST_L2, 5)
+    width = 4 * float(inside[strokes].mean()) * BOX / FINE  # in a ribbon the mean distance is a quarter of the width
+    widening = (float(np.clip(width, *STROKE_WIDTHS)) - width) * FINE / BOX / 2  # on either side, in pixels of FINE
+    redrawn = np.clip(np.where(strokes, inside, 0.5 - outside) + widening, 0, 1)
+    left, top, wide, high = cv2.boundingRect((redrawn > 0).astype(np.uint8))
+    digit = rescale(redrawn[top : top + high, left : left + wide], BOX / max(wide, high))
+    return centre_by_mass(np.clip(digit * 255 + 0.5, 0, 255).astype(np.uint8)), width
+
+
+def magnify(ink: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Cut out the digit and scale it to a longest side of FINE: bool, true on the strokes, with a margin."""
+    level = float(np.median(ink[mask > 0]))
+    left, top, width, height = cv2.boundingRect(mask)
+    margin = 2 + max(width, height) // 20
+    digit = ink * cv2.dilate(mask, np.ones((3, 3), np.uint8))
+    digit = np.pad(digit[top : top + height, left : left + width], margin)
+    scale = FINE / max(width, height)
+    thinnest = max(1, round(0.6 / scale))  # a finer line would be lost when the digit is scaled down
+    strokes: np.ndarray = rescale(cv2.dilate(digit, np.ones((thinnest, thinnest), np.uint8)), scale) > level / 2
+    if not strokes.any():
+        raise NothingToRead("there is no ink in the picture but specks and lines")
+    return strokes
