@@ -90,12 +90,7 @@ def make_chain(found: Components, groups: list[set[int]]) -> Chain:
     margin = int(longest_side(box)) // 4 + max(found.mask.shape) // 100 + 4
     window = np.s_[max(top - margin, 0) : bottom + margin, max(left - margin, 0) : right + margin]
     labels, mask = found.labels[window], found.mask[window]
-    masks = []
-    for group in groups:
-        members = np.zeros(len(found.mass), np.uint8)
-        members[[*group]] = 1
-        masks.append(mask * members[labels])
-    return Chain(window, masks)
+    return Chain(window, [mask * np.isin(labels, [*group]) for group in groups])
 
 
 def find_components(ink: np.ndarray, interior: np.ndarray) -> Components:

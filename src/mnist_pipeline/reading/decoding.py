@@ -53,16 +53,10 @@ class TooMuchWork(NotAnImage):
 
 
 class Decoded(NamedTuple):
-    """A decoded picture.
+    """A decoded picture."""
 
-    Attributes:
-        pixels: uint8, 0 to 255: (h, w) if the picture is grey, else (h, w, 3) in RGB; h and w are below
-            2 * WORKING_SIDE.
-        scale: pixels of the picture that was sent for each of these, along an axis; 1 or more.
-    """
-
-    pixels: np.ndarray
-    scale: float
+    pixels: np.ndarray  # uint8: (h, w) if the picture is grey, else (h, w, 3) in RGB; both below 2 * WORKING_SIDE
+    scale: float  # pixels of the picture that was sent for each of these, along an axis; 1 or more
 
 
 def read_picture(image: bytes, *, limited: bool = True) -> np.ndarray:

@@ -17,27 +17,21 @@ BLUR = 0.3  # pixels, and one more for every 800 of the picture: less shows the 
 
 
 def find_paper(picture: np.ndarray) -> np.ndarray | None:
-    """Find the paper if a desk is seen around it: a large region whose edges are straight and sharp.
-
-    Returns a mask, 1 on the paper but for a margin.
-    """
+    """The mask of the paper, but for a margin, if a desk is around it: a large region with straight and sharp edges."""
     small = downscale(to_grey(picture), 128)
     _, bright = cv2.threshold(small, 0, 1, cv2.THRESH_OTSU)
     if small.size < 1000 or bright.min() == bright.max():
         return None
     for region in (bright, 1 - bright):
-        hull = find_rectangle(region)
-        if hull is None:
-            continue
-        paper = cv2.fillPoly(np.zeros_like(small), [hull], 1)
-        if is_filled(region, paper) and has_sharp_edge(small, bright, paper):
+        paper = find_rectangle(region)
+        if paper is not None and is_filled(region, paper) and has_sharp_edge(small, bright, paper):
             inner = cv2.resize(erode(paper, 2), picture.shape[1::-1], interpolation=cv2.INTER_NEAREST)
             return inner & interior_mask(picture.shape)
     return None
 
 
 def find_rectangle(region: np.ndarray) -> np.ndarray | None:
-    """Convex hull, int32 (points, 1, 2), of the largest part of a mask (h, w) if it is close to a rectangle; or None.
+    """The mask of the convex hull of a region's largest part, if it is close to a rectangle.
 
     The part covers 15 to 95 % of the picture, 93 % of its own hull, and the hull 82 % of the smallest rectangle around.
     """
@@ -46,14 +40,13 @@ def find_rectangle(region: np.ndarray) -> np.ndarray | None:
     area, hull = cv2.contourArea(outline), cv2.convexHull(outline)
     (_, (width, height), _) = cv2.minAreaRect(hull)
     straight = area > 0.93 * cv2.contourArea(hull) and cv2.contourArea(hull) > 0.82 * width * height
-    return hull if 0.15 < area / region.size < 0.95 and straight else None
+    if not straight or not 0.15 < area / region.size < 0.95:
+        return None
+    return cv2.fillPoly(np.zeros_like(region), [hull], 1)
 
 
 def is_filled(region: np.ndarray, paper: np.ndarray) -> bool:
-    """Whether a region fills the paper and little else.
-
-    A closed stroke does not, nor does what such a stroke encloses.
-    """
+    """Whether a region fills the paper and little else. A closed stroke, or what it encloses, does not."""
     return bool(region[paper > 0].mean() > 0.7 and region[paper == 0].sum() <= 0.5 * (paper == 0).sum())
 
 
@@ -71,15 +64,14 @@ def extend_paper(picture: np.ndarray, paper: np.ndarray) -> np.ndarray:
     The continuation is a normalised convolution (Knutsson and Westin 1993): a blur over the pixels of the paper only.
     """
     weight: np.ndarray = cv2.erode(downscale(paper.astype(np.float32), 64), np.ones((3, 3), np.uint8))
-    colour = downscale(picture, 64).astype(np.float32)
-    colour = colour.reshape(*weight.shape, -1)  # (h, w, channels)
+    colour = downscale(picture, 64).astype(np.float32).reshape(*weight.shape, -1)  # (h, w, channels)
     mean = (colour * weight[..., None]).sum((0, 1)) / max(float(weight.sum()), 1e-6)  # (channels,)
-    blurred = [cv2.GaussianBlur(np.ascontiguousarray(c * weight), (0, 0), 8) for c in np.moveaxis(colour, -1, 0)]
+    blurred = np.dstack([cv2.GaussianBlur(channel * weight, (0, 0), 8) for channel in cv2.split(colour)])
     total = cv2.GaussianBlur(weight, (0, 0), 8)[..., None]
-    smooth = (np.dstack(blurred) + 1e-3 * mean) / (total + 1e-3)  # far from the paper, its mean colour
-    continuation = cv2.resize(smooth, picture.shape[1::-1]).reshape(picture.shape).astype(np.uint8)
-    on_paper = paper.reshape(*paper.shape, *[1] * (picture.ndim - 2)) > 0
-    return np.where(on_paper, picture, continuation)
+    smooth = (blurred + 1e-3 * mean) / (total + 1e-3)  # far from the paper, its mean colour
+    result = cv2.resize(smooth, picture.shape[1::-1]).reshape(picture.shape).astype(np.uint8)
+    result[paper > 0] = picture[paper > 0]
+    return result
 
 
 def choose_channel(picture: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -92,21 +84,18 @@ def choose_channel(picture: np.ndarray) -> tuple[np.ndarray, bool]:
     small = downscale(picture, 64)
     candidates = [small] if picture.ndim == 2 else [to_grey(small), *cv2.split(small)]
     best, chosen, dark_ink = -1.0, 0, True
-    for i, candidate in enumerate(candidates):
+    for k, candidate in enumerate(candidates):
         medians = [cv2.medianBlur(candidate, min(candidate.shape) // part | 1) for part in (2, 4, 6)]
         differences = candidate.astype(np.float32) - np.stack(medians)  # (3, h, w)
         cubes = differences * differences * differences  # exact, as a power is, and faster
-        score = float(np.abs(cubes).mean()) * (2 if i == 0 else 1)  # the other channels are noisier in a JPEG
+        score = float(np.abs(cubes).mean()) * (2 if k == 0 else 1)  # the other channels are noisier in a JPEG
         if score > best:
-            best, chosen, dark_ink = score, i, bool(cubes.sum() <= 0)
+            best, chosen, dark_ink = score, k, bool(cubes.sum() <= 0)
     return to_grey(picture) if chosen == 0 else cv2.extractChannel(picture, chosen - 1), dark_ink
 
 
 def ink_density(channel: np.ndarray, dark_ink: bool) -> np.ndarray:
-    """Ink density of each pixel: 1 - brightness / brightness of the paper there.
-
-    It does not depend on shadows, on colours, or on whether ink is dark or bright.
-    """
+    """1 - brightness / brightness of the paper there; shadows, colours and the polarity of the ink do not matter."""
     values = channel if dark_ink else 255 - channel
     brightness = blur(values.astype(np.float32))
     density = 1 - brightness / np.maximum(estimate_paper_brightness(brightness), 1)
@@ -129,10 +118,9 @@ def find_even_paper(channel: np.ndarray) -> int | None:
 
 
 def even_density(channel: np.ndarray, level: int) -> np.ndarray:
-    """Ink density of each pixel, where all paper has the same brightness.
+    """Ink density where all paper has the same brightness; ink is darker or brighter, whichever there is more of.
 
-    It sees strokes that are wide or lie along the border, which `ink_density` takes for paper. Ink is darker or
-    brighter, whichever there is more of.
+    It sees strokes that are wide or lie along the border, which `ink_density` takes for paper.
     """
     values = blur(channel.astype(np.float32))
     darker, brighter = np.maximum(level - values - EVEN, 0), np.maximum(values - level - EVEN, 0)
@@ -161,7 +149,7 @@ def estimate_paper_brightness(brightness: np.ndarray) -> np.ndarray:
 
 
 def interior_mask(shape: tuple[int, ...]) -> np.ndarray:
-    """uint8 (h, w) of a picture of this shape: 0 on its outermost pixels, 1 elsewhere."""
+    """The mask of all but a picture's outermost pixels."""
     mask = np.zeros(shape[:2], np.uint8)
     mask[1:-1, 1:-1] = 1
     return mask
