@@ -1,5 +1,6 @@
 """Whatever picture is sent: its digit as MNIST would hold it, or an error that says why there is none."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -167,6 +168,15 @@ def test_a_single_upright_stroke_is_read() -> None:
         rows, columns = np.flatnonzero(digit.any(1)), np.flatnonzero(digit.any(0))
         assert np.ptp(rows) + 1 == 20
         assert np.ptp(columns) + 1 <= 5
+
+
+@pytest.mark.parametrize("row", range(5))
+def test_a_thin_flat_stroke_near_the_border_is_read_or_refused(row: int) -> None:
+    """Its box, without the margin by which strokes are joined, may have no height."""
+    picture = np.full((600, 600), 255, np.uint8)
+    picture[row : row + 2, 100:200] = 0
+    with contextlib.suppress(NothingToRead):
+        assert len(read_digits(encode(picture))) == 1
 
 
 def test_a_narrow_stroke_among_other_ink_is_not_on_paper() -> None:

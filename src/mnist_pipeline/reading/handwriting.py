@@ -44,11 +44,12 @@ class Found(NamedTuple):
     pieces: list[tuple[Place, list[np.ndarray]]]  # of each item, where it is and the masks that it consists of
 
 
-def read_digits(image: bytes, *, limited: bool = True) -> list[Item]:
+def read_digits(image: bytes, *, limited: bool = True, single: bool = False) -> list[Item]:
     """Find the digits in a picture and draw each as MNIST would.
 
     Args:
         image, limited: as for decoding.decode.
+        single: whether only the one with most ink is wanted.
 
     Returns:
         In reading order, 1 to MAX_DIGITS: uint8 (28, 28), ink 255 on paper 0: the longest side is 20, the centre of
@@ -62,26 +63,18 @@ def read_digits(image: bytes, *, limited: bool = True) -> list[Item]:
     picture, scale = decode_handwriting(image, limited)
     if is_mnist(picture):
         return [Item(picture, cv2.boundingRect(picture))]
-    return read_in_turn(list_ways(picture), scale)[1].items
+    return read_in_turn(list_ways(picture), scale, single=single)[1].items
 
 
 def read_digit(image: bytes, *, limited: bool = True) -> np.ndarray:
-    """Find the character with most ink in a picture and draw it as MNIST would.
-
-    Arguments and errors are those of `read_digits`; the image returned is uint8 (28, 28).
-    """
-    picture, scale = decode_handwriting(image, limited)
-    if is_mnist(picture):
-        return picture
-    return read_in_turn(list_ways(picture), scale, single=True)[1].items[0].image
+    """The image, uint8 (28, 28), of the character with most ink in a picture; otherwise as `read_digits`."""
+    return read_digits(image, limited=limited, single=True)[0].image
 
 
 def find_parts(image: bytes, wanted: Sequence[int]) -> list[Parts]:
-    """The parts that each digit of a picture may consist of instead; each takes as long as reading a digit.
+    """The parts that each item of `read_digits` may consist of instead; each takes as long as reading a digit.
 
-    Args:
-        image: a picture that `read_digits` reads.
-        wanted: indices of the items whose parts are looked for; those of the others are empty.
+    `wanted` are the indices of the items whose parts are looked for; those of the others are empty.
     """
     picture, scale = decode_handwriting(image)
     if is_mnist(picture):
@@ -91,27 +84,21 @@ def find_parts(image: bytes, wanted: Sequence[int]) -> list[Parts]:
 
 
 def read_otherwise(image: bytes, most: int) -> list[list[tuple[Item, Parts]]]:
-    """Read a picture in other ways than `read_digits` does, in which nothing may be found.
+    """Read a picture in other ways than `read_digits` does.
 
-    Args:
-        image: a picture that `read_digits` reads.
-        most: items of each way whose parts are looked for; those of the others are empty.
-
-    Returns:
-        For each way the items, in reading order, and the parts that each may consist of instead.
+    Returns for each way in which something is found the items, in reading order, and the parts that each may consist of
+    instead. Parts are looked for of the first `most` items; those of the others are empty.
     """
     picture, scale = decode_handwriting(image)
     if is_mnist(picture):  # as if it did not look like MNIST's
         ways, least_area = [Way(partial(even_density, picture, 0), interior_mask(picture.shape))], 0.0
     else:
-        all_ways = list_ways(picture)
-        chosen, first = read_in_turn(all_ways, scale)
-        on_paper = all_ways[chosen].on_paper
-        anywhere = all_ways[chosen + 1] if on_paper else all_ways[chosen]
-        ways = [
-            anywhere._replace(density=lambda: anywhere.density() ** 0.5)
-        ]  # faint strokes denser, blurred ones wider
-        ways += [anywhere] if on_paper else []
+        usual_ways = list_ways(picture)
+        chosen, first = read_in_turn(usual_ways, scale)
+        on_paper = usual_ways[chosen].on_paper
+        anywhere = usual_ways[chosen + 1] if on_paper else usual_ways[chosen]
+        # With the root of the density faint strokes become denser, and blurred ones wider.
+        ways = [anywhere._replace(density=lambda: anywhere.density() ** 0.5)] + ([anywhere] if on_paper else [])
         least_area = 0.8 * covered_area(first.items)  # what covers less of the picture is a part of the same
     readings = []
     for way in ways:
@@ -155,13 +142,8 @@ def list_ways(picture: np.ndarray) -> list[Way]:
 def read_in_turn(ways: Sequence[Way], scale: float, *, single: bool = False) -> tuple[int, Found]:
     """Read a picture in the first way that finds strokes as thin as a marker's, or in the one with the thinnest.
 
-    What has thicker strokes may be the paper between the strokes, taken for ink.
-
-    Returns:
-        Which way it was, and what was found.
-
-    Raises:
-        NothingToRead: no way finds anything but blobs.
+    What has thicker strokes may be the paper between the strokes, taken for ink. Returns which way it was, and what was
+    found. Raises NothingToRead where no way finds anything but blobs.
     """
     found: dict[int, Found] = {}
     reasons: list[NothingToRead] = []

@@ -26,8 +26,8 @@ def draw_parts(place: Place, pieces: list[np.ndarray]) -> Parts:
     for first, last in combinations(range(len(pieces) + 1), 2):
         mask = keep_large_components(np.bitwise_or.reduce(pieces[first:last]))
         _, _, wide, high = cv2.boundingRect(mask)
-        is_whole = last - first == len(pieces)
-        if is_whole or high <= 0.4 * height or wide >= 1.3 * height:
+        is_everything = last - first == len(pieces)
+        if is_everything or high <= 0.4 * height or wide >= 1.3 * height:
             continue
         with contextlib.suppress(NothingToRead):
             item, stroke_width = place.draw(mask)

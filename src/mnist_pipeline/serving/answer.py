@@ -154,16 +154,16 @@ class Model:
 
     def describe(self, found: Sequence[Found]) -> dict[str, Any]:
         """The answer to a picture, as docs/answer.schema.json says."""
-        digits, model = [self.describe_one(one) for one in found], {"model": self.info["weights"]}
+        digits = [self.describe_one(one) for one in found]
         if not self.is_digits:
-            return digits[0] | model
+            return digits[0] | {"model": self.info["weights"]}
         single = digits[0] if len(digits) == 1 else {"digit": None, "label": None}
         return single | {
             "probability": round(self.probability(found), 6),
             "is_digit": min(digit["is_digit"] for digit in digits),
             "number": "".join(digit["label"] for digit in digits),
             "digits": [digit | {"box": list(one.item.box)} for digit, one in zip(digits, found, strict=True)],
-            **model,
+            "model": self.info["weights"],
         }
 
     def probability(self, found: Sequence[Found]) -> float:
@@ -204,12 +204,11 @@ class Model:
         after = softmax((yield Compute(copies[changed])))[:, best]
         attribution[changed] = np.log(before) - np.log(np.maximum(after, 1e-12))
         heat = attribution.reshape(digit.shape).round(4).tolist()
-        return self.encode([found], more={"image": digit.tolist(), "attribution": heat})
+        answer = self.describe(found) | {"image": digit.tolist(), "attribution": heat}
+        return Response(200, json.dumps(answer).encode(), known=[found[0].known])
 
-    def encode(
-        self, pictures: Sequence[Picture], *, is_list: bool = False, more: dict[str, Any] | None = None
-    ) -> Response:
-        """The response with an answer for each picture, errors in their places; for one picture alone also `more`."""
+    def encode(self, pictures: Sequence[Picture], *, is_list: bool = False) -> Response:
+        """The response with an answer for each picture, errors in their places."""
         answers: list[dict[str, Any]] = []
         rejected, known = [], []
         for picture in pictures:
@@ -217,7 +216,7 @@ class Model:
                 answers.append({"error": picture.message, "status": picture.status})
                 rejected.append(picture.status)
             else:
-                answers.append(self.describe(picture) | (more or {}))
+                answers.append(self.describe(picture))
                 known += [one.known for one in picture]
         if is_list:
             return Response(200, json.dumps({"predictions": answers}).encode(), rejected, known)
