@@ -23,19 +23,12 @@ BLOB_WIDTH = 10  # thicker than all of them
 
 @dataclass(frozen=True)
 class Item:
-    """Something in a picture that may be a digit.
+    """Something in a picture that may be a digit."""
 
-    Attributes:
-        image: uint8 (28, 28), ink 255 on paper 0.
-        box: where it is: left, top, width and height in pixels of the picture that was sent, upright.
-        on_paper: false of a narrow stroke with other ink around it. Anything has edges and gaps that look like a 1.
-        touching: whether the parts that it may consist of touch, so that it may as well be one thing.
-    """
-
-    image: np.ndarray
-    box: Sequence[int]
-    on_paper: bool = True
-    touching: bool = True
+    image: np.ndarray  # uint8 (28, 28), ink 255 on paper 0
+    box: Sequence[int]  # left, top, width and height in pixels of the picture that was sent, upright
+    on_paper: bool = True  # false of a narrow stroke with other ink around it: edges and gaps may look like a 1
+    touching: bool = True  # whether the parts that it may consist of touch, so that it may as well be one thing
 
 
 Parts = dict[tuple[int, int], Item]  # by the first and the last of the pieces that make each: (0, 1), (1, 2) are halves
@@ -53,10 +46,8 @@ class Place:
     def draw(self, mask: np.ndarray, *, touching: bool = True) -> tuple[Item, float]:
         """Draw what a mask, uint8 (h, w), covers as MNIST would.
 
-        Returns the item, and the mean width of its strokes in pixels of the 28.
-
-        Raises:
-            NothingToRead: nothing of the strokes is left.
+        Returns the item, and the mean width of its strokes in pixels of the 28. Raises NothingToRead where nothing of
+        the strokes is left.
         """
         image, stroke_width = normalise_strokes(self.ink, mask)
         left, top, width, height = cv2.boundingRect(mask)
