@@ -24,9 +24,9 @@ class Service:
     """A client of the model `mnist` on one TorchServe.
 
     Args:
-        inference, management, metrics: the addresses of its three APIs, such as http://127.0.0.1:8080.
-        tokens: under production settings, the content of TorchServe's key_file.json.
-        certificate: under production settings, the certificate to trust (PEM); else the usual authorities.
+        inference, management, metrics: the addresses of its three APIs.
+        tokens: the content of TorchServe's key_file.json, where tokens are on.
+        certificate: the certificate to trust (PEM); None: those of the usual authorities.
     """
 
     inference: str = "http://127.0.0.1:8080"
@@ -50,17 +50,17 @@ class Service:
         return answer.json()
 
     def versions(self) -> dict[str, dict[str, Any]]:
-        """Describe each registered version, by name; {} when there is none."""
+        """Each registered version as TorchServe describes it, by name; {} when there is none."""
         with suppress(ServingError):
             return {found["modelVersion"]: found for found in self.manage("GET", f"/{MODEL}/all")}
         return {}
 
     def default_version(self) -> str:
-        """Return the version that answers requests which name none."""
+        """The version that answers requests which name none."""
         return str(self.manage("GET", f"/{MODEL}")[0]["modelVersion"])
 
     def ready(self, version: str = "") -> bool:
-        """Tell whether a request would be answered: a worker has loaded the model, and the queue is not full."""
+        """Whether a request would be answered: a worker has loaded the model, and the queue is not full."""
         try:
             (state,) = self.manage("GET", f"/{MODEL}" + (f"/{version}" if version else ""), timeout=5.0)
         except (ServingError, requests.RequestException):
@@ -80,8 +80,8 @@ class Service:
 
 
 def is_loopback(url: str) -> bool:
-    """Tell whether a URL's host is this machine's loopback."""
-    host = urlsplit(url).hostname or ""
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
+    """Whether a URL's host is this machine's loopback."""
+    with suppress(ValueError):  # the host is a name, or the URL is none
+        host = urlsplit(url).hostname
+        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
+    return False
