@@ -8,8 +8,6 @@ import hashlib
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,6 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor
 
-from mnist_pipeline import files
 from mnist_pipeline.serving.loading import open_onnx
 from mnist_pipeline.training.inference import accuracy
 from mnist_pipeline.training.model_info import ServingInfo
@@ -62,8 +59,7 @@ def export_for_serving(
         drop = accuracies["fp32"] - accuracies["int8"]
         chosen = int8 if drop <= maximal_drop + 1e-9 else fp32  # accuracies are counts over N; the rest is rounding
         content = chosen.read_bytes()
-    with files.replacing(target) as unfinished:
-        unfinished.write_bytes(content)
+    target.write_bytes(content)
     serving: ServingInfo = {
         "format": chosen.stem,
         "file": target.name,
@@ -78,11 +74,7 @@ def export_for_serving(
 def export_fp32(network: DigitNetwork, target: Path) -> None:
     """Write the network as ONNX: uint8 images (N, 1, 28, 28) in, calibrated fp32 logits (N, classes) out.
 
-    BatchNorm is folded into the convolutions, and the temperature into the output layer.
-
-    Args:
-        network: the trained network, on the CPU; it stays as it is.
-        target: the file to write.
+    BatchNorm is folded into the convolutions, and the temperature into the output layer; `network` stays as it is.
     """
     with warnings.catch_warnings():
         # The exporter through TorchScript is deprecated; its successor needs onnxscript, which nothing else here does.
@@ -119,16 +111,14 @@ def quantise(fp32: Path, calibration: UInt8[Tensor, "n 1 28 28"], target: Path) 
 
     Args:
         fp32: what `export_fp32` wrote.
-        calibration: training images, at least one; the first CALIBRATION_IMAGES of them are used.
+        calibration: training images, of which the first CALIBRATION_IMAGES are used; ValueError where there are none.
         target: the file to write.
-
-    Raises:
-        ValueError: there are no calibration images.
     """
     if not len(calibration):
         raise ValueError("calibration holds 0 images; the ranges of the activations need at least 1")
     prepared = target.with_suffix(".prepared")
-    with silence_quantiser():
+    logging.disable(logging.WARNING)  # on the root logger the quantiser advises what is done here already
+    try:
         quant_pre_process(fp32, prepared)
         quantize_static(
             prepared,
@@ -140,6 +130,8 @@ def quantise(fp32: Path, calibration: UInt8[Tensor, "n 1 28 28"], target: Path) 
             weight_type=QuantType.QInt8,
             reduce_range=True,
         )
+    finally:
+        logging.disable(logging.NOTSET)
     target.write_bytes(onnx.load(target).SerializeToString(deterministic=True))
 
 
@@ -153,19 +145,7 @@ class CalibrationImages(CalibrationDataReader):
     """The calibration images, a batch at a time, as ONNX Runtime asks for them."""
 
     def __init__(self, images: UInt8[Tensor, "n 1 28 28"]) -> None:
-        self.batches: Iterator[Tensor] = iter(images.split(BATCH))
+        self.batches = ({"images": batch.numpy()} for batch in images.split(BATCH))
 
     def get_next(self) -> dict[str, Any] | None:
-        """The next batch, or None after the last."""
-        batch = next(self.batches, None)
-        return None if batch is None else {"images": batch.numpy()}
-
-
-@contextmanager
-def silence_quantiser() -> Iterator[None]:
-    """Hide what ONNX Runtime's quantiser advises on the root logger; this module already does it."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
+        return next(self.batches, None)
