@@ -26,10 +26,7 @@ def open_archive(archived: Path, *, beside_readers: bool = False) -> Iterator[tu
         beside_readers: as for loading.load.
 
     Returns:
-        The model, and the folder, which also holds the weights and model_info.json.
-
-    Raises:
-        OpenError: the file is missing, damaged, or of another format than this version's.
+        The model, and the folder, which also holds the weights and model_info.json. Raises OpenError.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -81,11 +81,7 @@ def check_token(request: Request, token: str) -> None:
 
 
 async def read_body(request: Request, place: Place) -> Any:
-    """The body, or of a form the field with the picture.
-
-    Args:
-        request: whose body is read.
-        place: counts its bytes.
+    """The body, or of a form the field with the picture; `place` counts its bytes.
 
     Raises:
         Refused: it is too long or comes too slowly.

@@ -43,7 +43,7 @@ class Service:
         return self.send("POST", url, "inference", data=body, **options)
 
     def manage(self, method: str, path: str = "", **options: Any) -> Any:
-        """Call the management API at /models<path> for its JSON; raises ServingError with the server's answer."""
+        """The JSON of the management API at /models<path>; raises ServingError with the server's answer."""
         answer = self.send(method, f"{self.management}/models{path}", "management", **options)
         if not answer.ok:
             raise ServingError(f"{method} /models{path}: {answer.status_code} {answer.text.strip()}")

@@ -35,12 +35,7 @@ class Job:
 
 
 class Work:
-    """What all requests of a server share.
-
-    Args:
-        readers: None: pictures are read in a thread, without a deadline.
-        count_batch: is told how many images each batch has.
-    """
+    """What all requests of a server share. `count_batch` is told how many images each batch has."""
 
     def __init__(self, readers: Readers | None = None, count_batch: Callable[[int], None] = lambda size: None) -> None:
         self.readers, self.count_batch = readers, count_batch
@@ -54,13 +49,7 @@ class Work:
         return len(self.first) + len(self.later) + (len(self.readers.waiting) if self.readers else 0)
 
     async def run(self, steps: Steps, model: Model, client: str, *, is_single: bool) -> Any:
-        """Run the steps of a request to their result.
-
-        Args:
-            steps: of `model`.
-            model: whose network computes.
-            client: who is waiting.
-            is_single: whether it is a single picture, whose images go first.
+        """Run the steps of a client's request to `model` to their result; images of a single picture go first.
 
         Raises:
             Busy: it would have to wait for too long.
@@ -68,7 +57,6 @@ class Work:
         loop = asyncio.get_running_loop()
         start_before = loop.time() + (WAIT_SECONDS if is_single else LIST_WAIT_SECONDS)
         queue, may_gather = self.first if is_single else self.later, False
-        result: Any
         try:
             wanted = steps.send(None)
             while True:
@@ -78,15 +66,16 @@ class Work:
                         raise Busy
                 if isinstance(wanted, Read):
                     may_gather = not is_cheap(wanted.data)
-                    result = await self.read(wanted, client, start_before) if may_gather else read_now(wanted)
+                    wanted = steps.send(await self.read(wanted, client, start_before))
                 else:
-                    result = await self.compute(model, wanted.images, queue, may_gather=may_gather)
-                wanted = steps.send(result)
+                    wanted = steps.send(await self.compute(model, wanted.images, queue, may_gather=may_gather))
         except StopIteration as end:
             return end.value
 
     async def read(self, wanted: Read, client: str, start_before: float) -> tuple[Any, float]:
-        """Have something read by a reader, or where there are none in a thread."""
+        """Have something read here where it is cheap, else by a reader, or in a thread where there are none."""
+        if is_cheap(wanted.data):
+            return read_now(wanted)
         if self.readers is None:
             return await asyncio.to_thread(read_now, wanted)
         return await self.readers.read(wanted, client, start_before)
