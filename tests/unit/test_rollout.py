@@ -39,12 +39,6 @@ def test_an_address_that_is_none_is_an_error_and_no_stack_trace(address: str, mo
         rollout.main()
 
 
-def test_a_file_that_is_no_json_is_named(tmp_path: Path) -> None:
-    (tmp_path / "keys.json").write_text("")
-    with pytest.raises(rollout.RolloutError, match=r"keys\.json is not TorchServe's key file"):
-        rollout.read_tokens(tmp_path / "keys.json")
-
-
 class Greeter(BaseHTTPRequestHandler):
     """Answers each GET with an empty list."""
 

@@ -61,10 +61,9 @@ def create_app(model: Model, *, page: Path | None = None, token: str = "", servi
     )
     app.state.model, app.state.token, app.state.services = model, token, services or Services()
     described = describe(model)
-    addresses = {"/predictions/mnist": predict, "/explanations/mnist": explain}
-    # As KServe's clients and SageMaker ask.
-    addresses |= {"/v1/models/mnist:predict": predict, "/invocations": predict}
-    for address, endpoint in addresses.items():
+    answering = {"/predictions/mnist": predict, "/explanations/mnist": explain}
+    answering |= {"/v1/models/mnist:predict": predict, "/invocations": predict}  # as KServe's clients and SageMaker ask
+    for address, endpoint in answering.items():
         app.post(address, **described)(endpoint)
         app.put(address, include_in_schema=False)(endpoint)  # what curl -T sends
     shown: dict[str, Callable[..., Any]] = {"/ping": show_life, "/ready": show_readiness}
@@ -154,8 +153,7 @@ async def answer(request: Request, explain: bool = False) -> Response:
 
 async def compute_answer(request: Request, body: Any, client: str, explain: bool) -> Answer:
     """The answer to a request. Raises Busy and ClientDisconnect."""
-    model: Model = request.app.state.model
-    work: Work = request.app.state.services.work
+    model, work = request.app.state.model, request.app.state.services.work
     is_single = not (explain or is_json(body))
     running = work.run(model.answer_request(body, explain), model, client, is_single=is_single)
     if is_single and is_cheap(body):

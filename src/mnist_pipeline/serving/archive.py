@@ -60,7 +60,7 @@ def archive(
     """Pack one trained model for TorchServe. Equal inputs give equal bytes.
 
     Args:
-        model_folder: holds model_info.json and the weights that it names.
+        model_folder: holds model_info.json and the weights that it names; ModelError where one is missing or damaged.
         handler: the handler's Python file.
         model_config: TorchServe's settings for this model (model-config.yaml).
         destination: the .mar to write; it is replaced whole or not at all.
@@ -71,10 +71,6 @@ def archive(
 
     Returns:
         The section "serving" of the archived model_info.json: the form that is served, and why.
-
-    Raises:
-        ModelError: the model folder is incomplete or damaged.
-        ArchiveError: torch-model-archiver failed.
     """
     network, info = model.load_model(model_folder)
     with tempfile.TemporaryDirectory() as name:
@@ -104,16 +100,13 @@ def choose_references(logits: Float32[Tensor, "n classes"], labels: Int64[Tensor
 
     A network that computes otherwise shows it there first: a sure answer hardly moves.
     """
-    sureness = logits.softmax(1).amax(1)
-    chosen = []
-    for label in range(logits.shape[1]):
-        (of_class,) = torch.where(labels == label)
-        chosen.append(of_class[sureness[of_class].argsort(stable=True)[:REFERENCES_PER_CLASS]])
-    return torch.cat(chosen)
+    order = logits.softmax(1).amax(1).argsort(stable=True)
+    by_class = [order[labels[order] == label] for label in range(logits.shape[1])]
+    return torch.cat([least_sure_first[:REFERENCES_PER_CLASS] for least_sure_first in by_class])
 
 
 def copy_code(package: Path) -> None:
-    """Copy the code that travels to a folder of another name, in which each file has the name that it has here."""
+    """Copy the code that travels."""
     for source in TRAVELLING:
         target = package / source.relative_to(SOURCE)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -122,11 +115,7 @@ def copy_code(package: Path) -> None:
 
 
 def pack(folder: Path, weights: Path, handler: Path, model_config: Path | None, extra_files: Path) -> Path:
-    """Run torch-model-archiver, and return its archive's path.
-
-    It clears $TMPDIR/<model name>, so it gets a TMPDIR of its own. Of a folder in --extra-files it packs the content,
-    sub-folders as they are.
-    """
+    """Run torch-model-archiver, which packs the content of the folder `extra_files`; the path of its archive."""
     scratch, packed = folder / "scratch", folder / "packed"
     scratch.mkdir()
     packed.mkdir()
@@ -135,7 +124,7 @@ def pack(folder: Path, weights: Path, handler: Path, model_config: Path | None, 
     command += ["--model-name", MODEL_NAME, "--version", version, "--export-path", str(packed)]
     command += ["--serialized-file", str(weights), "--handler", str(handler), "--extra-files", str(extra_files)]
     command += ["--config-file", str(model_config)] if model_config else []
-    environment = os.environ | {"TMPDIR": str(scratch)}
+    environment = os.environ | {"TMPDIR": str(scratch)}  # of its own: the archiver clears $TMPDIR/<model name>
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
         raise ArchiveError(f"torch-model-archiver could not pack {weights}:\n{result.stdout}{result.stderr}")

@@ -83,8 +83,9 @@ def check_references(file: Path, network: Network) -> None:
     wrong = np.flatnonzero(~(difference <= TOLERANCE))  # a probability that is not a number is wrong too
     if wrong.size:
         one = wrong[0]
+        best = expected[one].argmax()
         raise RuntimeError(
             f"the network answers otherwise than where it was archived to {wrong.size} of {len(expected)} images: "
-            f"class {expected[one].argmax()} had a probability of {expected[one].max():.3f} in image {one}, and has "
-            f"{found[one, expected[one].argmax()]:.3f} here; archive it again on a machine like this one"
+            f"class {best} had a probability of {expected[one, best]:.3f} in image {one}, and has "
+            f"{found[one, best]:.3f} here; archive it again on a machine like this one"
         )

@@ -13,7 +13,6 @@ import time
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import requests
 
@@ -111,20 +110,10 @@ def read_version(archive: Path) -> str:
 
 def read_known_digits(folder: Path) -> dict[str, bytes]:
     """Read pictures, by the label that is their file name: 7.png shows a 7."""
-    pictures = (file for file in visible(folder) if file.suffix == ".png")
-    digits = {normalise_name(file.stem): file.read_bytes() for file in pictures}
+    digits = {normalise_name(file.stem): file.read_bytes() for file in visible(folder) if file.suffix == ".png"}
     if not digits:
         raise RolloutError(f"{folder} holds no <label>.png to check the new version on")
     return digits
-
-
-def read_tokens(keys: Path) -> dict[str, Any]:
-    """The content of TorchServe's key_file.json."""
-    try:
-        tokens: dict[str, Any] = json.loads(keys.read_text(encoding="utf-8-sig"))
-        return tokens
-    except ValueError as error:
-        raise RolloutError(f"{keys} is not TorchServe's key file ({type(error).__name__}: {error})") from error
 
 
 def main() -> None:
@@ -138,7 +127,7 @@ def main() -> None:
     parser.add_argument("--keys", type=Path, help="the server's key_file.json, where tokens are on")
     parser.add_argument("--certificate", type=Path, help="the server's certificate (PEM), where it speaks TLS")
     arguments = parser.parse_args()
-    tokens = read_tokens(arguments.keys) if arguments.keys else {}
+    tokens = json.loads(arguments.keys.read_text()) if arguments.keys else {}
     service = Service(arguments.inference, arguments.management, tokens=tokens, certificate=arguments.certificate)
     try:
         roll_out(service, arguments.archive, arguments.model_store, read_known_digits(arguments.digits))

@@ -30,7 +30,7 @@ class Job:
 
     model: Model
     images: Digits
-    computed: "asyncio.Future[Logits]"
+    computed: asyncio.Future[Logits]
     may_gather: bool
 
 
@@ -49,11 +49,7 @@ class Work:
         return len(self.first) + len(self.later) + (len(self.readers.waiting) if self.readers else 0)
 
     async def run(self, steps: Steps, model: Model, client: str, *, is_single: bool) -> Any:
-        """Run the steps of a client's request to `model` to their result; images of a single picture go first.
-
-        Raises:
-            Busy: it would have to wait for too long.
-        """
+        """The result of the steps of a client's request to `model`; raises Busy where it would wait for too long."""
         loop = asyncio.get_running_loop()
         start_before = loop.time() + (WAIT_SECONDS if is_single else LIST_WAIT_SECONDS)
         queue, may_gather = self.first if is_single else self.later, False
@@ -82,9 +78,9 @@ class Work:
 
     async def compute(self, model: Model, images: Digits, queue: deque[Job], *, may_gather: bool = False) -> Logits:
         """A network's logits of images, in as many batches as they need."""
-        loop = asyncio.get_running_loop()
-        pieces = [images[i : i + MAX_BATCH] for i in range(0, len(images), MAX_BATCH)]
-        jobs = [Job(model, piece, loop.create_future(), may_gather) for piece in pieces]
+        create_future = asyncio.get_running_loop().create_future
+        pieces = np.split(images, range(MAX_BATCH, len(images), MAX_BATCH))
+        jobs = [Job(model, piece, create_future(), may_gather) for piece in pieces]
         queue.extend(jobs)
         if self.computing is None or self.computing.done():
             self.computing = asyncio.create_task(self.compute_waiting())
@@ -108,11 +104,10 @@ class Work:
                     if not job.computed.done():
                         job.computed.set_exception(error)
                 continue
-            start = 0
-            for job in batch:
+            ends = np.cumsum([len(job.images) for job in batch])
+            for job, own_logits in zip(batch, np.split(logits, ends[:-1]), strict=True):
                 if not job.computed.done():
-                    job.computed.set_result(logits[start : start + len(job.images)])
-                start += len(job.images)
+                    job.computed.set_result(own_logits)
 
     async def gather(self) -> None:
         """Wait for more images where they are few, readers are at work, and nobody waits for a small picture."""
