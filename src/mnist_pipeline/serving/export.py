@@ -1,7 +1,4 @@
-"""The network as ONNX, which is what a CPU serves: in int8 where that reads as well, in fp32 elsewhere.
-
-A GPU is served fastest by the weights themselves in bf16, so it needs no export.
-"""
+"""The network as ONNX, which is what is served: in int8 where that reads as well, in fp32 elsewhere."""
 
 import copy
 import hashlib
@@ -103,16 +100,12 @@ def fold_temperature(network: DigitNetwork) -> DigitNetwork:
 
 
 def quantise(fp32: Path, calibration: UInt8[Tensor, "n 1 28 28"], target: Path) -> None:
-    """Quantise an ONNX network to int8. Equal inputs give equal bytes.
+    """Quantise the ONNX network that `export_fp32` wrote to int8, by at least one training image.
 
     Weights are quantised per output channel and activations statically, from the ranges seen on the calibration
     images (Jacob et al., arXiv 1712.05877). The weights have seven bits: x86 processors without VNNI add two products
-    in 16 bits, where those of eight bits overflow and give other answers. The validation accuracy is the same.
-
-    Args:
-        fp32: what `export_fp32` wrote.
-        calibration: training images, of which the first CALIBRATION_IMAGES are used; ValueError where there are none.
-        target: the file to write.
+    in 16 bits, where those of eight bits overflow and give other answers. The validation accuracy is the same. Equal
+    inputs give equal bytes. Raises ValueError where there are no calibration images.
     """
     if not len(calibration):
         raise ValueError("calibration holds 0 images; the ranges of the activations need at least 1")

@@ -54,14 +54,10 @@ class Readers:
         self.idle = [await start_reader() for _ in range(self.count)]
 
     async def read(self, wanted: Read, client: str, start_before: float) -> tuple[Any, float]:
-        """Have something read for a client.
+        """Have something read for a client: its result or its ValueError, and the seconds of processor time it took.
 
-        Returns:
-            The result, or its ValueError, which is TooMuchWork where it took longer than `wanted` says; and the seconds
-            of processor time that it took.
-
-        Raises:
-            Busy: no reader is free before `start_before`, by the loop's clock, or the reader was killed.
+        The error is TooMuchWork where it took longer than `wanted` says. Raises Busy where no reader is free before
+        `start_before`, by the loop's clock, or the reader was killed.
         """
         reader = await self.acquire(client, start_before)
         # The reading goes on where the request is cancelled: what has begun cannot be taken back.

@@ -82,12 +82,7 @@ def check_token(request: Request, token: str) -> None:
 
 
 async def read_body(request: Request, place: Place) -> Any:
-    """The body, or of a form the field with the picture; `place` counts its bytes.
-
-    Raises:
-        Refused: it is too long or comes too slowly.
-        ClientDisconnect: the client has gone.
-    """
+    """The body, or of a form the field with the picture. Raises Refused and ClientDisconnect."""
     body = await receive(request, place)
     fields = {"body": body}
     is_form = request.headers.get("content-type", "").lower().startswith("application/x-www-form-urlencoded")

@@ -86,15 +86,12 @@ def check(service: Service, version: str, digits: Mapping[str, bytes]) -> None:
 
 
 def drain(service: Service, version: str, picture: bytes, seconds: float) -> None:
-    """Wait until a version that is no longer the default has answered what it was asked.
-
-    Its queue is first in, first out: when one more request is answered, all requests before it are.
-    """
+    """Wait until a version that is no longer the default has answered what it was asked."""
     deadline = time.monotonic() + seconds
     time.sleep(GRACE)
     while service.versions()[version]["jobQueueStatus"]["pendingRequests"] and time.monotonic() < deadline:
         time.sleep(0.05)
-    for _ in service.versions()[version]["workers"]:
+    for _ in service.versions()[version]["workers"]:  # its queue is first in, first out: this is answered last
         service.predict(picture, version, timeout=seconds)
     time.sleep(GRACE)
 

@@ -76,10 +76,8 @@ class Application:
 def serve(options: Options, listener: socket.socket, ready: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT, or until the terminal is closed that the server was started in.
 
-    Args:
-        options: what is served; raises OpenError of its archive and ServeError of its certificate.
-        listener: a socket that listens.
-        ready: is called when requests are answered.
+    `listener` listens already; `ready` is called when requests are answered. Raises OpenError where the archive, and
+    ServeError where the certificate cannot be used.
     """
     for number in (signal.SIGTERM, signal.SIGINT):  # until uvicorn handles them, and when it raises them again
         signal.signal(number, lambda *_: sys.exit())

@@ -21,25 +21,19 @@ class ServingError(PipelineError):
 
 @dataclass(frozen=True)
 class Service:
-    """A client of the model `mnist` on one TorchServe.
-
-    Args:
-        inference, management, metrics: the addresses of its three APIs.
-        tokens: the content of TorchServe's key_file.json, where tokens are on.
-        certificate: the certificate to trust (PEM); None: those of the usual authorities.
-    """
+    """A client of the model `mnist` on one TorchServe."""
 
     inference: str = "http://127.0.0.1:8080"
     management: str = "http://127.0.0.1:8081"
     metrics: str = "http://127.0.0.1:8082"
-    tokens: Mapping[str, Any] = field(default_factory=dict)
-    certificate: Path | None = None
+    tokens: Mapping[str, Any] = field(default_factory=dict)  # TorchServe's key_file.json, where tokens are on
+    certificate: Path | None = None  # the one to trust (PEM); None: those of the usual authorities
 
     def predict(
         self, body: bytes, version: str = "", *, verb: str = "predictions", **options: Any
     ) -> requests.Response:
         """Send one body to the default version, or to the named one; `verb` may be `explanations`."""
-        url = f"{self.inference}/{verb}/{MODEL}" + (f"/{version}" if version else "")
+        url = f"{self.inference}/{verb}/{MODEL}/{version}".rstrip("/")
         return self.send("POST", url, "inference", data=body, **options)
 
     def manage(self, method: str, path: str = "", **options: Any) -> Any:
@@ -50,10 +44,8 @@ class Service:
         return answer.json()
 
     def versions(self) -> dict[str, dict[str, Any]]:
-        """Each registered version as TorchServe describes it, by name; {} when there is none."""
-        with suppress(ServingError):
-            return {found["modelVersion"]: found for found in self.manage("GET", f"/{MODEL}/all")}
-        return {}
+        """Each registered version as TorchServe describes it, by name."""
+        return {found["modelVersion"]: found for found in self.manage("GET", f"/{MODEL}/all")}
 
     def default_version(self) -> str:
         """The version that answers requests which name none."""
@@ -62,7 +54,7 @@ class Service:
     def ready(self, version: str = "") -> bool:
         """Whether a request would be answered: a worker has loaded the model, and the queue is not full."""
         try:
-            (state,) = self.manage("GET", f"/{MODEL}" + (f"/{version}" if version else ""), timeout=5.0)
+            (state,) = self.manage("GET", f"/{MODEL}/{version}".rstrip("/"), timeout=5.0)
         except (ServingError, requests.RequestException):
             return False
         working = any(worker["status"] == "READY" for worker in state["workers"])
