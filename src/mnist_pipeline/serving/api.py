@@ -30,11 +30,7 @@ GONE = 499  # the status that the metrics count where the client has gone before
 
 
 class Services:
-    """What all requests share, also those to the model before and after a roll-out.
-
-    Args:
-        readers: processes that read pictures; None: pictures are read in a thread, without a deadline.
-    """
+    """What all requests share, also those to the model before and after a roll-out."""
 
     def __init__(self, readers: Readers | None = None) -> None:
         self.metrics, self.admission = Metrics(), Admission()
@@ -121,7 +117,7 @@ def show_description(request: Request) -> Response:
     return HTMLResponse(write_page(request.app.openapi()))
 
 
-async def show_error(request: Request, error: Any) -> Response:
+async def show_error(request: Request, error: HTTPException) -> Response:
     """The response where an address or a method does not exist."""
     headers = dict(error.headers or {})
     matching = [route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE]
