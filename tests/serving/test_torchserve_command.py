@@ -141,39 +141,10 @@ def test_a_taken_port_is_named_and_nothing_starts(repository: Repository, name: 
     assert repository.processes() == []
 
 
-@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # TorchServe's own, where it reads its version
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("grpc_inference_port", "99999"),
-        ("grpc_management_port", "port"),
-        ("grpc_inference_port", "-1"),
-        ("inference_address", "http://127.0.0.1:99999"),
-        ("metrics_address", "http://127.0.0.1:port"),
-    ],
-)
-def test_a_port_that_is_none_is_named(name: str, value: str) -> None:
-    from mnist_pipeline.serving import command
-
-    named = [line for line in command.find_conflicts({name: value}) if line.startswith(f"{name} names ")]
-    assert len(named) == 1
-
-
 def test_settings_that_are_no_text_are_named(repository: Repository) -> None:
     said = repository.torchserve("--start", "--ts-config", "model_store/mnist.mar", fails=True)
     assert said.startswith("torchserve: --ts-config model_store/mnist.mar cannot be read: ")
     assert said.count("\n") == 1
-
-
-def test_the_socket_of_another_servers_worker_is_named(repository: Repository) -> None:
-    worker = repository.folder / "t" / ".ts.sock.9000"
-    with socket.socket(socket.AF_UNIX) as other:
-        other.bind(str(worker))
-        said = repository.torchserve("--start", *MODELS, fails=True)
-    assert (
-        said
-        == f"torchserve: another TorchServe's worker has {worker}; stop it, or set TEMP and TMPDIR to another folder\n"
-    )
 
 
 def test_a_second_server_needs_a_temporary_folder_and_ports_of_its_own(repository: Repository) -> None:
@@ -185,8 +156,6 @@ def test_a_second_server_needs_a_temporary_folder_and_ports_of_its_own(repositor
     folder.mkdir()
     arguments = ("--start", "--ts-config", "other.properties", *MODELS)
     assert "TorchServe is already running" in repository.torchserve(*arguments, fails=True)
-    said = repository.torchserve(*arguments, fails=True, TMPDIR=str(folder))
-    assert "another TorchServe's worker has" in said
     repository.torchserve(*arguments, TMPDIR=str(folder), TEMP=str(temp))
     for each in (repository.service, service):
         assert each.predict(SEVEN).json()["label"] == "7"

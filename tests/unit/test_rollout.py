@@ -1,6 +1,5 @@
 """How `make rollout` finds its server, and what it says where there is none."""
 
-import json
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -32,33 +31,12 @@ def test_junk_is_no_known_digit(tmp_path: Path) -> None:
     assert rollout.read_known_digits(tmp_path) == {"7": b"7.png"}
 
 
-@pytest.mark.parametrize("option", ["--inference", "--management"])
-@pytest.mark.parametrize(
-    "address",
-    ["", "127.0.0.1:8081", "ftp://127.0.0.1", "http://", "http://[::1"]
-    + [f"http://127.0.0.1:{port}" for port in ("99999", "0", "port", "-1")],
-)
-def test_an_address_that_is_none_is_named(option: str, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["rollout", f"{option}={address}"])
-    with pytest.raises(rollout.RolloutError, match=f"^{option} must be an address such as http://127.0.0.1:8080, not "):
+@pytest.mark.parametrize("address", ["", "127.0.0.1:8081", "ftp://127.0.0.1", "http://", "http://[::1"])
+def test_an_address_that_is_none_is_an_error_and_no_stack_trace(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = [f"--management={address}", "--digits", str(HANDLERS / "digits")]
+    monkeypatch.setattr(sys, "argv", ["rollout", *arguments])
+    with pytest.raises(requests.RequestException):  # an OSError, which console.run prints as one line
         rollout.main()
-
-
-def test_the_keys_are_read_without_the_white_space_around_them(tmp_path: Path) -> None:
-    keys = {"inference": {"key": " a\n"}, "management": {"key": "b"}}
-    (tmp_path / "keys.json").write_text(json.dumps(keys), encoding="utf-8-sig")
-    assert rollout.read_tokens(tmp_path / "keys.json") == {"inference": {"key": "a"}, "management": {"key": "b"}}
-
-
-@pytest.mark.parametrize(
-    "content",
-    ["", "[]", "{}", '{"inference": "a", "management": "b"}', '{"inference": {"key": 1}}']
-    + [json.dumps({"inference": {"key": key}, "management": {"key": "b"}}) for key in ("", " ", "a\nb", "é")],
-)
-def test_a_file_without_usable_keys_is_named(content: str, tmp_path: Path) -> None:
-    (tmp_path / "keys.json").write_text(content)
-    with pytest.raises(rollout.RolloutError, match=r"keys\.json is not TorchServe's key file"):
-        rollout.read_tokens(tmp_path / "keys.json")
 
 
 class Greeter(BaseHTTPRequestHandler):

@@ -30,11 +30,7 @@ GONE = 499  # the status that the metrics count where the client has gone before
 
 
 class Services:
-    """What all requests share, also those to the model before and after a roll-out.
-
-    Args:
-        readers: processes that read pictures; None: pictures are read in a thread, without a deadline.
-    """
+    """What all requests share, also those to the model before and after a roll-out."""
 
     def __init__(self, readers: Readers | None = None) -> None:
         self.metrics, self.admission = Metrics(), Admission()
@@ -50,8 +46,6 @@ def create_app(model: Model, *, page: Path | None = None, token: str = "", servi
         token: what a client must send as `Authorization: Bearer <token>`; empty: nothing.
         services: of a server with reader processes; None: its own, without them.
     """
-    services = services or Services()
-    metrics, work = services.metrics, services.work
     app = FastAPI(
         title="Model mnist",
         description=f"Weights {model.info['weights']}",
@@ -59,77 +53,15 @@ def create_app(model: Model, *, page: Path | None = None, token: str = "", servi
         docs_url=None,  # FastAPI's own page loads its scripts from the internet
         redoc_url=None,
         redirect_slashes=False,
+        exception_handlers={HTTPException: show_error},
     )
-    # No endpoint below holds the model itself: FastAPI's caches keep endpoints after the application has gone.
-    app.state.model = model
-
-    async def answer(request: Request, explain: bool = False) -> Response:
-        start = time.perf_counter()
-        answered: Answer | None = None
-        client = request.client.host if request.client else ""
-        try:
-            check_token(request, token)
-            with services.admission.admit(client) as place:
-                answered = await compute_answer(request, await read_body(request, place), client, explain)
-            response = Response(answered.body, answered.status, media_type="application/json")
-        except Refused as refused:
-            response = refused.response
-        except Busy:
-            response = make_busy().response
-        except ClientDisconnect:
-            response = Response(status_code=GONE)  # nobody gets it
-        metrics.record(response.status_code, time.perf_counter() - start, answered)
-        return response
-
-    async def compute_answer(request: Request, body: Any, client: str, explain: bool) -> Answer:
-        """The answer to a request. Raises Busy and ClientDisconnect."""
-        model: Model = request.app.state.model
-        is_single = not (explain or is_json(body))
-        running = work.run(model.answer_request(body, explain), model, client, is_single=is_single)
-        if is_single and is_cheap(body):
-            return await running
-        return await run_until_gone(running, request)
-
-    async def predict(request: Request) -> Response:
-        """What the picture shows, or each picture of a list."""
-        return await answer(request)
-
-    async def explain(request: Request) -> Response:
-        """The same for one digit, with the image that the network saw and what each pixel adds to the answer."""
-        return await answer(request, explain=True)
-
+    app.state.model, app.state.token, app.state.services = model, token, services or Services()
     described = describe(model)
-    addresses = {"/predictions/mnist": predict, "/explanations/mnist": explain}
-    # As KServe's clients and SageMaker ask.
-    addresses |= {"/v1/models/mnist:predict": predict, "/invocations": predict}
-    for address, endpoint in addresses.items():
+    answering = {"/predictions/mnist": predict, "/explanations/mnist": explain}
+    answering |= {"/v1/models/mnist:predict": predict, "/invocations": predict}  # as KServe's clients and SageMaker ask
+    for address, endpoint in answering.items():
         app.post(address, **described)(endpoint)
         app.put(address, include_in_schema=False)(endpoint)  # what curl -T sends
-
-    def show_readiness() -> Response:
-        """Whether a load balancer should send requests here."""
-        return Response("ready")
-
-    def show_metrics(request: Request) -> Response:
-        """Prometheus: requests, errors, latency, batch sizes."""
-        try:
-            check_token(request, token)
-        except Refused as refused:
-            return refused.response
-        return metrics.show(work.count_waiting())
-
-    def show_life() -> dict[str, str]:
-        """Whether the process is alive."""
-        return {"status": "Healthy"}
-
-    def show_model(request: Request) -> dict[str, Any]:
-        """The weights and the names of the classes."""
-        model = request.app.state.model
-        return {"weights": model.info["weights"], "class_names": model.info["class_names"]}
-
-    def show_description(_: Request) -> Response:
-        return HTMLResponse(write_page(app.openapi()))
-
     shown: dict[str, Callable[..., Any]] = {"/ping": show_life, "/ready": show_readiness}
     shown |= {"/model": show_model, "/metrics": show_metrics}
     for address, show in shown.items():
@@ -139,25 +71,94 @@ def create_app(model: Model, *, page: Path | None = None, token: str = "", servi
         app.add_route(address, show_description, include_in_schema=False)
     if page:
         app.router.default = Page(directory=page, html=True)  # what is at no other address
-
-    @app.exception_handler(HTTPException)
-    async def show_error(request: Request, error: HTTPException) -> Response:
-        """An address or a method that does not exist."""
-        headers = dict(error.headers or {})
-        matching = [route for route in app.routes if route.matches(request.scope)[0] != Match.NONE]
-        if methods := {method for route in matching for method in getattr(route, "methods", None) or ()}:
-            headers["Allow"] = ", ".join(sorted(methods))
-        return Refused(error.status_code, f"{request.method} {request.url.path}: {error.detail}", headers).response
-
     return app
 
 
-async def run_until_gone(running: Coroutine[Any, Any, Answer], request: Request) -> Answer:
-    """What a coroutine returns; where the client of a request, whose body has come, goes before, it is given up.
+# What the docstrings of the endpoints say is shown on the page /docs.
 
-    Raises:
-        ClientDisconnect: the client has gone.
-    """
+
+async def predict(request: Request) -> Response:
+    """What the picture shows, or each picture of a list."""
+    return await answer(request)
+
+
+async def explain(request: Request) -> Response:
+    """The same for one digit, with the image that the network saw and what each pixel adds to the answer."""
+    return await answer(request, explain=True)
+
+
+def show_readiness() -> Response:
+    """Whether a load balancer should send requests here."""
+    return Response("ready")
+
+
+def show_metrics(request: Request) -> Response:
+    """Prometheus: requests, errors, latency, batch sizes."""
+    services: Services = request.app.state.services
+    try:
+        check_token(request, request.app.state.token)
+    except Refused as refused:
+        return refused.response
+    return services.metrics.show(services.work.count_waiting())
+
+
+def show_life() -> dict[str, str]:
+    """Whether the process is alive."""
+    return {"status": "Healthy"}
+
+
+def show_model(request: Request) -> dict[str, Any]:
+    """The weights and the names of the classes."""
+    info = request.app.state.model.info
+    return {"weights": info["weights"], "class_names": info["class_names"]}
+
+
+def show_description(request: Request) -> Response:
+    return HTMLResponse(write_page(request.app.openapi()))
+
+
+async def show_error(request: Request, error: HTTPException) -> Response:
+    """The response where an address or a method does not exist."""
+    headers = dict(error.headers or {})
+    matching = [route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE]
+    if methods := {method for route in matching for method in getattr(route, "methods", None) or ()}:
+        headers["Allow"] = ", ".join(sorted(methods))
+    return Refused(error.status_code, f"{request.method} {request.url.path}: {error.detail}", headers).response
+
+
+async def answer(request: Request, explain: bool = False) -> Response:
+    """Answer a request, or say why not, and count it."""
+    start = time.perf_counter()
+    services: Services = request.app.state.services
+    answered: Answer | None = None
+    client = request.client.host if request.client else ""
+    try:
+        check_token(request, request.app.state.token)
+        with services.admission.admit(client) as place:
+            answered = await compute_answer(request, await read_body(request, place), client, explain)
+        response = Response(answered.body, answered.status, media_type="application/json")
+    except Refused as refused:
+        response = refused.response
+    except Busy:
+        response = make_busy().response
+    except ClientDisconnect:
+        response = Response(status_code=GONE)  # nobody gets it
+    services.metrics.record(response.status_code, time.perf_counter() - start, answered)
+    return response
+
+
+async def compute_answer(request: Request, body: Any, client: str, explain: bool) -> Answer:
+    """The answer to a request. Raises Busy and ClientDisconnect."""
+    model, work = request.app.state.model, request.app.state.services.work
+    is_single = not (explain or is_json(body))
+    running = work.run(model.answer_request(body, explain), model, client, is_single=is_single)
+    if is_single and is_cheap(body):
+        return await running
+    return await run_until_gone(running, request)
+
+
+async def run_until_gone(running: Coroutine[Any, Any, Answer], request: Request) -> Answer:
+    """What a coroutine returns; where the client goes before, it is given up. Raises ClientDisconnect."""
     answering, gone = asyncio.ensure_future(running), asyncio.ensure_future(request.receive())
     try:
         await asyncio.wait({answering, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -173,7 +174,6 @@ class Page(StaticFiles):
     """The files of a page, which can only be read."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """The response to a request for a file."""
         response = await super().get_response(path, {**scope, "method": "GET"})
         if scope["method"] not in ("GET", "HEAD"):
             raise HTTPException(405, headers={"Allow": "GET, HEAD"})

@@ -9,7 +9,6 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float32, Int64, UInt8
@@ -63,21 +62,17 @@ def archive(
     """Pack one trained model for TorchServe. Equal inputs give equal bytes.
 
     Args:
-        model_folder: holds model_info.json and the weights that it names.
+        model_folder: holds model_info.json and the weights that it names; ModelError where one is missing or damaged.
         handler: the handler's Python file.
         model_config: TorchServe's settings for this model (model-config.yaml).
         destination: the .mar to write; it is replaced whole or not at all.
         calibration: training images, from which the int8 form takes its ranges.
         validation: decides whether the int8 form is served, and what is too unlike it to be answered.
         maximal_drop: validation accuracy that the int8 form may lose, 0 to 1.
-        least: score `known` below which nothing is answered, 0 to 1; None: 99.9 % of the validation images pass.
+        least: as for `fit_known`.
 
     Returns:
         The section "serving" of the archived model_info.json: the form that is served, and why.
-
-    Raises:
-        ModelError: the model folder is incomplete or damaged.
-        ArchiveError: torch-model-archiver failed; the message is its own.
     """
     network, info = model.load_model(model_folder)
     with tempfile.TemporaryDirectory() as name:
@@ -91,7 +86,11 @@ def archive(
         known = fit_known(logits, compute_logits(onnx, outliers), info["temperature"], least)
         files.write_json(staging / model.INFO, info | {"format": FORMAT, "serving": serving, "known": known})
         images = validation.images[choose_references(logits, validation.labels)]
-        files.write_json(staging / REFERENCES, describe_references(images, compute_logits(onnx, images)))
+        references = {
+            "images": base64.b64encode(images.numpy().tobytes()).decode(),
+            "probabilities": compute_logits(onnx, images).softmax(1).double().numpy().round(6).tolist(),
+        }
+        files.write_json(staging / REFERENCES, references)
         packed = pack(Path(name), model_folder / info["weights"], handler, model_config, staging)
         with files.replacing(destination) as unfinished:
             rewrite(packed, unfinished)
@@ -99,33 +98,17 @@ def archive(
 
 
 def choose_references(logits: Float32[Tensor, "n classes"], labels: Int64[Tensor, " n"]) -> Int64[Tensor, " m"]:
-    """Choose the images whose answers a server is checked with: of each class the two least sure.
+    """The indices of the images whose answers a server is checked with: of each class the two least sure.
 
     A network that computes otherwise shows it there first: a sure answer hardly moves.
-
-    Args:
-        logits: of the validation images.
-        labels: of the same images.
-
-    Returns:
-        Their indices; a class with fewer images has fewer.
     """
-    sureness = logits.softmax(1).amax(1)
-    chosen = []
-    for label in range(logits.shape[1]):
-        (of_class,) = torch.where(labels == label)
-        chosen.append(of_class[sureness[of_class].argsort(stable=True)[:REFERENCES_PER_CLASS]])
-    return torch.cat(chosen)
-
-
-def describe_references(images: UInt8[Tensor, "m 1 28 28"], logits: Float32[Tensor, "m classes"]) -> dict[str, Any]:
-    """The content of REFERENCES: the images' pixels, and the probabilities of their calibrated logits."""
-    probabilities = logits.softmax(1).double().numpy().round(6).tolist()
-    return {"images": base64.b64encode(images.numpy().tobytes()).decode(), "probabilities": probabilities}
+    order = logits.softmax(1).amax(1).argsort(stable=True)
+    by_class = [order[labels[order] == label] for label in range(logits.shape[1])]
+    return torch.cat([least_sure_first[:REFERENCES_PER_CLASS] for least_sure_first in by_class])
 
 
 def copy_code(package: Path) -> None:
-    """Copy the code that travels, under the names that it has in this package."""
+    """Copy the code that travels."""
     for source in TRAVELLING:
         target = package / source.relative_to(SOURCE)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -133,31 +116,18 @@ def copy_code(package: Path) -> None:
     (package / "__init__.py").write_text('"""The code that reads pictures and answers, as it was when archived."""\n')
 
 
-def version_of(weights: Path) -> str:
-    """TorchServe's name for the version, from the weights' time stamp: 20260131-235959.pth is 20260131.235959."""
-    return weights.stem.replace("-", ".")
-
-
 def pack(folder: Path, weights: Path, handler: Path, model_config: Path | None, extra_files: Path) -> Path:
-    """Run torch-model-archiver, and return its archive's path.
-
-    It clears $TMPDIR/<model name>, so it gets a TMPDIR of its own. Of a folder in --extra-files it packs the content,
-    sub-folders as they are.
-    """
+    """Run torch-model-archiver, which packs the content of the folder `extra_files`; the path of its archive."""
     scratch, packed = folder / "scratch", folder / "packed"
     scratch.mkdir()
     packed.mkdir()
-    arguments = ["--model-name", MODEL_NAME, "--version", version_of(weights), "--archive-format", "zip-store"]
-    arguments += ["--serialized-file", str(weights), "--handler", str(handler), "--extra-files", str(extra_files)]
-    arguments += ["--config-file", str(model_config)] if model_config else []
-    arguments += ["--export-path", str(packed)]
-    result = subprocess.run(
-        [sys.executable, "-m", "model_archiver.model_packaging", *arguments],
-        env=os.environ | {"TMPDIR": str(scratch)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    version = weights.stem.replace("-", ".")  # 20260131-235959.pth is version 20260131.235959
+    command = [sys.executable, "-m", "model_archiver.model_packaging", "--archive-format", "zip-store"]
+    command += ["--model-name", MODEL_NAME, "--version", version, "--export-path", str(packed)]
+    command += ["--serialized-file", str(weights), "--handler", str(handler), "--extra-files", str(extra_files)]
+    command += ["--config-file", str(model_config)] if model_config else []
+    environment = os.environ | {"TMPDIR": str(scratch)}  # of its own: the archiver clears $TMPDIR/<model name>
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
         raise ArchiveError(f"torch-model-archiver could not pack {weights}:\n{result.stdout}{result.stderr}")
     return packed / f"{MODEL_NAME}.mar"
@@ -168,15 +138,9 @@ def rewrite(source: Path, target: Path) -> None:
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
         for name in sorted(name for name in old.namelist() if not name.endswith("/")):
             content = old.read(name)
-            if name == MANIFEST:
-                content = without_date(content)
+            if name == MANIFEST:  # TorchServe warns where it has no date
+                manifest = json.loads(content) | {"createdOn": "01/01/1980 00:00:00"}
+                content = json.dumps(manifest, indent=2, sort_keys=True).encode()
             entry = zipfile.ZipInfo(name, date_time=EPOCH)
             entry.external_attr = 0o644 << 16
             new.writestr(entry, content)
-
-
-def without_date(manifest: bytes) -> bytes:
-    """A manifest with a fixed creation date: TorchServe warns where there is none."""
-    content = json.loads(manifest)
-    content["createdOn"] = "01/01/1980 00:00:00"
-    return json.dumps(content, indent=2, sort_keys=True).encode()

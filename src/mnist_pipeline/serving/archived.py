@@ -17,19 +17,12 @@ class OpenError(PipelineError):
 
 @contextmanager
 def open_archive(archived: Path, *, beside_readers: bool = False) -> Iterator[tuple[Model, Path]]:
-    """Unpack an archive to a temporary folder, and load its model, on the CPU.
+    """Unpack a .mar to a temporary folder, and load its model on the CPU. Raises OpenError.
 
     The archive's own copy of the code is TorchServe's; it is the code of the version that packed it.
 
-    Args:
-        archived: the .mar.
-        beside_readers: as for loading.load.
-
     Returns:
         The model, and the folder, which also holds the weights and model_info.json.
-
-    Raises:
-        OpenError: the file is missing, damaged, or of another format than this version's.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

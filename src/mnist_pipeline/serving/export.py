@@ -1,15 +1,10 @@
-"""The network as ONNX, which is what a CPU serves: in int8 where that reads as well, in fp32 elsewhere.
-
-A GPU is served fastest by the weights themselves in bf16, so it needs no export.
-"""
+"""The network as ONNX, which is what is served: in int8 where that reads as well, in fp32 elsewhere."""
 
 import copy
 import hashlib
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +16,6 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor
 
-from mnist_pipeline import files
 from mnist_pipeline.serving.loading import open_onnx
 from mnist_pipeline.training.inference import accuracy
 from mnist_pipeline.training.model_info import ServingInfo
@@ -62,8 +56,7 @@ def export_for_serving(
         drop = accuracies["fp32"] - accuracies["int8"]
         chosen = int8 if drop <= maximal_drop + 1e-9 else fp32  # accuracies are counts over N; the rest is rounding
         content = chosen.read_bytes()
-    with files.replacing(target) as unfinished:
-        unfinished.write_bytes(content)
+    target.write_bytes(content)
     serving: ServingInfo = {
         "format": chosen.stem,
         "file": target.name,
@@ -78,11 +71,7 @@ def export_for_serving(
 def export_fp32(network: DigitNetwork, target: Path) -> None:
     """Write the network as ONNX: uint8 images (N, 1, 28, 28) in, calibrated fp32 logits (N, classes) out.
 
-    BatchNorm is folded into the convolutions, and the temperature into the output layer.
-
-    Args:
-        network: the trained network, on the CPU; it stays as it is.
-        target: the file to write.
+    BatchNorm is folded into the convolutions, and the temperature into the output layer; `network` stays as it is.
     """
     with warnings.catch_warnings():
         # The exporter through TorchScript is deprecated; its successor needs onnxscript, which nothing else here does.
@@ -111,24 +100,18 @@ def fold_temperature(network: DigitNetwork) -> DigitNetwork:
 
 
 def quantise(fp32: Path, calibration: UInt8[Tensor, "n 1 28 28"], target: Path) -> None:
-    """Quantise an ONNX network to int8. Equal inputs give equal bytes.
+    """Quantise the ONNX network that `export_fp32` wrote to int8, by at least one training image.
 
     Weights are quantised per output channel and activations statically, from the ranges seen on the calibration
     images (Jacob et al., arXiv 1712.05877). The weights have seven bits: x86 processors without VNNI add two products
-    in 16 bits, where those of eight bits overflow and give other answers. The validation accuracy is the same.
-
-    Args:
-        fp32: what `export_fp32` wrote.
-        calibration: training images, at least one; the first CALIBRATION_IMAGES of them are used.
-        target: the file to write.
-
-    Raises:
-        ValueError: there are no calibration images.
+    in 16 bits, where those of eight bits overflow and give other answers. The validation accuracy is the same. Equal
+    inputs give equal bytes. Raises ValueError where there are no calibration images.
     """
     if not len(calibration):
         raise ValueError("calibration holds 0 images; the ranges of the activations need at least 1")
     prepared = target.with_suffix(".prepared")
-    with silence_quantiser():
+    logging.disable(logging.WARNING)  # on the root logger the quantiser advises what is done here already
+    try:
         quant_pre_process(fp32, prepared)
         quantize_static(
             prepared,
@@ -140,6 +123,8 @@ def quantise(fp32: Path, calibration: UInt8[Tensor, "n 1 28 28"], target: Path) 
             weight_type=QuantType.QInt8,
             reduce_range=True,
         )
+    finally:
+        logging.disable(logging.NOTSET)
     target.write_bytes(onnx.load(target).SerializeToString(deterministic=True))
 
 
@@ -153,19 +138,7 @@ class CalibrationImages(CalibrationDataReader):
     """The calibration images, a batch at a time, as ONNX Runtime asks for them."""
 
     def __init__(self, images: UInt8[Tensor, "n 1 28 28"]) -> None:
-        self.batches: Iterator[Tensor] = iter(images.split(BATCH))
+        self.batches = ({"images": batch.numpy()} for batch in images.split(BATCH))
 
     def get_next(self) -> dict[str, Any] | None:
-        """The next batch, or None after the last."""
-        batch = next(self.batches, None)
-        return None if batch is None else {"images": batch.numpy()}
-
-
-@contextmanager
-def silence_quantiser() -> Iterator[None]:
-    """Hide what ONNX Runtime's quantiser advises on the root logger; this module already does it."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
+        return next(self.batches, None)

@@ -34,9 +34,6 @@ def fit_known(
         unknown: those of generated outliers.
         temperature: that the logits were divided by.
         least: score below which nothing is answered, 0 to 1; None: ANSWERED of the validation images pass.
-
-    Returns:
-        The section "known" of model_info.json.
     """
     scores = torch.cat([known, unknown]).mul(temperature).logsumexp(1).double().numpy()[:, None]
     is_known = np.arange(len(scores)) < len(known)

@@ -29,34 +29,26 @@ def load(folder: Path, *, beside_readers: bool = False) -> Model:
         beside_readers: whether other processes read pictures, so that the network is needed without spinning, too.
 
     Raises:
-        RuntimeError: the archive has another format, a file is not the one that was archived, or the network does not
-            answer here as it did there.
+        RuntimeError: another format, a damaged file, or a network that answers otherwise than where it was archived.
     """
     info = json.loads((folder / "model_info.json").read_text())
     if info.get("format") != FORMAT:
         raise RuntimeError(f"its format is {info.get('format')}, and this version reads format {FORMAT}")
-    file = verify(folder / info["serving"]["file"], info["serving"]["sha256"])
+    file = folder / info["serving"]["file"]
+    found, expected = hashlib.sha256(file.read_bytes()).hexdigest(), info["serving"]["sha256"]
+    if found != expected:
+        raise RuntimeError(f"{file.name} is damaged: its SHA-256 is {found}, model_info.json says {expected}")
     model = Model(info, open_onnx(file), open_onnx(file, spinning=False) if beside_readers else None)
     for network in {model.network, model.quiet_network}:  # often the same
         check_references(folder / REFERENCES, network)  # the first call is the slowest; no user should wait for it
     return model
 
 
-def verify(file: Path, sha256: str) -> Path:
-    """The file, if its SHA-256 is the one that model_info.json gives; RuntimeError if not."""
-    found = hashlib.sha256(file.read_bytes()).hexdigest()
-    if found != sha256:
-        raise RuntimeError(f"{file.name} is damaged: its SHA-256 is {found}, model_info.json says {sha256}")
-    return file
-
-
 def open_onnx(file: Path, *, spinning: bool = True) -> Network:
     """The network in ONNX Runtime, with a thread for each CPU that this process may use.
 
-    Args:
-        file: the .onnx.
-        spinning: whether the threads spin while they wait, ONNX Runtime's default: without, a lone request takes
-            longer; but they then take the CPUs from other processes.
+    Threads that spin while they wait, ONNX Runtime's default, answer a lone request sooner, and take the CPUs from
+    other processes.
     """
     import onnxruntime
 
@@ -80,16 +72,9 @@ def count_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def check_references(file: Path, network: Network) -> None:
-    """Check that the network answers here as it did where it was archived.
+    """Raise RuntimeError where a probability differs by more than TOLERANCE from that of where it was archived.
 
     A processor that computes otherwise would give other answers, and no error.
-
-    Args:
-        file: what `archive` wrote.
-        network: the one to check.
-
-    Raises:
-        RuntimeError: a probability differs by more than TOLERANCE.
     """
     references = json.loads(file.read_text())
     images = np.frombuffer(base64.b64decode(references["images"]), np.uint8).reshape(-1, 28, 28)
@@ -98,8 +83,9 @@ def check_references(file: Path, network: Network) -> None:
     wrong = np.flatnonzero(~(difference <= TOLERANCE))  # a probability that is not a number is wrong too
     if wrong.size:
         one = wrong[0]
+        best = expected[one].argmax()
         raise RuntimeError(
             f"the network answers otherwise than where it was archived to {wrong.size} of {len(expected)} images: "
-            f"class {expected[one].argmax()} had a probability of {expected[one].max():.3f} in image {one}, and has "
-            f"{found[one, expected[one].argmax()]:.3f} here; archive it again on a machine like this one"
+            f"class {best} had a probability of {expected[one, best]:.3f} in image {one}, and has "
+            f"{found[one, best]:.3f} here; archive it again on a machine like this one"
         )

@@ -20,7 +20,6 @@ class Metrics:
         self.waiting = Gauge("mnist_waiting_requests", "Readings and computations that wait.", registry=registry)
 
     def record(self, status: int, seconds: float, answered: Answer | None) -> None:
-        """Count a response."""
         self.requests.labels(str(status)).inc()
         self.latency.observe(seconds)
         if answered:
@@ -29,7 +28,6 @@ class Metrics:
             self.low_scores.inc(sum(score < DOUBT for score in answered.known))
 
     def count_batch(self, size: int) -> None:
-        """Count a batch of so many images."""
         self.batches.labels(str(size)).inc()
 
     def show(self, waiting: int) -> Response:

@@ -38,15 +38,12 @@ class Busy(Exception):
 class Readers:
     """Reader processes, which clients share.
 
-    One more process is started than are needed for all cores, and one client alone cannot have it: it is there for the
-    others, and while another process is replaced. Where others read too, a client has half of the readers.
-
-    Args:
-        count: of the cores.
+    One more process is started than there are cores, and one client alone cannot have it: it is there for the others,
+    and while another process is replaced. Where others read too, a client has half of the readers.
     """
 
-    def __init__(self, count: int) -> None:
-        self.count = count + 1
+    def __init__(self, cores: int) -> None:
+        self.count = cores + 1
         self.idle: list[asyncio.subprocess.Process] = []
         self.active: Counter[str] = Counter()  # readers by client
         self.waiting: list[tuple[str, asyncio.Future[asyncio.subprocess.Process]]] = []
@@ -57,19 +54,10 @@ class Readers:
         self.idle = [await start_reader() for _ in range(self.count)]
 
     async def read(self, wanted: Read, client: str, start_before: float) -> tuple[Any, float]:
-        """Have something read.
+        """Have something read for a client: its result or its ValueError, and the seconds of processor time it took.
 
-        Args:
-            wanted: what to read, and the processor time that it may take.
-            client: whose it is.
-            start_before: by the loop's clock; Busy is raised when no reader is free by then.
-
-        Returns:
-            The result, or its ValueError, which is TooMuchWork where it took longer than that; and the seconds of
-            processor time that it took.
-
-        Raises:
-            Busy: no reader is free in time, or the reader was killed.
+        The error is TooMuchWork where it took longer than `wanted` says. Raises Busy where no reader is free before
+        `start_before`, by the loop's clock, or the reader was killed.
         """
         reader = await self.acquire(client, start_before)
         # The reading goes on where the request is cancelled: what has begun cannot be taken back.
@@ -116,9 +104,8 @@ class Readers:
 
     def share(self, client: str) -> int:
         """The readers that a client may have now."""
-        others = any(active for other, active in self.active.items() if other != client)
-        others = others or any(other != client for other, _ in self.waiting)
-        return (self.count + 1) // 2 if others else self.count - 1
+        clients = {*self.active, *(waiting for waiting, _ in self.waiting)}
+        return (self.count + 1) // 2 if clients - {client} else self.count - 1
 
     def release(self, client: str, reader: asyncio.subprocess.Process, *, is_new: bool = False) -> None:
         """Take a reader back."""

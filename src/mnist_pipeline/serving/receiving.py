@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -47,29 +48,29 @@ class Admission:
         """Admit a client's request before its body is received. Raises Refused."""
         if self.requests >= MAX_REQUESTS:
             raise make_busy()
-        place = Place(self, client)
+        place = Place(self.bytes, client)
         self.requests += 1
         try:
             yield place
         finally:
             self.requests -= 1
             self.bytes[client] -= place.bytes
-            if not self.bytes[client]:
-                del self.bytes[client]
+            self.bytes += Counter()  # forgets clients without bytes
 
 
+@dataclass
 class Place:
-    """A request that was admitted, and the bytes that it holds."""
+    """A request that was admitted: the bytes that all clients hold, whose it is, and its own bytes."""
 
-    def __init__(self, admission: Admission, client: str) -> None:
-        self.admission, self.client, self.bytes = admission, client, 0
+    held: Counter[str]
+    client: str
+    bytes: int = 0
 
     def hold(self, length: int) -> None:
         """Count bytes that have come. Raises Refused where there is no room for them."""
-        held = self.admission.bytes
-        if held[self.client] + length > MAX_BYTES // 2 or held.total() + length > MAX_BYTES:
+        if self.held[self.client] + length > MAX_BYTES // 2 or self.held.total() + length > MAX_BYTES:
             raise make_busy()
-        held[self.client] += length
+        self.held[self.client] += length
         self.bytes += length
 
 
@@ -81,16 +82,7 @@ def check_token(request: Request, token: str) -> None:
 
 
 async def read_body(request: Request, place: Place) -> Any:
-    """The body, or of a form the field with the picture.
-
-    Args:
-        request: whose body is read.
-        place: counts its bytes.
-
-    Raises:
-        Refused: it is too long or comes too slowly.
-        ClientDisconnect: the client has gone.
-    """
+    """The body, or of a form the field with the picture. Raises Refused and ClientDisconnect."""
     body = await receive(request, place)
     fields = {"body": body}
     is_form = request.headers.get("content-type", "").lower().startswith("application/x-www-form-urlencoded")

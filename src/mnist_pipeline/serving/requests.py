@@ -62,11 +62,7 @@ def is_text(body: Body) -> bool:
 
 
 def parse_list(body: Body) -> list[bytes | ValueError]:
-    """The pictures of a JSON request; in the place of one that is no base64 stands the error.
-
-    Raises:
-        ValueError: the body has another shape.
-    """
+    """The pictures of a JSON request, or errors in their places; raises ValueError where it has another shape."""
     try:
         content: Any = body if isinstance(body, dict | list) else json.loads(body)
         pictures = content["images"] if "images" in content else content["instances"]

@@ -8,21 +8,18 @@ error names the reason.
 import argparse
 import json
 import logging
-import re
 import shutil
 import time
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 
 from mnist_pipeline import console
 from mnist_pipeline.console import PipelineError
 from mnist_pipeline.folders import normalise_name, visible
-from mnist_pipeline.serving.torchserve import MODEL, Service, ServingError
+from mnist_pipeline.serving.torchserve import MODEL, Service
 
 GRACE = 1.0  # seconds for a request that the server has accepted and not yet queued
 SETTLE = 5.0  # seconds that the worker may take to be reported as ready after its registration, under load
@@ -36,7 +33,7 @@ class RolloutError(PipelineError):
 def roll_out(
     service: Service, archive: Path, model_store: Path, digits: Mapping[str, bytes], *, seconds: float = 60.0
 ) -> str:
-    """Serve a new archive in place of the present one, without a request failing.
+    """Serve a new archive in place of the present one, without a request failing; returns its version.
 
     Args:
         service: a TorchServe whose model API is enabled, which already serves a version.
@@ -44,9 +41,6 @@ def roll_out(
         model_store: the server's model store; a copy of the archive lies there for as long as the roll-out takes.
         digits: encoded pictures by the label that the new version must read in them; at least one.
         seconds: how long the new version may take to load, and the old one to finish its requests.
-
-    Returns:
-        The version that is the default now.
 
     Raises:
         RolloutError: with the reason; the version that was the default before still is.
@@ -59,10 +53,11 @@ def roll_out(
     copy = model_store / f"{MODEL}-{new}.mar"
     try:
         shutil.copy(archive, copy)  # with its permissions: the server may run as another user
-        register(service, copy.name, new, seconds)
+        logger.info("Loading version %s", new)
+        service.manage("POST", params={"url": copy.name, "synchronous": "true"}, timeout=seconds)
         check(service, new, digits)
         service.manage("PUT", f"/{MODEL}/{new}/set-default")
-    except (ServingError, RolloutError, OSError) as error:
+    except (PipelineError, OSError) as error:
         if new in service.versions():
             service.manage("DELETE", f"/{MODEL}/{new}")
         raise RolloutError(f"version {new} was not rolled out, {old} still serves: {error}") from error
@@ -75,27 +70,13 @@ def roll_out(
     return new
 
 
-def register(service: Service, file_name: str, version: str, seconds: float) -> None:
-    """Load the new version next to the others.
-
-    Raises:
-        ServingError: its worker cannot start.
-        RolloutError: it is not ready in time.
-    """
-    logger.info("Loading version %s", version)
-    try:
-        service.manage("POST", params={"url": file_name, "synchronous": "true"}, timeout=seconds)
-    except requests.Timeout:
-        raise RolloutError(f"it was not loaded within {seconds:g} s") from None
+def check(service: Service, version: str, digits: Mapping[str, bytes]) -> None:
+    """Wait until the new version is ready, and raise RolloutError where it does not read the known digits."""
     deadline = time.monotonic() + SETTLE
     while not service.ready(version):
         if time.monotonic() > deadline:
             raise RolloutError("it was loaded, and then its worker died; the server's log says why")
         time.sleep(0.1)
-
-
-def check(service: Service, version: str, digits: Mapping[str, bytes]) -> None:
-    """Check that the new version reads the known digits; raises RolloutError where it does not."""
     for label, picture in digits.items():
         answer = service.predict(picture, version)
         read = answer.json().get("label") if answer.ok else f"{answer.status_code} {answer.text.strip()}"
@@ -105,64 +86,31 @@ def check(service: Service, version: str, digits: Mapping[str, bytes]) -> None:
 
 
 def drain(service: Service, version: str, picture: bytes, seconds: float) -> None:
-    """Wait until a version that is no longer the default has answered what it was asked.
-
-    Its queue is first in, first out: when one more request is answered, all requests before it are.
-    """
+    """Wait until a version that is no longer the default has answered what it was asked."""
     deadline = time.monotonic() + seconds
     time.sleep(GRACE)
-    while count_pending(service, version) and time.monotonic() < deadline:
+    while service.versions()[version]["jobQueueStatus"]["pendingRequests"] and time.monotonic() < deadline:
         time.sleep(0.05)
-    for _ in service.versions()[version]["workers"]:
+    for _ in service.versions()[version]["workers"]:  # its queue is first in, first out: this is answered last
         service.predict(picture, version, timeout=seconds)
     time.sleep(GRACE)
 
 
-def count_pending(service: Service, version: str) -> int:
-    """Count the requests in a version's queue."""
-    return int(service.versions()[version]["jobQueueStatus"]["pendingRequests"])
-
-
 def read_version(archive: Path) -> str:
-    """Read the version from an archive's manifest; raises RolloutError where the file is not an archive."""
+    """The version in an archive's manifest; raises RolloutError where the file is not an archive."""
     try:
         with zipfile.ZipFile(archive) as content:
-            manifest: dict[str, Any] = json.loads(content.read("MAR-INF/MANIFEST.json"))
-        return str(manifest["model"]["modelVersion"])
+            return str(json.loads(content.read("MAR-INF/MANIFEST.json"))["model"]["modelVersion"])
     except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError) as error:
         raise RolloutError(f"{archive} is no archive of a model ({error}); `dvc repro archive` makes one") from error
 
 
 def read_known_digits(folder: Path) -> dict[str, bytes]:
     """Read pictures, by the label that is their file name: 7.png shows a 7."""
-    pictures = (file for file in visible(folder) if file.suffix == ".png")
-    digits = {normalise_name(file.stem): file.read_bytes() for file in pictures}
+    digits = {normalise_name(file.stem): file.read_bytes() for file in visible(folder) if file.suffix == ".png"}
     if not digits:
         raise RolloutError(f"{folder} holds no <label>.png to check the new version on")
     return digits
-
-
-def read_tokens(keys: Path) -> dict[str, Any]:
-    """Read the keys of TorchServe's key_file.json; raises RolloutError where it has none that a header can carry."""
-    try:
-        content = json.loads(keys.read_text(encoding="utf-8-sig"))
-        found = {api: {"key": content[api]["key"].strip()} for api in ("inference", "management")}
-        if not all(re.fullmatch("[!-~]+", each["key"]) for each in found.values()):
-            raise ValueError("a key must be printable ASCII characters")
-        return found
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise RolloutError(f"{keys} is not TorchServe's key file ({type(error).__name__}: {error})") from error
-
-
-def check_address(option: str, address: str) -> None:
-    """Raise RolloutError where an address is none of a server."""
-    try:
-        parts = urlsplit(address)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid:
-        raise RolloutError(f"{option} must be an address such as {Service.inference}, not {address!r}")
 
 
 def main() -> None:
@@ -176,9 +124,7 @@ def main() -> None:
     parser.add_argument("--keys", type=Path, help="the server's key_file.json, where tokens are on")
     parser.add_argument("--certificate", type=Path, help="the server's certificate (PEM), where it speaks TLS")
     arguments = parser.parse_args()
-    check_address("--inference", arguments.inference)
-    check_address("--management", arguments.management)
-    tokens = read_tokens(arguments.keys) if arguments.keys else {}
+    tokens = json.loads(arguments.keys.read_text()) if arguments.keys else {}
     service = Service(arguments.inference, arguments.management, tokens=tokens, certificate=arguments.certificate)
     try:
         roll_out(service, arguments.archive, arguments.model_store, read_known_digits(arguments.digits))

@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import socket
-import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,19 +36,12 @@ class ServeError(PipelineError):
 
 @dataclass(frozen=True)
 class Options:
-    """What is served, and how.
-
-    Attributes:
-        archive: the .mar.
-        page: a folder with index.html, or None.
-        token: that clients must send; empty: none.
-        certificate, key: PEM files for TLS, or None.
-    """
+    """What is served, and how."""
 
     archive: Path
-    page: Path | None = None
-    token: str = ""
-    certificate: Path | None = None
+    page: Path | None = None  # a folder with index.html
+    token: str = ""  # that clients must send; empty: none
+    certificate: Path | None = None  # PEM files for TLS
     key: Path | None = None
 
 
@@ -84,14 +76,8 @@ class Application:
 def serve(options: Options, listener: socket.socket, ready: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT, or until the terminal is closed that the server was started in.
 
-    Args:
-        options: what is served.
-        listener: a socket that listens.
-        ready: is called when requests are answered.
-
-    Raises:
-        OpenError: the archive cannot be served.
-        ServeError: the certificate cannot be used.
+    `listener` listens already; `ready` is called when requests are answered. Raises OpenError where the archive, and
+    ServeError where the certificate cannot be used.
     """
     for number in (signal.SIGTERM, signal.SIGINT):  # until uvicorn handles them, and when it raises them again
         signal.signal(number, lambda *_: sys.exit())
@@ -99,6 +85,37 @@ def serve(options: Options, listener: socket.socket, ready: Callable[[], None]) 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     cv2.setNumThreads(1)  # the network's threads need the CPUs more
     application = Application(options)
+    config = configure(application, options)
+    server = uvicorn.Server(config)
+    reloads: set[asyncio.Task[None]] = set()
+
+    def hang_up() -> None:
+        """Exchange the model, or end where the terminal was closed."""
+        if has_terminal_to_lose and not has_terminal():
+            server.should_exit = True
+            return
+        reloads.add(task := asyncio.create_task(application.reload()))
+        task.add_done_callback(reloads.discard)
+
+    async def run() -> None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hang_up)
+        await application.readers.start()
+        serving = asyncio.create_task(server.serve([listener]))
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.01)
+        if server.started:
+            ready()
+        try:
+            await serving
+        finally:
+            await application.readers.stop()
+
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(run())
+
+
+def configure(application: Application, options: Options) -> uvicorn.Config:
+    """uvicorn's settings. Raises ServeError where the certificate cannot be used."""
     config = uvicorn.Config(
         application,
         log_level="warning",
@@ -112,42 +129,10 @@ def serve(options: Options, listener: socket.socket, ready: Callable[[], None]) 
     )
     try:
         config.load()
-    except (ssl.SSLError, OSError) as error:
-        raise ServeError(
-            f"{options.certificate} and {options.key} are no certificate and its private key, as PEM: {error}"
-        ) from None
-    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(run(application, uvicorn.Server(config), listener, ready, has_terminal_to_lose))
-
-
-async def run(
-    application: Application,
-    server: uvicorn.Server,
-    listener: socket.socket,
-    ready: Callable[[], None],
-    has_terminal_to_lose: bool,
-) -> None:
-    """Run the server, and exchange the model where SIGHUP asks for it."""
-    reloads: set[asyncio.Task[None]] = set()
-
-    def hang_up() -> None:
-        if has_terminal_to_lose and not has_terminal():
-            server.should_exit = True
-            return
-        reloads.add(task := asyncio.create_task(application.reload()))
-        task.add_done_callback(reloads.discard)
-
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hang_up)
-    await application.readers.start()
-    serving = asyncio.create_task(server.serve([listener]))
-    while not server.started and not serving.done():
-        await asyncio.sleep(0.01)
-    if server.started:
-        ready()
-    try:
-        await serving
-    finally:
-        await application.readers.stop()
+    except OSError as error:
+        reason = f"are no certificate and its private key, as PEM: {error}"
+        raise ServeError(f"{options.certificate} and {options.key} {reason}") from None
+    return config
 
 
 def has_terminal() -> bool:

@@ -21,48 +21,40 @@ class ServingError(PipelineError):
 
 @dataclass(frozen=True)
 class Service:
-    """A client of the model `mnist` on one TorchServe.
-
-    Args:
-        inference, management, metrics: the addresses of its three APIs, such as http://127.0.0.1:8080.
-        tokens: under production settings, the content of TorchServe's key_file.json.
-        certificate: under production settings, the certificate to trust (PEM); else the usual authorities.
-    """
+    """A client of the model `mnist` on one TorchServe."""
 
     inference: str = "http://127.0.0.1:8080"
     management: str = "http://127.0.0.1:8081"
     metrics: str = "http://127.0.0.1:8082"
-    tokens: Mapping[str, Any] = field(default_factory=dict)
-    certificate: Path | None = None
+    tokens: Mapping[str, Any] = field(default_factory=dict)  # TorchServe's key_file.json, where tokens are on
+    certificate: Path | None = None  # the one to trust (PEM); None: those of the usual authorities
 
     def predict(
         self, body: bytes, version: str = "", *, verb: str = "predictions", **options: Any
     ) -> requests.Response:
         """Send one body to the default version, or to the named one; `verb` may be `explanations`."""
-        url = f"{self.inference}/{verb}/{MODEL}" + (f"/{version}" if version else "")
+        url = f"{self.inference}/{verb}/{MODEL}/{version}".rstrip("/")
         return self.send("POST", url, "inference", data=body, **options)
 
     def manage(self, method: str, path: str = "", **options: Any) -> Any:
-        """Call the management API at /models<path> for its JSON; raises ServingError with the server's answer."""
+        """The JSON of the management API at /models<path>; raises ServingError with the server's answer."""
         answer = self.send(method, f"{self.management}/models{path}", "management", **options)
         if not answer.ok:
             raise ServingError(f"{method} /models{path}: {answer.status_code} {answer.text.strip()}")
         return answer.json()
 
     def versions(self) -> dict[str, dict[str, Any]]:
-        """Describe each registered version, by name; {} when there is none."""
-        with suppress(ServingError):
-            return {found["modelVersion"]: found for found in self.manage("GET", f"/{MODEL}/all")}
-        return {}
+        """Each registered version as TorchServe describes it, by name."""
+        return {found["modelVersion"]: found for found in self.manage("GET", f"/{MODEL}/all")}
 
     def default_version(self) -> str:
-        """Return the version that answers requests which name none."""
+        """The version that answers requests which name none."""
         return str(self.manage("GET", f"/{MODEL}")[0]["modelVersion"])
 
     def ready(self, version: str = "") -> bool:
-        """Tell whether a request would be answered: a worker has loaded the model, and the queue is not full."""
+        """Whether a request would be answered: a worker has loaded the model, and the queue is not full."""
         try:
-            (state,) = self.manage("GET", f"/{MODEL}" + (f"/{version}" if version else ""), timeout=5.0)
+            (state,) = self.manage("GET", f"/{MODEL}/{version}".rstrip("/"), timeout=5.0)
         except (ServingError, requests.RequestException):
             return False
         working = any(worker["status"] == "READY" for worker in state["workers"])
@@ -80,8 +72,8 @@ class Service:
 
 
 def is_loopback(url: str) -> bool:
-    """Tell whether a URL's host is this machine's loopback."""
-    host = urlsplit(url).hostname or ""
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
+    """Whether a URL's host is this machine's loopback."""
+    with suppress(ValueError):  # the host is a name, or the URL is none
+        host = urlsplit(url).hostname
+        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
+    return False

@@ -31,16 +31,14 @@ class Job:
 
     model: Model
     images: Digits
-    computed: "asyncio.Future[Logits]"
+    computed: asyncio.Future[Logits]
     may_gather: bool
 
 
 class Work:
-    """What all requests of a server share.
+    """Reads and computes for all requests of a server; without readers in a thread, which has no deadline.
 
-    Args:
-        readers: None: pictures are read in a thread, without a deadline.
-        count_batch: is told how many images each batch has.
+    `count_batch` is told how many images each batch has.
     """
 
     def __init__(self, readers: Readers | None = None, count_batch: Callable[[int], None] = lambda size: None) -> None:
@@ -55,21 +53,10 @@ class Work:
         return len(self.first) + len(self.later) + (len(self.readers.waiting) if self.readers else 0)
 
     async def run(self, steps: Steps, model: Model, client: str, *, is_single: bool) -> Any:
-        """Run the steps of a request to their result.
-
-        Args:
-            steps: of `model`.
-            model: whose network computes.
-            client: who is waiting.
-            is_single: whether it is a single picture, whose images go first.
-
-        Raises:
-            Busy: it would have to wait for too long.
-        """
+        """The result of the steps of a client's request to `model`; raises Busy where it would wait for too long."""
         loop = asyncio.get_running_loop()
         start_before = loop.time() + (WAIT_SECONDS if is_single else LIST_WAIT_SECONDS)
         queue, may_gather = self.first if is_single else self.later, False
-        result: Any
         try:
             wanted = steps.send(None)
             while True:
@@ -79,24 +66,25 @@ class Work:
                         raise Busy
                 if isinstance(wanted, Read):
                     may_gather = not is_cheap(wanted.data)
-                    result = await self.read(wanted, client, start_before) if may_gather else read_now(wanted)
+                    wanted = steps.send(await self.read(wanted, client, start_before))
                 else:
-                    result = await self.compute(model, wanted.images, queue, may_gather=may_gather)
-                wanted = steps.send(result)
+                    wanted = steps.send(await self.compute(model, wanted.images, queue, may_gather=may_gather))
         except StopIteration as end:
             return end.value
 
     async def read(self, wanted: Read, client: str, start_before: float) -> tuple[Any, float]:
-        """Have something read by a reader, or where there are none in a thread."""
+        """Have something read here where it is cheap, else by a reader, or in a thread where there are none."""
+        if is_cheap(wanted.data):
+            return read_now(wanted)
         if self.readers is None:
             return await asyncio.to_thread(read_now, wanted)
         return await self.readers.read(wanted, client, start_before)
 
     async def compute(self, model: Model, images: Digits, queue: deque[Job], *, may_gather: bool = False) -> Logits:
         """A network's logits of images, in as many batches as they need."""
-        loop = asyncio.get_running_loop()
-        pieces = [images[i : i + MAX_BATCH] for i in range(0, len(images), MAX_BATCH)]
-        jobs = [Job(model, piece, loop.create_future(), may_gather) for piece in pieces]
+        create_future = asyncio.get_running_loop().create_future
+        pieces = np.split(images, range(MAX_BATCH, len(images), MAX_BATCH))
+        jobs = [Job(model, piece, create_future(), may_gather) for piece in pieces]
         queue.extend(jobs)
         if self.computing is None or self.computing.done():
             self.computing = asyncio.create_task(self.compute_waiting())
@@ -120,11 +108,10 @@ class Work:
                     if not job.computed.done():
                         job.computed.set_exception(error)
                 continue
-            start = 0
-            for job in batch:
+            ends = np.cumsum([len(job.images) for job in batch])
+            for job, own_logits in zip(batch, np.split(logits, ends[:-1]), strict=True):
                 if not job.computed.done():
-                    job.computed.set_result(logits[start : start + len(job.images)])
-                start += len(job.images)
+                    job.computed.set_result(own_logits)
 
     async def gather(self) -> None:
         """Wait for more images where they are few, readers are at work, and nobody waits for a small picture."""
