@@ -41,7 +41,7 @@ def main() -> None:
     params = settings.load(ROOT / "params.yaml")
     dataset = load(ROOT / "data", params.data.validation_images, params.data.seed)
     test = load_test(ROOT / "data")
-    hp, sources = resolve(params.train.model_dump() | RECIPES[name], read_tuned(name), dataset.name)
+    hp, sources = resolve(params.train.model_dump() | RECIPES[name], read_tuned(name), dataset.defaults)
     runs = [run(dataset, test, hp, seed) for seed in seeds]
     accuracies, seconds = [run["accuracy"] for run in runs], [run["seconds"] for run in runs]
     mean, spread = statistics.mean(accuracies), statistics.stdev(accuracies) if len(runs) > 1 else None
@@ -98,7 +98,7 @@ def run(dataset: Dataset, test: Examples, hp: Hyperparameters, seed: int) -> dic
 def train(dataset: Dataset, hp: Hyperparameters, seed: int, description: str) -> tuple[DigitNetwork, loop.Evaluation]:
     """Train a network as the stage does, and return it with its evaluation on the validation images."""
     torch.manual_seed(seed)
-    network = DigitNetwork(len(dataset.class_names), dataset.mean, dataset.std).to(best_device())
+    network = DigitNetwork(len(dataset.class_names), dataset.mean, dataset.std, dataset.image_size).to(best_device())
     images = add_generated(dataset.train, hp, dataset.class_names, seed)
     history = loop.fit(network, images, dataset.validation, hp, seed=seed, evaluations=1, description=description)
     return network, history[-1]

@@ -66,7 +66,7 @@ def main() -> None:
                 f"{name}: {found['accuracy']:.1%} read, {found['refused']:.1%} refused, "
                 f"{found['wrong_and_sure']:.1%} wrong with a probability above 0.9 (n = {len(numbers)})"
             )
-        level = float(np.quantile(score_known(served.logits(digits), served.info), 0.01))
+        level = float(np.quantile(score_known(served.logits(digits[:, None]), served.info), 0.01))
         for name, others in draw_others(garments).items():
             results[name] = found = measure_others(served, others, level)
             print(

@@ -215,7 +215,7 @@ def bare(folder: Path) -> dict[str, float]:
     network = loading.load(folder).network
     rates = {}
     for batch in (1, 32):
-        digits = np.random.default_rng(0).integers(0, 256, (batch, 28, 28), np.uint8)
+        digits = np.random.default_rng(0).integers(0, 256, (batch, 1, 28, 28), np.uint8)
         network(digits)
         runs, start = 0, time.perf_counter()
         while time.perf_counter() - start < 3:

@@ -47,7 +47,7 @@ def measure_baseline(images: int) -> float:
             (raw / file).symlink_to(ROOT / "data" / file)
         transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(0.1307, 0.3081)])
         loader = torch.utils.data.DataLoader(datasets.MNIST(name, transform=transform), batch_size=33, shuffle=True)
-        network = DigitNetwork(mean=0.0, std=1 / 255)  # the transform has normalised already
+        network = DigitNetwork(mean=[0.0], std=[1 / 255])  # the transform has normalised already
         optimizer = torch.optim.Adam(network.parameters(), lr=0.000386)
         seen, start = -33 * 2, 0.0  # two steps to warm up
         for batch, labels in loader:

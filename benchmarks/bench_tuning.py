@@ -134,7 +134,7 @@ def train_each(
     for way, found in chosen.items():
         key = str(sorted(found["values"].items()))
         if key not in trained:
-            hp, _ = resolve({}, found["values"], dataset.name)
+            hp, _ = resolve({}, found["values"], dataset.defaults)
             network, _ = train(dataset, replace(hp, epochs=epochs), seed, f"seed {seed}, {way}")
             trained[key] = accuracy_with_interval(predict(network, test.images).argmax(1) == test.labels)
         results[way] = {**found, **trained[key]}

@@ -113,13 +113,17 @@ function drawViews() {
   const [pro, contra] = ["for", "against"].map((kind) => colour(getComputedStyle(document.querySelector(`.${kind}`)).color));
   const tint = (ground, share) => mix(ground, share < 0 ? contra : pro, Math.abs(share));
   paint($("scale"), (k) => tint(paper, k / 64 - 1));
-  const grey = explanation ? explanation.image.flat() : Array(28 * 28).fill(0);
-  const attribution = explanation ? explanation.attribution.flat() : grey;
+  const nothing = Array(28).fill(Array(28).fill(0));
+  const image = explanation?.image ?? nothing;
+  for (const id of ["seen", "attribution"]) $(id).width = $(id).height = image.length;
+  // Handwriting is how much ink is in each pixel, any other picture its colours.
+  const pixels = image.flat().map((value) => (Array.isArray(value) ? value : mix(paper, ink, value / 255)));
+  const attribution = (explanation?.attribution ?? nothing).flat();
   // The scale ends at the 98th percentile: otherwise a single strong pixel would make all others pale.
   const strengths = attribution.map(Math.abs).filter(Boolean).sort((a, b) => a - b);
   const most = strengths[Math.floor(0.98 * strengths.length)] ?? 1;
-  paint($("seen"), (k) => mix(paper, ink, grey[k] / 255));
-  paint($("attribution"), (k) => tint(mix(paper, ink, (0.35 * grey[k]) / 255), Math.max(-1, Math.min(1, attribution[k] / most))));
+  paint($("seen"), (k) => pixels[k]);
+  paint($("attribution"), (k) => tint(mix(paper, pixels[k], 0.35), Math.max(-1, Math.min(1, attribution[k] / most))));
   const end = explanation ? most.toPrecision(2) : "";
   $("low").textContent = end && `−${end}`;
   $("high").textContent = end && `+${end}`;

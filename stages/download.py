@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mnist_pipeline import console, settings
 from mnist_pipeline.sources import download
+from mnist_pipeline.sources.forms import Wanted
 
 
 def main() -> None:
@@ -14,7 +15,7 @@ def main() -> None:
         params.mirrors,
         params.source,
         skip_damaged=params.skip_damaged,
-        reader=params.reader,
+        wanted=Wanted(params.reader, params.image_size, params.colour),
     )
 
 

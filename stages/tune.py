@@ -31,7 +31,7 @@ def main() -> None:
 
 def make_objective(params: settings.Tune, dataset: Dataset, seed: int) -> Objective:
     """What a trial does: what params.yaml says, on a dataset, with a seed for each trial's network and images."""
-    fixed, _ = resolve({}, {}, dataset.name)
+    fixed, _ = resolve({}, {}, dataset.defaults)
     return Objective(
         dataset=dataset,
         space={name: Parameter(found.distribution, found.when) for name, found in params.search_space.items()},

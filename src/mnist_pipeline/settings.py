@@ -50,11 +50,19 @@ class Data(Section):
         "QMNIST",
         "EMNIST-digits",
         "EMNIST-letters",
+        "USPS",
+        "CIFAR10",
+        "CIFAR100",
+        "SVHN",
+        "STL10",
+        "EuroSAT",
         "folder",
     ]
     source: str = Field(min_length=1)
     skip_damaged: bool
     reader: Literal["handwriting", "picture"] | None
+    image_size: int | None = Field(ge=16, le=64, multiple_of=4)
+    colour: Literal["grey", "rgb"] | None
     mirrors: list[str]
     validation_images: int = Field(ge=1, le=30_000)
     seed: Seed

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -45,13 +45,21 @@ def train(digits: Dataset) -> DigitNetwork:
     return network.eval()
 
 
+FORM: Any = {
+    "reader": "handwriting",
+    "image_size": 28,
+    "colour": "grey",
+    "on_black": True,
+    "normalisation": {"mean": [0.1307], "std": [0.3081]},
+}
+
+
 def describe(second: int = 0) -> ModelDescription:
     """What the train stage would say of a small model."""
     time = datetime(2026, 1, 1, 0, 0, second).isoformat()
-    return {
+    description = {
         "class_names": list("0123456789"),
-        "reader": "handwriting",
-        "normalisation": {"mean": 0.1307, "std": 0.3081},
+        **FORM,
         "temperature": TEMPERATURE,
         "validation_accuracy": 0.9,
         "hyperparameters": {},
@@ -62,6 +70,7 @@ def describe(second: int = 0) -> ModelDescription:
         "started": time,
         "ended": time,
     }
+    return cast(ModelDescription, description)
 
 
 def save(folder: Path, network: DigitNetwork, second: int = 0) -> Path:

@@ -4,13 +4,16 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas
 import pytest
 import torch
 import yaml
-from helpers import REFERENCE, small_pipeline
+from helpers import REFERENCE, fastapi_server, small_model, small_pipeline, torchserve
 from PIL import Image
 
 from mnist_pipeline.data.dataset import load, load_test
+from mnist_pipeline.evaluation.pictures import encode_png
 from mnist_pipeline.serving.archived import open_archive
 from mnist_pipeline.training import model
 from mnist_pipeline.training.inference import predict
@@ -23,6 +26,17 @@ def write_pictures(folder: Path, class_names: list[str], images: int, mnist: Pat
         (folder / name).mkdir(parents=True)
         for k, image in enumerate(digits.images[digits.labels == digit][:images, 0].numpy()):
             Image.fromarray(image).save(folder / name / f"{k}.png")
+
+
+def write_coloured(folder: Path, class_names: list[str], images: int) -> None:
+    """Pictures whose classes differ in nothing but their colours."""
+    rng = np.random.default_rng(0)
+    for k, name in enumerate(class_names):
+        (folder / name).mkdir(parents=True)
+        for number in range(images):
+            pixels = rng.integers(0, 120, (30, 40, 3), np.uint8)
+            pixels[5:25, 5:35, k] += 130
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
 
 
 def set_parameters(repository: Path) -> None:
@@ -46,7 +60,10 @@ def test_every_stage_works_with_few_images(
     class_names: list[str], images: int, training_images: int, batch: int, reader: str, mnist: Path, tmp_path: Path
 ) -> None:
     repository = small_pipeline.copy(mnist, tmp_path / "repository")
-    write_pictures(repository / "own", class_names, images, mnist)
+    if reader == "picture":
+        write_coloured(repository / "own", class_names, images)
+    else:
+        write_pictures(repository / "own", class_names, images, mnist)
     set_parameters(repository)
     said = {
         stage: small_pipeline.run(repository, sys.executable, "-m", f"stages.{stage}")
@@ -62,6 +79,8 @@ def test_every_stage_works_with_few_images(
 
     info = json.loads((repository / "saved_models/model_info.json").read_text())
     assert (info["class_names"], info["reader"]) == (class_names, reader)
+    size, colour = (32, "rgb") if reader == "picture" else (28, "grey")
+    assert (info["image_size"], info["colour"]) == (size, colour)
     assert info["dataset"]["training_images"] == training_images
     batch_size, epochs = info["hyperparameters"]["batch_size"], info["hyperparameters"]["epochs"]
     assert (batch_size["value"], batch_size["instead_of"]["source"]) == (batch, "tune")
@@ -75,7 +94,27 @@ def test_every_stage_works_with_few_images(
     assert 0 <= metrics["accuracy_low"] <= metrics["accuracy"] <= metrics["accuracy_high"] <= 1
     with Image.open(repository / "results/evaluate/plots/confusion.png") as picture:
         assert min(picture.size) > 300
-    assert_archive_answers(repository / "model_store/mnist.mar", load_test(repository / "data").images)
+    images_of_test = load_test(repository / "data").images
+    assert_archive_answers(repository / "model_store/mnist.mar", images_of_test)
+    if reader == "picture":
+        expected = pandas.read_csv(repository / "results/evaluate/predictions.csv").iloc[:, 1:].to_numpy()
+        assert_servers_answer(repository / "model_store/mnist.mar", images_of_test, expected)
+
+
+def assert_servers_answer(archived: Path, images: torch.Tensor, expected: np.ndarray) -> None:
+    """Both servers answer a coloured picture as the evaluation did, and explain it in its colours."""
+    for start in (
+        lambda: fastapi_server.running(archived),
+        lambda: torchserve.running(archived, small_model.HANDLERS),
+    ):
+        with start() as server:
+            for image, probabilities in zip(images.numpy(), expected, strict=True):
+                answer = server.service.predict(encode_png(image)).json()
+                assert list(answer) == ["digit", "label", "probability", "probabilities", "model"]
+                assert answer["probabilities"] == pytest.approx(probabilities.tolist(), abs=2e-6)
+            explained = server.service.predict(encode_png(image), verb="explanations").json()
+            assert np.array_equal(explained["image"], image.transpose(1, 2, 0))
+            assert np.shape(explained["attribution"]) == (32, 32)
 
 
 def assert_archive_answers(archived: Path, images: torch.Tensor) -> None:
@@ -83,6 +122,6 @@ def assert_archive_answers(archived: Path, images: torch.Tensor) -> None:
     with open_archive(archived) as (served, folder):
         network, _ = model.load_model(folder)
         expected = predict(network, images, fp32=True).softmax(1)
-        answered = torch.from_numpy(served.logits(images[:, 0].numpy())).softmax(1)
+        answered = torch.from_numpy(served.logits(images.numpy())).softmax(1)
     assert torch.isfinite(expected).all()
     assert (answered - expected).abs().mean() < 0.1

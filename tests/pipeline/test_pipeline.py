@@ -49,7 +49,7 @@ def test_the_server_answers_what_was_evaluated(repository: Path) -> None:
     with torchserve.running(repository / "model_store/mnist.mar", HANDLERS) as running:
         answers = [running.service.predict(encoded(np.asarray(image[0]))).json() for image in test.images[:200]]
     with open_archive(repository / "model_store/mnist.mar") as (model, _):
-        known = score_known(model.logits(test.images[:200, 0].numpy()), model.info)
+        known = score_known(model.logits(test.images[:200].numpy()), model.info)
     assert (known >= DOUBT).sum() > 50
     # What is in doubt is read in other ways as well, so only the others are what the network makes of the image itself.
     sure = [k for k in range(200) if known[k] >= DOUBT]

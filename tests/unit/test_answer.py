@@ -13,7 +13,7 @@ import pytest
 from helpers import ROOT
 from helpers.pen_digits import FOUR, TWO, draw_digit, encode, likeness
 from helpers.pen_digits import SEVEN as SEVEN_STROKES
-from helpers.small_model import HANDLERS, encoded
+from helpers.small_model import FORM, HANDLERS, encoded
 from PIL import Image, ImageChops
 
 from mnist_pipeline.reading import read_digit, read_digits
@@ -23,7 +23,7 @@ from mnist_pipeline.serving.requests import choose_body, is_json
 
 SEVEN = (HANDLERS / "digits/7.png").read_bytes()
 INFO = {
-    "reader": "handwriting",
+    **FORM,
     "weights": "20260101-000000.pth",
     "temperature": 1.0,
     "known": {"slope": 1.0, "offset": 0.0, "least": 0.3},
@@ -33,7 +33,7 @@ BLANK = encoded(np.full((28, 28), 255, np.uint8))
 
 def count_ink(digits: np.ndarray) -> np.ndarray:
     """Logits (N, 3) that say how dark a digit is: class 2 where a fifth of its pixels has ink."""
-    ink = (digits > 0).mean((1, 2), dtype=np.float32)
+    ink = (digits > 0).mean((1, 2, 3), dtype=np.float32)
     return np.stack([0 * ink, 2.5 * ink, 25 * ink - 4], 1)
 
 
@@ -45,7 +45,7 @@ def model() -> answer.Model:
 def match(digits: np.ndarray) -> np.ndarray:
     """Logits (N, 2) that say how like a 7 and how like a 4 a digit is; both are below 0 where it is like neither."""
     patterns = [read_digit(encode(draw_digit(strokes))) for strokes in (SEVEN_STROKES, FOUR)]
-    return np.array([[60 * likeness(digit, pattern) - 46 for pattern in patterns] for digit in digits], np.float32)
+    return np.array([[60 * likeness(digit[0], pattern) - 46 for pattern in patterns] for digit in digits], np.float32)
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def test_an_answer_says_digit_label_probabilities_and_model(model: answer.Model)
     content = content_of(response)
     assert (response.status, response.rejected) == (200, [])
     assert list(content) == ["digit", "label", "probability", "probabilities", "known", "model"]
-    logits = count_ink(read_digit(SEVEN)[None])[0]
+    logits = count_ink(read_digit(SEVEN)[None, None])[0]
     expected = np.exp(logits) / np.exp(logits).sum()
     assert content["probabilities"] == pytest.approx(expected.tolist(), abs=1e-6)
     assert content["digit"] == int(logits.argmax())
@@ -305,7 +305,7 @@ def test_what_is_no_base64_is_that_pictures_error(model: answer.Model, picture: 
 
 def test_more_digits_than_a_forward_pass_takes_stay_in_order(model: answer.Model) -> None:
     dice = np.random.default_rng(0)
-    digits = dice.integers(0, 2, (steps.BATCH + 5, 28, 28), np.uint8)
+    digits = dice.integers(0, 2, (steps.BATCH + 5, 1, 28, 28), np.uint8)
     np.testing.assert_array_equal(model.logits(digits), count_ink(digits))
 
 
@@ -327,11 +327,25 @@ def test_an_explanation_takes_one_picture(model: answer.Model) -> None:
     assert broken.status == 400
 
 
+@pytest.mark.parametrize(("side", "cells"), [(16, 16), (32, 16), (40, 14), (64, 11)])
+def test_occlusion_of_a_larger_image_has_no_more_pixels_to_compute(side: int, cells: int) -> None:
+    image = np.random.default_rng(0).integers(0, 100, (3, side, side), np.uint8)
+    copies, changed = answer.occlude(image, np.array([200.0, 210.0, 220.0]))
+    assert copies.shape == (cells**2, 3, side, side)
+    assert copies.size <= 3 * 28**4
+    assert changed.all()
+    assert (copies != image).any((0, 1)).all()  # every pixel is covered once
+    assert set(copies[copies >= 200].tolist()) == {200, 210, 220}
+    spread = answer.spread_cells(np.arange(cells**2, dtype=float), side)
+    assert spread.shape == (side, side)
+    assert (spread[0, 0], spread[-1, -1]) == (0, cells**2 - 1)
+
+
 def test_occlusion_removes_a_patch_around_each_pixel() -> None:
     digit = np.zeros((28, 28), np.uint8)
     digit[10, 10] = 255
-    copies, changed = answer.occlude(digit)
-    assert copies.shape == (784, 28, 28)
+    copies, changed = answer.occlude(digit[None], np.zeros(1))
+    assert copies.shape == (784, 1, 28, 28)
     assert changed.reshape(28, 28)[8:13, 8:13].all()
     assert changed.sum() == 25
     assert copies[changed].sum() == 0

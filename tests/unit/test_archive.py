@@ -63,7 +63,7 @@ def test_it_answers_as_the_weights_do(
 ) -> None:
     images = digits.validation.images[:20]
     with open_archive(request.getfixturevalue(name)) as (served, folder):
-        logits = torch.from_numpy(served.logits(images[:, 0].numpy()))
+        logits = torch.from_numpy(served.logits(images.numpy()))
         assert (folder / served.info["weights"]).exists()
         (nothing, reason), (found, _) = served.find(
             [b"no picture", (small_model.HANDLERS / "digits/7.png").read_bytes()]

@@ -10,19 +10,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnist_pipeline import settings
-from mnist_pipeline.data.catalogue import DATASETS, DIGITS
+from mnist_pipeline.data.catalogue import (
+    CENTRED_DIGITS,
+    DATASETS,
+    DIGITS,
+    HANDWRITING,
+    ON_BLACK,
+    OWN_DIGITS,
+    PICTURES,
+    default_hyperparameters,
+)
 from mnist_pipeline.data.dataset import (
     DESCRIPTION,
     FILES,
     Arrays,
     DataError,
+    Examples,
     describe,
     hold_out,
     limit_validation,
     load,
     load_test,
-    read_examples,
+    read_array,
+    read_images,
 )
+from mnist_pipeline.reading import Form
 from mnist_pipeline.sources.download import store
 
 MNIST_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
@@ -42,7 +54,7 @@ def copy(mnist: Path, tmp_path: Path) -> Path:
 def test_mnist_as_everyone_knows_it(mnist: Path) -> None:
     dataset = load(mnist, 5_000, seed=0)
     assert (dataset.name, dataset.class_names) == ("MNIST", tuple("0123456789"))
-    assert (dataset.mean, dataset.std) == (0.1307, 0.3081)
+    assert (dataset.mean, dataset.std) == ([0.1307], [0.3081])
     assert dataset.train.images.shape == (55_000, 1, 28, 28)
     assert dataset.train.images.dtype == torch.uint8
     assert dataset.validation.labels.shape == (5_000,)
@@ -57,7 +69,9 @@ def test_hold_out_is_a_partition_that_the_seed_decides(mnist: Path) -> None:
     assert torch.equal(one.validation.images, same.validation.images)
     assert torch.equal(one.train.labels, same.train.labels)
     assert not torch.equal(one.validation.labels, other.validation.labels)
-    whole, parts = read_examples(mnist, FILES[:2], describe(mnist)), (one.train, one.validation)
+    about = describe(mnist)
+    images, labels = read_images(mnist / FILES[0], about), read_array(mnist / FILES[1], about)
+    whole, parts = Examples(images, labels.long()), (one.train, one.validation)
     ink = torch.cat([part.images.float().mean((1, 2, 3)) for part in parts])
     assert len(set(ink.tolist())) > 20_000  # the amount of ink tells images well apart
     assert torch.equal(whole.images.float().mean((1, 2, 3)).sort().values, ink.sort().values)
@@ -94,10 +108,9 @@ def test_of_few_images_a_fifth_is_held_out(asked: int, images: int, classes: int
 
 def test_what_is_held_out_of_few_images_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     labels = np.arange(171) % 10
-    images = np.random.default_rng(0).integers(0, 256, (171, 28, 28), np.uint8)
-    store(
-        Arrays(images, labels, images[:10], labels[:10]), "folder", DATASETS["MNIST"].class_names, "picture", tmp_path
-    )
+    images = np.random.default_rng(0).integers(0, 256, (171, 1, 28, 28), np.uint8)
+    arrays = Arrays(images, labels, images[:10], labels[:10])
+    store(arrays, "folder", DATASETS["MNIST"].class_names, Form("picture"), tmp_path)
     with caplog.at_level("INFO"):
         dataset = load(tmp_path, 5_000, seed=0)
         assert (len(dataset.validation.labels), len(dataset.train.labels)) == (34, 137)
@@ -154,18 +167,42 @@ def test_foreign_description_is_refused(copy: Path, content: bytes | None) -> No
 
 
 def test_no_digit_or_letter_is_mirrored() -> None:
-    assert {name for name, info in DATASETS.items() if info.hyperparameters["flip"]} == {"FashionMNIST"}
+    assert {name for name, info in DATASETS.items() if info.hyperparameters.get("flip")} == {
+        *("FashionMNIST", "CIFAR10", "CIFAR100", "STL10", "EuroSAT")
+    }
 
 
 def test_only_centred_digits_are_cropped() -> None:
-    assert {name for name, info in DATASETS.items() if info.hyperparameters["crop"]} == {"MNIST", "QMNIST"}
+    assert {name for name, info in DATASETS.items() if info.hyperparameters.get("crop")} == {"MNIST", "QMNIST"}
 
 
-def test_every_dataset_has_defaults_for_the_same_hyperparameters() -> None:
-    names = {"crop", "rotation", "translation", "scaling", "flip", "outliers"}
-    for info in DATASETS.values():
-        of_digits = {"digit_forms", "epochs"} if info.class_names == DIGITS else set()
-        assert info.hyperparameters.keys() == names | of_digits
+def test_generated_images_are_added_to_handwritten_digits_alone() -> None:
+    for name, info in DATASETS.items():
+        is_handwritten = info.reader == "handwriting" and info.class_names == DIGITS
+        assert bool(info.hyperparameters.get("outliers")) == is_handwritten, name
+        assert bool(info.hyperparameters.get("digit_forms")) == is_handwritten, name
+
+
+@pytest.mark.parametrize(
+    ("name", "class_names", "form", "on_black", "expected"),
+    [
+        ("folder", ("1", "7"), ("handwriting", 28, "grey"), False, OWN_DIGITS),
+        ("folder", ("a", "b"), ("handwriting", 28, "grey"), False, HANDWRITING),
+        ("folder", ("1", "7"), ("picture", 32, "rgb"), False, PICTURES),
+        ("folder", ("shirt", "shoe"), ("picture", 28, "grey"), True, ON_BLACK),
+        ("MNIST", DIGITS, ("handwriting", 28, "grey"), True, CENTRED_DIGITS),
+        ("MNIST", DIGITS, ("picture", 32, "grey"), True, {**HANDWRITING, "epochs": 2.0}),
+        ("CIFAR10", (), ("picture", 32, "rgb"), False, PICTURES),
+    ],
+)
+def test_images_have_the_defaults_of_their_kind(
+    name: str,
+    class_names: tuple[str, ...],
+    form: tuple[str, int, str],
+    on_black: bool,
+    expected: dict[str, float],
+) -> None:
+    assert default_hyperparameters(name, class_names, *form, on_black=on_black) == expected
 
 
 def test_params_yaml_takes_every_dataset_of_the_catalogue() -> None:

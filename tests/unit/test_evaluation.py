@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mnist_pipeline.data.catalogue import WRONG_MNIST_LABELS
-from mnist_pipeline.data.dataset import Examples, load_test
+from mnist_pipeline.data.dataset import Dataset, Examples, load_test
 from mnist_pipeline.evaluation.calibration import calibration_error
 from mnist_pipeline.evaluation.evaluate import draw, evaluate, write_predictions
 from mnist_pipeline.evaluation.metrics import (
@@ -190,3 +190,15 @@ def test_the_metrics_are_few_the_validation_accuracy_is_the_first_and_refused_fi
     details = json.loads((tmp_path / "details.json").read_text())
     assert (details["images"], details["format"], set(details["per_class"])) == (22, "int8", set("0123456789"))
     assert details["as_files"]["accuracy_low"] < metrics["accuracy_as_files"] < details["as_files"]["accuracy_high"]
+
+
+def test_uneven_classes_have_a_balanced_accuracy(int8_archive: Path, digits: Dataset, tmp_path: Path) -> None:
+    images, labels = digits.validation
+    for ones, is_uneven in ((9, True), (3, False)):
+        chosen = torch.cat([torch.where(labels == label)[0][: ones if label == 1 else 3] for label in range(10)])
+        metrics = evaluate(int8_archive, Examples(images[chosen], labels[chosen]), tmp_path, 5)
+        assert ("balanced_accuracy" in metrics) == is_uneven
+        if is_uneven:
+            per_class = json.loads((tmp_path / "details.json").read_text())["per_class"].values()
+            assert metrics["balanced_accuracy"] == pytest.approx(np.mean([each["recall"] for each in per_class]))
+            assert metrics["balanced_accuracy"] != pytest.approx(metrics["accuracy"], abs=1e-3)

@@ -13,7 +13,7 @@ from mnist_pipeline.training.network import DigitNetwork
 
 def test_the_fp32_form_answers_as_the_network_does(trained: DigitNetwork, digits: Dataset, tmp_path: Path) -> None:
     images = digits.validation.images[:70]  # more than a batch
-    export.export_fp32(trained, tmp_path / "network.onnx")
+    export.export_fp32(trained, torch.Size((1, 28, 28)), tmp_path / "network.onnx")
     answered = export.compute_logits(tmp_path / "network.onnx", images)
     torch.testing.assert_close(answered, predict(trained, images, fp32=True), atol=1e-3, rtol=1e-3)
 
@@ -28,7 +28,7 @@ def test_the_temperature_is_in_the_output_layer(trained: DigitNetwork, digits: D
 
 
 def test_int8_reads_what_the_weights_read(trained: DigitNetwork, digits: Dataset, tmp_path: Path) -> None:
-    export.export_fp32(trained, tmp_path / "fp32.onnx")
+    export.export_fp32(trained, torch.Size((1, 28, 28)), tmp_path / "fp32.onnx")
     export.quantise(tmp_path / "fp32.onnx", digits.train.images, tmp_path / "int8.onnx")
     answered = export.compute_logits(tmp_path / "int8.onnx", digits.validation.images)
     expected = predict(trained, digits.validation.images, fp32=True)

@@ -18,6 +18,8 @@ from mnist_pipeline.serving import loading
 from mnist_pipeline.serving.archive import choose_references
 from mnist_pipeline.serving.archived import OpenError, open_archive
 
+SHAPE = 1, 28, 28
+
 
 @pytest.mark.parametrize(
     ("files", "expected"),
@@ -48,7 +50,7 @@ def test_int8_answers_the_same_where_sums_are_exact(int8_archive: Path, digits: 
     options.add_session_config_entry("session.x64quantprecision", "1")
     exact = onnxruntime.InferenceSession(folder / "network.onnx", options, providers=["CPUExecutionProvider"])
     (expected,) = exact.run(["logits"], {"images": images})
-    assert np.array_equal(loading.open_onnx(folder / "network.onnx")(images[:, 0]), expected)
+    assert np.array_equal(loading.open_onnx(folder / "network.onnx")(images), expected)
     weights = [onnx.numpy_helper.to_array(each) for each in onnx.load(folder / "network.onnx").graph.initializer]
     largest = max(int(np.abs(each.astype(int)).max()) for each in weights if each.dtype == np.int8 and each.ndim > 1)
     assert 2 * 255 * largest < 2**15  # two products of an activation and a weight fit into 16 bits on every processor
@@ -74,20 +76,20 @@ def test_both_forms_answer_as_where_they_were_archived(
     model = loading.load(folder)
     assert len(json.loads((folder / loading.REFERENCES).read_text())["probabilities"]) == 20
     with pytest.raises(RuntimeError, match=r"answers otherwise .* to \d+ of \d+ images: class \d had a probability of"):
-        loading.check_references(folder / loading.REFERENCES, lambda digits: -model.network(digits))
+        loading.check_references(folder / loading.REFERENCES, lambda images: -model.network(images), SHAPE)
     with pytest.raises(RuntimeError, match="answers otherwise"):
-        loading.check_references(folder / loading.REFERENCES, lambda digits: np.nan * model.network(digits))
+        loading.check_references(folder / loading.REFERENCES, lambda images: np.nan * model.network(images), SHAPE)
 
 
 def replace_format(found: bytes, content: bytes) -> bytes:
-    return content.replace(b'"format": 1,', found)
+    return content.replace(b'"format": 2,', found)
 
 
 def test_an_archive_of_another_format_is_refused(int8_archive: Path, tmp_path: Path) -> None:
-    for found in (b"", b'"format": 2,'):
+    for found in (b"", b'"format": 1,'):
         changes: dict[str, Callable[[bytes], bytes]] = {"model_info.json": partial(replace_format, found)}
         other = small_model.changed(int8_archive, tmp_path / "other.mar", changes)
-        reason = r"its format is (None|2), and this version reads format 1.*dvc repro archive"
+        reason = r"its format is (None|1), and this version reads format 2.*dvc repro archive"
         with pytest.raises(OpenError, match=reason), open_archive(other):
             pass
 

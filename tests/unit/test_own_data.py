@@ -13,8 +13,9 @@ from PIL import Image, ImageDraw
 
 from mnist_pipeline.data.dataset import FILES, DataError, load, load_test
 from mnist_pipeline.folders import normalise_name, visible
-from mnist_pipeline.reading import read_digit, read_picture
+from mnist_pipeline.reading import Form, read_image
 from mnist_pipeline.sources.download import download
+from mnist_pipeline.sources.forms import Wanted
 from mnist_pipeline.sources.own_data import read_own
 
 Rows = Sequence[Sequence[object]]
@@ -61,20 +62,20 @@ def test_digits_are_read_as_handwriting_and_all_else_as_pictures(
     tmp_path: Path, classes: tuple[str, ...], expected: str
 ) -> None:
     source = folder_of(tmp_path / "source", classes)
-    read = {"handwriting": read_digit, "picture": read_picture}
     for reader in (None, "handwriting", "picture"):
-        download("folder", tmp_path / "data", source_folder=source, reader=reader)
+        download("folder", tmp_path / "data", source_folder=source, wanted=Wanted(reader))
         dataset, test = load(tmp_path / "data", len(classes), seed=0), load_test(tmp_path / "data")
         assert dataset.reader == (reader or expected)
         found = {image.tobytes() for part in (dataset.train, dataset.validation, test) for image in part.images.numpy()}
-        as_served = {read[reader or expected](path.read_bytes()).tobytes() for path in source.rglob("*.png")}
+        form = Form(dataset.reader, dataset.image_size, dataset.colour, dataset.on_black)
+        as_served = {read_image(path.read_bytes(), form).tobytes() for path in source.rglob("*.png")}
         assert found == as_served
 
 
 @pytest.mark.slow
 def test_the_reader_of_a_published_dataset_can_be_set(mnist: Path, tmp_path: Path) -> None:
     for reader, expected in ((None, "handwriting"), ("picture", "picture")):
-        download("MNIST", tmp_path / "data", [str(mnist)], reader=reader)
+        download("MNIST", tmp_path / "data", [str(mnist)], wanted=Wanted(reader))
         assert load(tmp_path / "data", 10, seed=0).reader == expected
 
 
@@ -87,7 +88,9 @@ def test_what_was_understood_is_said(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert caplog.messages == [
         f"{source}: 1 files next to the class folders are not used, 'README.txt' first.",
         f"{source}: 4 classes (cat, dog, fox, …), 29 images of 60x70 to 300x310 pixels: 25 to train, 4 to test, "
-        "read as a picture.",
+        "read as pictures of 32x32 in grey (data.reader, data.image_size and data.colour change that).",
+        f"{source}: 3 of 4 test images are nearly equal to a training image, so the test accuracy is too high: "
+        "dog/0.png = cat/3.png, fox/4.png = owl/1.png, owl/0.png = dog/6.png.",
     ]
 
 
@@ -276,7 +279,7 @@ def test_a_picture_without_a_digit_is_damaged_where_digits_are_read(tmp_path: Pa
     with pytest.raises(DataError, match=r"1 file cannot be read; (.|\n)*blank\.png: the picture is blank"):
         read_own(tmp_path)
     assert len(read_own(tmp_path, skip_damaged=True).arrays.train_labels) == 6
-    assert len(read_own(tmp_path, "picture").arrays.train_labels) == 7
+    assert len(read_own(tmp_path, Wanted("picture")).arrays.train_labels) == 7
 
 
 def test_a_class_of_which_too_few_are_left_is_named(tmp_path: Path) -> None:
@@ -286,7 +289,7 @@ def test_a_class_of_which_too_few_are_left_is_named(tmp_path: Path) -> None:
         read_own(tmp_path, skip_damaged=True)
 
 
-# Files of images that are 28x28 already
+# Files of images that are arrays already
 
 HEADER = ["label", *(f"pixel{k}" for k in range(784))]
 
@@ -330,7 +333,7 @@ def test_kaggles_csv(tmp_path: Path, labels: list[object], names: tuple[str, ...
         found = read_own(source)
         train, test = pairs(*found.arrays[:2]), pairs(*found.arrays[2:])
         assert found.class_names == names
-        assert found.reader == ("handwriting" if names == ("0", "1", "2") else "picture")
+        assert found.form.reader == ("handwriting" if names == ("0", "1", "2") else "picture")
         assert not train & test
         assert train | test == pairs(IMAGES, LABELS)
         assert len(test) == 4
@@ -344,7 +347,7 @@ def test_keras_npz(tmp_path: Path, one_channel: bool) -> None:
         found = read_own(source)
         assert pairs(*found.arrays[:2]) == pairs(IMAGES[:21], LABELS[:21])
         assert pairs(*found.arrays[2:]) == pairs(IMAGES[21:], LABELS[21:])
-        assert (found.class_names, found.reader) == (("0", "1", "2"), "handwriting")
+        assert (found.class_names, found.form.reader) == (("0", "1", "2"), "handwriting")
     without_test = read_own(npz(tmp_path / "train.npz", x_test=None, y_test=None)).arrays
     assert pairs(*without_test[:2]) | pairs(*without_test[2:]) == pairs(IMAGES[:21], LABELS[:21])
 
@@ -377,9 +380,9 @@ def changed_row(line: int, column: int, value: object) -> list[list[object]]:
     return rows
 
 
-def side_20(rows: int = 3) -> list[list[object]]:
-    header: list[object] = ["label", *(f"pixel{k}" for k in range(400))]
-    row: list[object] = [0] * 401
+def not_square(rows: int = 3) -> list[list[object]]:
+    header: list[object] = ["label", *(f"pixel{k}" for k in range(402))]
+    row: list[object] = [0] * 403
     return [header, *[row] * rows]
 
 
@@ -413,8 +416,8 @@ def in_npz(**changes: np.ndarray | None) -> Callable[[Path], Path]:
         (lambda folder: write(folder / "x.parquet", b""), "x.parquet is a file of another kind; it is"),
         # CSV
         (in_csv([HEADER[1:], [0] * 784]), "train.csv has no column `label`; .*test.csv"),
-        (in_csv(csv_rows(LABELS.tolist())), r"train.csv, line 1: '0,\d+,.*'; the header must be label,pixel0,…"),
-        (in_csv(side_20()), "line 1: 400 pixels, images of 20x20; they must be 28x28"),
+        (in_csv(csv_rows(LABELS.tolist())), r"train.csv, line 1: '0,\d+,.*'; the header must be label,pixel0,pixel1,…"),
+        (in_csv(not_square()), "line 1: 402 pixels; images are square, such as 784 of 28x28"),
         (in_csv([HEADER]), "train.csv holds no images, only a header"),
         (in_csv([]), "train.csv, line 1: ''; the header must be"),
         (in_csv(changed_row(5, 3, 256)), "train.csv, line 5, column pixel2: '256' is no whole number from 0 to 255"),
@@ -429,8 +432,7 @@ def in_npz(**changes: np.ndarray | None) -> Callable[[Path], Path]:
         # npz
         (in_npz(x_train=None), "mnist.npz has no array x_train, only y_train, x_test, y_test"),
         (in_npz(y_test=None), "mnist.npz has no array y_test, only"),
-        (in_npz(x_train=IMAGES[:21, :20, :20]), "mnist.npz, x_train holds images of 20x20 pixels; they must be 28x28"),
-        (in_npz(x_test=np.zeros((9, 32, 32, 3), "u1")), r"x_test has the shape \(9, 32, 32, 3\); grey images are"),
+        (in_npz(x_test=np.zeros((9, 32, 32, 2), "u1")), r"x_test has the shape \(9, 32, 32, 2\); images are "),
         (in_npz(x_train=IMAGES[:21] / 255), "x_train holds 0.[0-9]+; pixels are whole numbers from 0 to 255"),
         (in_npz(x_train=IMAGES[:21].astype("i4") - 300), "x_train holds -[0-9]+; pixels are whole"),
         (in_npz(y_train=LABELS[:20]), r"y_train has the shape \(20,\), but there are 21 images"),
@@ -445,9 +447,8 @@ def in_npz(**changes: np.ndarray | None) -> Callable[[Path], Path]:
         (with_idx(FILES[1], lambda _: None), f"has no {FILES[1]} and no {FILES[1]}.gz; it takes all of "),
         (with_idx(FILES[0], lambda content: content[:-1]), f"{FILES[0]} has 16479 bytes; .* promises 16480"),
         (with_idx(FILES[0], lambda content: content[:7]), f"{FILES[0]} has 7 bytes"),
-        (with_idx(FILES[0], lambda _: b""), f"{FILES[0]} starts with ; an IDX file of bytes in 3 dimensions"),
-        (with_idx(FILES[3], lambda _: as_idx(IMAGES)), f"{FILES[3]} starts with 00 00 08 03; .* with 00 00 08 01"),
-        (with_idx(FILES[2], lambda _: as_idx(IMAGES[:9, :, :20])), f"{FILES[2]} holds images of 20x28 pixels"),
+        (with_idx(FILES[0], lambda _: b""), f"{FILES[0]} starts with ; an IDX file of bytes starts with"),
+        (with_idx(FILES[3], lambda _: as_idx(IMAGES)), rf"{FILES[3]} has the shape \(30, 28, 28\), but there are 9"),
         (with_idx(FILES[2], lambda _: as_idx(IMAGES)), rf"{FILES[3]} has the shape \(9,\), but there are 30 images"),
         (with_idx(FILES[2], lambda _: b"\x1f\x8bcut"), f"{FILES[2]} cannot be read: a gzip file is corrupt"),
     ],

@@ -52,7 +52,7 @@ def test_any_name_can_be_drawn(tmp_path: Path, drawn: list[Figure]) -> None:
     plots.draw_confusion(tmp_path / "confusion.png", actual, np.roll(actual, 1), STRANGE)
     labels = figures.class_labels(STRANGE)
     plots.draw_mistakes(
-        tmp_path / "mistakes.png", np.zeros((count, 28, 28), np.uint8), [f"{x} at 3%" for x in labels], "$"
+        tmp_path / "mistakes.png", np.zeros((count, 3, 32, 32), np.uint8), [f"{x} at 3%" for x in labels], "$"
     )
     axis = drawn[0].axes[0]
     assert [text.get_text() for text in axis.get_xticklabels()] == labels
@@ -62,7 +62,7 @@ def test_any_name_can_be_drawn(tmp_path: Path, drawn: list[Figure]) -> None:
 
 def test_a_dollar_sign_is_drawn_as_one(tmp_path: Path) -> None:
     """Not taken for mathematics, where `$1$` would be an italic 1 without its dollars."""
-    blank = np.zeros((1, 28, 28), np.uint8)
+    blank = np.zeros((1, 1, 28, 28), np.uint8)
     for name, title in (("dollars", "$1$"), ("one", "1")):
         plots.draw_mistakes(tmp_path / f"{name}.png", blank, [title], "heading")
     assert dark(tmp_path / "dollars.png") > dark(tmp_path / "one.png") + 20
@@ -101,7 +101,7 @@ def test_thirty_classes_are_all_shown(tmp_path: Path, drawn: list[Figure]) -> No
 @pytest.mark.slow
 def test_many_mistakes_make_a_square_sheet(tmp_path: Path) -> None:
     """Not a column of 5 images a row: 400 mistakes would be 17,000 pixels high."""
-    images = np.zeros((100, 28, 28), np.uint8)
+    images = np.zeros((100, 1, 28, 28), np.uint8)
     plots.draw_mistakes(tmp_path / "mistakes.png", images, ["a at 99%\nis b (image 9)"] * 100, "Mistakes")
     width, height = size(tmp_path / "mistakes.png")
     assert 0.8 < width / height < 1.2

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mnist_pipeline.data.catalogue import DATASETS
 from mnist_pipeline.training.hyperparameters import (
     Hyperparameters,
     adapt_to_size,
@@ -54,7 +55,7 @@ def test_the_default_recipe_makes_hundreds_of_steps_of_any_data() -> None:
 
 def test_what_was_adapted_is_recorded_and_said(caplog: pytest.LogCaptureFixture) -> None:
     given = {"epochs": 4.0}
-    resolved, sources = resolve(given, {"batch_size": 64}, "folder")
+    resolved, sources = resolve(given, {"batch_size": 64}, {})
     with caplog.at_level("INFO"):
         recorded = record_adaptation(sources, adapt_to_size(resolved, 137), 137)
     assert recorded["batch_size"] == {
@@ -71,14 +72,15 @@ def test_what_was_adapted_is_recorded_and_said(caplog: pytest.LogCaptureFixture)
 
 
 def test_with_many_images_nothing_is_changed_or_said(caplog: pytest.LogCaptureFixture) -> None:
-    resolved, sources = resolve({"epochs": 4.0}, {"batch_size": 64}, "MNIST")
+    resolved, sources = resolve({"epochs": 4.0}, {"batch_size": 64}, {})
     with caplog.at_level("INFO"):
         assert adapt_to_size(resolved, 55_000) == resolved
         assert record_adaptation(sources, resolved, 55_000) == sources
     assert caplog.messages == []
 
 
-@pytest.mark.parametrize(("dataset", "expected"), [("MNIST", 2.0), ("FashionMNIST", 5.0), ("folder", 5.0)])
+@pytest.mark.parametrize(("dataset", "expected"), [("MNIST", 2.0), ("FashionMNIST", 5.0), ("CIFAR10", 10.0)])
 def test_null_means_the_epochs_of_the_dataset(dataset: str, expected: float) -> None:
-    assert resolve({"epochs": None}, {}, dataset)[0].epochs == expected
-    assert resolve({"epochs": 7.0}, {}, dataset)[0].epochs == 7.0
+    defaults = DATASETS[dataset].hyperparameters
+    assert resolve({"epochs": None}, {}, defaults)[0].epochs == expected
+    assert resolve({"epochs": 7.0}, {}, defaults)[0].epochs == 7.0

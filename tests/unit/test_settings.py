@@ -44,7 +44,7 @@ def test_a_number_as_dvc_writes_it_is_a_number(tmp_path: Path) -> None:
         ("train__learning_rate", 0.1, "train.learning_rate is unknown; known here: optimizer, lr, batch_size"),
         ("train__batch_size", 2.5, "train.batch_size = 2.5"),
         ("training", {}, "training is unknown; known here: data, tune, train, archive, reading, evaluate"),
-        ("data__dataset", "CIFAR10", "data.dataset = 'CIFAR10'"),
+        ("data__dataset", "cifar", "data.dataset = 'cifar'"),
         ("tune__trials", 0, "tune.trials = 0"),
         ("tune__search_space__lr", {"type": "float", "low": 1.0, "high": 0.1}, "tune.search_space.lr: "),
         ("tune__search_space__lr", {"type": "float", "low": 0.0, "high": 0.1, "log": True}, "tune.search_space.lr: "),

@@ -147,13 +147,15 @@ def test_a_batch_larger_than_the_data_is_refused(digits: Dataset) -> None:
 
 
 def test_the_model_says_where_each_hyperparameter_came_from() -> None:
-    hp, sources = resolve({"lr": 0.5, "optimizer": None}, {"optimizer": "sgd", "lr": 0.1}, "MNIST")
+    hp, sources = resolve(
+        {"lr": 0.5, "optimizer": None}, {"optimizer": "sgd", "lr": 0.1}, DATASETS["MNIST"].hyperparameters
+    )
     assert (hp.lr, hp.optimizer, hp.crop) == (0.5, "sgd", DATASETS["MNIST"].hyperparameters["crop"])
     assert sources["lr"] == {"value": 0.5, "source": "params.yaml"}
     assert sources["optimizer"] == {"value": "sgd", "source": "tune"}
     assert sources["crop"]["source"] == "dataset"
     assert sources["warmup"]["source"] == "default"
-    assert resolve({}, {}, "FashionMNIST")[0].augmentation.flip == 0.5
+    assert resolve({}, {}, DATASETS["FashionMNIST"].hyperparameters)[0].augmentation.flip == 0.5
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop"])
@@ -165,11 +167,11 @@ def test_weight_decay_is_pytorchs_coefficient(optimizer: str) -> None:
     assert decay(Hyperparameters(optimizer=optimizer, weight_decay=0.0)) == 0.0
     usual = decay(Hyperparameters(optimizer=optimizer))
     assert usual == (0.05 if optimizer == "adam" else 0.001)
-    _, sources = resolve({"optimizer": optimizer, "weight_decay": None}, {}, "MNIST")
+    _, sources = resolve({"optimizer": optimizer, "weight_decay": None}, {}, {})
     assert sources["weight_decay"] == {"value": usual, "source": "optimizer"}
-    _, sources = resolve({"optimizer": optimizer, "weight_decay": None}, {"weight_decay": 0.3}, "MNIST")
+    _, sources = resolve({"optimizer": optimizer, "weight_decay": None}, {"weight_decay": 0.3}, {})
     assert sources["weight_decay"] == {"value": 0.3, "source": "tune"}
-    hp, sources = resolve({"optimizer": optimizer, "weight_decay": 0.0}, {"weight_decay": 0.3}, "MNIST")
+    hp, sources = resolve({"optimizer": optimizer, "weight_decay": 0.0}, {"weight_decay": 0.3}, {})
     assert sources["weight_decay"] == {"value": 0.0, "source": "params.yaml"}
     assert decay(hp) == 0.0
 

@@ -26,6 +26,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from mnist_pipeline import settings
+from mnist_pipeline.data.catalogue import DATASETS
 from mnist_pipeline.data.dataset import DataError
 from mnist_pipeline.training.hyperparameters import Hyperparameters, resolve
 from mnist_pipeline.training.loop import Diverged
@@ -457,7 +458,7 @@ def test_numbers_written_as_strings_are_numbers_in_optuna(storage: str, tmp_path
 
 def test_a_trial_decays_its_weights_as_its_optimizer_needs() -> None:
     """The values that a study keeps fixed leave weight decay open: its trials differ in their optimizer."""
-    fixed, _ = resolve({}, {}, "MNIST")
+    fixed, _ = resolve({}, {}, DATASETS["MNIST"].hyperparameters)
     for optimizer, decay in {"adam": 0.05, "sgd": 0.001, "rmsprop": 0.001}.items():
         made = replace(fixed, optimizer=optimizer)
         assert make_optimizer(torch.nn.Linear(1, 1), made).param_groups[0]["weight_decay"] == decay

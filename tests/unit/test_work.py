@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.slow_readings import burn, kill, wait
-from helpers.small_model import HANDLERS
+from helpers.small_model import FORM, HANDLERS
 
 from mnist_pipeline.reading import NotAnImage, TooMuchWork, read_digits
 from mnist_pipeline.serving import readers, receiving, work
-from mnist_pipeline.serving.answer import Digits, Logits, Model, Read
+from mnist_pipeline.serving.answer import Images, Logits, Model, Read
 from mnist_pipeline.serving.readers import Busy, Readers
 from mnist_pipeline.serving.receiving import Admission, Refused
 from mnist_pipeline.serving.work import Work, is_cheap
@@ -31,21 +31,21 @@ class SlowNetwork:
         self.batches: list[list[int]] = []
         self.may_answer = threading.Event()
 
-    def __call__(self, digits: Digits) -> Logits:
-        self.batches.append(digits[:, 0, 0].tolist())
+    def __call__(self, images: Images) -> Logits:
+        self.batches.append(images[:, 0, 0, 0].tolist())
         assert self.may_answer.wait(10)
-        if (digits == 255).all():
+        if (images == 255).all():
             raise RuntimeError("a bug")
-        return digits[:, 0, :1].astype(np.float32)
+        return images[:, 0, 0, :1].astype(np.float32)
 
 
 @lru_cache
 def model_of(network: SlowNetwork) -> Model:
-    return Model({"reader": "picture", "class_names": ["a", "b"]}, network)
+    return Model({**FORM, "reader": "picture", "class_names": ["a", "b"]}, network)
 
 
-def images(value: int, count: int = 1) -> Digits:
-    return np.full((count, 28, 28), value, np.uint8)
+def images(value: int, count: int = 1) -> Images:
+    return np.full((count, 1, 28, 28), value, np.uint8)
 
 
 def run(scenario: Callable[[Work, SlowNetwork], Awaitable[None]]) -> SlowNetwork:

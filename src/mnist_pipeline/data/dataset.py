@@ -3,7 +3,8 @@
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +15,13 @@ from jaxtyping import Bool, Int64, Integer, UInt8
 from torch import Tensor
 
 from mnist_pipeline.console import PipelineError
-from mnist_pipeline.data.catalogue import DATASETS
-from mnist_pipeline.data.idx import read_idx
+from mnist_pipeline.data.catalogue import default_hyperparameters
+from mnist_pipeline.data.idx import read_shape
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 DESCRIPTION = "dataset.json"
+PART = 2**24  # bytes of a file that are read at a time
+UNEVEN = 2  # times the images of the smallest class: if the largest has more, accuracy hides the smallest
 LEAST_TRAINING_IMAGES = 20_000  # where fewer would be left, at most a fifth is held out for validation
 
 log = logging.getLogger(__name__)
@@ -29,18 +32,18 @@ class DataError(PipelineError):
 
 
 class Examples(NamedTuple):
-    """Images, 0 (paper) to 255 (ink), and the index of each one's class."""
+    """Images, 0 to 255 (of handwriting: paper to ink), and the index of each one's class."""
 
-    images: UInt8[Tensor, "n 1 28 28"]
+    images: UInt8[Tensor, "n channels side side"]
     labels: Int64[Tensor, " n"]
 
 
 class Arrays(NamedTuple):
     """The content of FILES."""
 
-    train_images: UInt8[np.ndarray, "train 28 28"]
+    train_images: UInt8[np.ndarray, "train channels side side"]
     train_labels: Integer[np.ndarray, " train"]
-    test_images: UInt8[np.ndarray, "test 28 28"]
+    test_images: UInt8[np.ndarray, "test channels side side"]
     test_labels: Integer[np.ndarray, " test"]
 
 
@@ -51,19 +54,33 @@ class Dataset:
     Attributes:
         name: a key of DATASETS.
         class_names: the labels' meaning, by index.
-        reader: how a picture that is sent becomes 28x28: one of reading.READERS.
-        mean, std: of all training pixels, in 0..1.
+        reader, colour, on_black: how a picture that is sent becomes an image: fields of reading.Form.
+        mean, std: of all training pixels, in 0..1, for each channel.
         checksums: file name -> SHA-256, of all FILES.
     """
 
     name: str
     class_names: tuple[str, ...]
     reader: str
-    mean: float
-    std: float
+    colour: str
+    on_black: bool
+    mean: list[float]
+    std: list[float]
     checksums: dict[str, str]
     train: Examples
     validation: Examples
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the images."""
+        return self.train.images.shape[-1]
+
+    @property
+    def defaults(self) -> Mapping[str, float]:
+        """The hyperparameters that suit this dataset, by name."""
+        return default_hyperparameters(
+            self.name, self.class_names, self.reader, self.image_size, self.colour, on_black=self.on_black
+        )
 
 
 def load(folder: str | Path, validation_images: int, seed: int) -> Dataset:
@@ -79,7 +96,7 @@ def load(folder: str | Path, validation_images: int, seed: int) -> Dataset:
         DataError: a file is missing, truncated or of another dataset, or validation_images is impossible.
     """
     about = describe(folder)
-    images, labels = read_examples(folder, FILES[:2], about)
+    labels = read_array(Path(folder) / FILES[1], about).long()
     classes, count = len(about["class_names"]), len(labels)
     if validation_images < classes or count < 2 * classes:
         raise DataError(
@@ -98,15 +115,18 @@ def load(folder: str | Path, validation_images: int, seed: int) -> Dataset:
     held_out = hold_out(labels, held_out_images, generator)
     order = torch.randperm(count, generator=generator)  # so that any first few are a fair sample
     validation, train = order[held_out[order]], order[~held_out[order]]
+    images = read_images(Path(folder) / FILES[0], about, torch.cat([validation, train]))
     return Dataset(
         name=about["name"],
         class_names=tuple(about["class_names"]),
-        reader=about.get("reader") or DATASETS[about["name"]].reader,
+        reader=about["reader"],
+        colour=about["colour"],
+        on_black=about["on_black"],
         mean=about["mean"],
         std=about["std"],
         checksums=about["sha256"],
-        train=Examples(images[train], labels[train]),
-        validation=Examples(images[validation], labels[validation]),
+        train=Examples(images[len(validation) :], labels[train]),
+        validation=Examples(images[: len(validation)], labels[validation]),
     )
 
 
@@ -137,19 +157,25 @@ def hold_out(labels: Int64[Tensor, " n"], count: int, generator: torch.Generator
     return mask
 
 
+def are_uneven(labels: Int64[Tensor, " n"]) -> bool:
+    """Whether the largest class has more than UNEVEN times the images of the smallest, of those that have any."""
+    counts = labels.bincount()
+    return bool(counts.max() > UNEVEN * counts[counts > 0].min())
+
+
 def load_test(folder: str | Path) -> Examples:
     """Read the test images; only `evaluate` looks at them.
 
     Raises:
         DataError: a file is missing, truncated or of another dataset.
     """
-    return read_examples(folder, FILES[2:], describe(folder))
+    images, labels = (Path(folder) / name for name in FILES[2:])
+    about = describe(folder)
+    return Examples(read_images(images, about), read_array(labels, about).long())
 
 
 def describe(folder: str | Path) -> dict[str, Any]:
-    """Read dataset.json: name, class_names, mean, std, sha256 (file name -> sum), origin.
-
-    It also has `reader` where that is not the reader of DATASETS.
+    """Read dataset.json: name, class_names, reader, image_size, colour, on_black, mean, std, sha256 (file name -> sum).
 
     Raises:
         DataError: the file is missing or is not the description of a dataset.
@@ -159,24 +185,39 @@ def describe(folder: str | Path) -> dict[str, Any]:
         about = dict(json.loads(path.read_bytes()))
     except (OSError, TypeError, ValueError) as error:
         raise DataError(f"{folder} holds no downloaded dataset ({error}); run `dvc repro download`") from error
-    missing = {"name", "class_names", "mean", "std", "sha256"} - about.keys()
-    if missing or set(about["sha256"]) != set(FILES):
-        raise DataError(f"{path} does not describe a dataset of this project; run `dvc repro --force download`")
+    required = {"name", "class_names", "reader", "image_size", "colour", "on_black", "mean", "std", "sha256"}
+    if required - about.keys() or set(about["sha256"]) != set(FILES):
+        raise DataError(f"{path} does not describe a dataset of this version; run `dvc repro --force download`")
     return about
 
 
-def read_examples(folder: str | Path, files: Sequence[str], about: dict[str, Any]) -> Examples:
-    """Read one file of images and one of labels, and verify their SHA-256 sums."""
-    arrays = []
-    for path in (Path(folder) / file for file in files):
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise DataError(f"{path} cannot be read ({error.strerror}); run `dvc repro --force download`") from error
-        check(path, "SHA-256", hashlib.sha256(content).hexdigest(), about["sha256"][path.name])
-        arrays.append(read_idx(content))
-    images, labels = arrays
-    return Examples(torch.tensor(images).unsqueeze(1), torch.tensor(labels, dtype=torch.int64))
+def read_array(path: Path, about: dict[str, Any], order: Int64[Tensor, " n"] | None = None) -> UInt8[Tensor, "n ..."]:
+    """Read one of FILES and verify its SHA-256, a part at a time: a copy of all would double the memory.
+
+    Args:
+        path: of the file.
+        about: what `describe` returns.
+        order: of the rows: the k-th is row order[k] of the file; None: as they are.
+    """
+    try:
+        with path.open("rb") as file:
+            check(path, "SHA-256", hashlib.file_digest(file, "sha256").hexdigest(), about["sha256"][path.name])
+            file.seek(0)
+            shape = read_shape(file)
+            array, row = torch.empty(shape, dtype=torch.uint8), math.prod(shape[1:])
+            places = torch.arange(shape[0]) if order is None else order.argsort()
+            for part in places.split(max(1, PART // row)):
+                content = bytearray(file.read(len(part) * row))
+                array[part] = torch.frombuffer(content, dtype=torch.uint8).view(-1, *shape[1:])
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); run `dvc repro --force download`") from error
+    return array
+
+
+def read_images(path: Path, about: dict[str, Any], order: Int64[Tensor, " n"] | None = None) -> Tensor:
+    """Read a file of images as `read_array` does: uint8 (N, C, S, S)."""
+    images = read_array(path, about, order)
+    return images[:, None] if images.ndim == 3 else images  # grey ones are stored as MNIST's
 
 
 def check(what: str | Path, algorithm: str, found: str, expected: str) -> None:

@@ -1,7 +1,10 @@
 """The IDX format of MNIST's home page: a header with type and shape, then the values, most significant byte first."""
 
 import gzip
+import hashlib
 import zlib
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Integer, UInt8
@@ -16,9 +19,23 @@ def read_idx(content: bytes) -> Integer[np.ndarray, "..."]:
     return np.frombuffer(content, TYPES[code], offset=4 + 4 * dimensions).reshape(shape)
 
 
-def write_idx(array: UInt8[np.ndarray, "..."]) -> bytes:
-    """Write an array of bytes as the content of an IDX file."""
-    return bytes((0, 0, 8, array.ndim)) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
+def read_shape(file: BinaryIO) -> list[int]:
+    """Read the header of an IDX file that is known to be complete: the shape of the array that follows."""
+    dimensions = file.read(4)[3]
+    return np.frombuffer(file.read(4 * dimensions), ">u4").tolist()
+
+
+def write_idx(path: Path, array: UInt8[np.ndarray, "..."]) -> str:
+    """Write an array of bytes as an IDX file, and return the file's SHA-256."""
+    header = bytes((0, 0, 8, array.ndim)) + np.array(array.shape, ">u4").tobytes()
+    digest = hashlib.sha256(header)
+    with path.open("wb") as file:
+        file.write(header)
+        for part in np.array_split(array, max(1, array.nbytes >> 24)):  # a copy of all would double the memory
+            content = part.tobytes()
+            digest.update(content)
+            file.write(content)
+    return digest.hexdigest()
 
 
 def decompress(content: bytes) -> bytes:

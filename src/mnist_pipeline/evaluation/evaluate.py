@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from mnist_pipeline import files
 from mnist_pipeline.data.catalogue import DATASETS
-from mnist_pipeline.data.dataset import Examples
+from mnist_pipeline.data.dataset import Examples, are_uneven
 from mnist_pipeline.evaluation import plots
 from mnist_pipeline.evaluation.calibration import reliability
 from mnist_pipeline.evaluation.metrics import (
@@ -57,7 +57,7 @@ def evaluate(archived: Path, test: Examples, results_folder: Path, mistakes: int
     with open_archive(archived) as (served, folder):
         info = served.info
         log.info("Evaluating %s on %d test images of %s.", info["weights"], len(test.labels), info["dataset"]["name"])
-        logits = torch.from_numpy(served.logits(test.images[:, 0].numpy()))
+        logits = torch.from_numpy(served.logits(test.images.numpy()))
         others = {"weights": compare_with_weights(folder, logits, test)}
         wrong = DATASETS[info["dataset"]["name"]].wrong_test_labels
         if wrong and max(wrong) < len(test.labels):
@@ -73,7 +73,11 @@ def evaluate(archived: Path, test: Examples, results_folder: Path, mistakes: int
     if "as_files" in others:
         metrics["refused_files"] = others["as_files"]["refused"]
     about = {"images": len(test.labels), "format": info["serving"]["format"]}
-    details = about | others | {"per_class": measure_classes(logits, test.labels, info["class_names"])}
+    per_class = measure_classes(logits, test.labels, info["class_names"])
+    if are_uneven(test.labels):  # the accuracy then hides the classes of few images
+        tested = {info["class_names"][label] for label in test.labels.tolist()}
+        metrics["balanced_accuracy"] = sum(per_class[name]["recall"] for name in tested) / len(tested)
+    details = about | others | {"per_class": per_class}
     write_predictions(results_folder / "predictions.csv", logits, test.labels, info["class_names"])
     files.write_json(results_folder / "details.json", details)
     files.write_json(results_folder / "metrics.json", metrics)
@@ -160,4 +164,4 @@ def draw(folder: Path, logits: Tensor, test: Examples, temperature: float, names
     wrong = int((answers != test.labels).sum())
     few = {0: "No mistake", 1: "The only mistake"}
     heading = few.get(wrong, f"The {len(worst)} most confident of {wrong} mistakes")
-    plots.draw_mistakes(folder / "mistakes.png", test.images[torch.from_numpy(worst), 0].numpy(), titles, heading)
+    plots.draw_mistakes(folder / "mistakes.png", test.images[torch.from_numpy(worst)].numpy(), titles, heading)

@@ -11,10 +11,16 @@ from PIL import Image, ImageDraw, ImageOps
 from mnist_pipeline.serving.answer import Found
 
 
+def to_picture(image: np.ndarray) -> Image.Image:
+    """An image, uint8 (h, w) or (C, S, S), as Pillow's."""
+    pixels = image if image.ndim == 2 else image.transpose(1, 2, 0)
+    return Image.fromarray(pixels.squeeze(2) if pixels.shape[2:] == (1,) else pixels)
+
+
 def encode_png(image: np.ndarray) -> bytes:
-    """A uint8 (h, w) image as a PNG."""
+    """An image uint8 (h, w) or (C, S, S) as a PNG."""
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
+    to_picture(image).save(file, "PNG")
     return file.getvalue()
 
 
@@ -26,7 +32,7 @@ def read_number(found: Sequence[Found], class_names: Sequence[str]) -> str:
 class Shown(NamedTuple):
     """A picture on a contact sheet: an encoded picture, what is written above it, and what the network saw of it.
 
-    `seen` are images, uint8 (28, 28), or the reason why there are none.
+    `seen` are images, uint8 (h, w) or (C, S, S), or the reason why there are none.
     """
 
     image: bytes
@@ -58,8 +64,8 @@ def contact_sheet(pictures: Sequence[Shown], side: int = 160, columns: int = 6) 
             continue
         across = int(np.ceil(np.sqrt(len(shown.seen))))
         small = (side - 4) // across
-        for k, digit in enumerate(shown.seen):
-            seen = Image.fromarray(digit).resize((small, small), Image.Resampling.NEAREST)
+        for k, image in enumerate(shown.seen):
+            seen = to_picture(image).resize((small, small), Image.Resampling.NEAREST)
             result.paste(seen, (x + side + k % across * small, y + 14 + k // across * small))
     return result
 

@@ -17,7 +17,7 @@ def draw_mistakes(path: Path, images: np.ndarray, titles: list[str], heading: st
 
     Args:
         path: of the PNG.
-        images: uint8 (N, 28, 28).
+        images: uint8 (N, C, S, S).
         titles: N texts.
         heading: above the sheet.
     """
@@ -27,7 +27,7 @@ def draw_mistakes(path: Path, images: np.ndarray, titles: list[str], heading: st
     for axis in axes.flat:
         axis.axis("off")
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
-        axis.imshow(image, cmap="gray_r", vmin=0, vmax=255)
+        axis.imshow(image.transpose(1, 2, 0), cmap="gray_r", vmin=0, vmax=255)  # a colour map is for grey images alone
         axis.set_title(title, fontsize=8, loc="center")
     figure.suptitle(heading, x=0.02, ha="left", fontsize=11)
     figure.tight_layout()

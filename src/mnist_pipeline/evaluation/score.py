@@ -43,7 +43,7 @@ class Answer:
         label: what it shows.
         answer: what was read; "" if the picture was refused.
         reason: why it was refused; "" if it was not.
-        seen: what the network saw, uint8 (28, 28) each.
+        seen: what the network saw, uint8 (h, w) or (C, S, S) each.
         milliseconds: from its bytes to the answer.
     """
 

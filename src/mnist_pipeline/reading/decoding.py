@@ -1,7 +1,7 @@
 """The bytes of a picture -> its pixels.
 
 `decode` opens the file, turns the picture upright, brings its values to 8 bits, reduces a large picture and lays a
-transparent one on white. `read_picture` scales the pixels of such a picture to 28x28, whatever it shows.
+transparent one on white.
 """
 
 import contextlib
@@ -11,8 +11,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
-
-from ..centring import SIDE
 
 try:
     from pillow_heif import register_heif_opener
@@ -57,27 +55,6 @@ class Decoded(NamedTuple):
 
     pixels: np.ndarray  # uint8: (h, w) if the picture is grey, else (h, w, 3) in RGB; both below 2 * WORKING_SIDE
     scale: float  # pixels of the picture that was sent for each of these, along an axis; 1 or more
-
-
-def read_picture(image: bytes, *, limited: bool = True) -> np.ndarray:
-    """Scale a whole picture to 28x28, for networks that classify other things than handwriting.
-
-    The picture is made square with the median grey of its border, scaled down, and inverted if that border is bright.
-
-    Args:
-        image, limited: as for `decode`.
-
-    Returns:
-        uint8 (28, 28), 0 to 255, bright on dark. A grey 28x28 picture with a dark border is returned unchanged.
-
-    Raises:
-        NotAnImage: as `decode` does.
-    """
-    grey = to_grey(decode(image, limited=limited).pixels)
-    border = int(np.median(np.concatenate((grey[0], grey[-1], grey[:, 0], grey[:, -1]))))
-    square = ImageOps.pad(Image.fromarray(grey), (SIDE, SIDE), Image.Resampling.LANCZOS, color=border)
-    small = np.asarray(square)
-    return 255 - small if border > 127 else small
 
 
 def decode(image: bytes, *, limited: bool = True) -> Decoded:

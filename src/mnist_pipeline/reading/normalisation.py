@@ -25,7 +25,7 @@ BLOB_WIDTH = 10  # thicker than all of them
 class Item:
     """Something in a picture that may be a digit."""
 
-    image: np.ndarray  # uint8 (28, 28), ink 255 on paper 0
+    image: np.ndarray  # uint8 (28, 28), ink 255 on paper 0; of a whole picture uint8 (C, S, S)
     box: Sequence[int]  # left, top, width and height in pixels of the picture that was sent, upright
     on_paper: bool = True  # false of a narrow stroke with other ink around it: edges and gaps may look like a 1
     touching: bool = True  # whether the parts that it may consist of touch, so that it may as well be one thing

@@ -14,15 +14,15 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..reading import READERS, Item, NotAnImage, NothingToRead, TooMuchWork, read_digits
+from ..reading import SIDE, Form, Item, NotAnImage, NothingToRead, TooMuchWork, read_digits, read_image
 from .recognition import DOUBT, MAX_DOUBTFUL, Found, Reading, Spent, look_again, recognise, softmax
 from .requests import Body, is_json, parse_list
-from .steps import Compute, Digits, Logits, Network, Read, Steps, answer_all, compute, run_together
+from .steps import Compute, Images, Logits, Network, Read, Steps, answer_all, compute, run_together
 
 MAX_ITEMS = 512  # digits per request; with more, the requests behind it would wait too long
 LIST_SECONDS = 4.0  # of reading, after which a list's other pictures get 413
 LIST_BATCH = 32  # pictures of a list whose images are computed together
-PATCH = 5  # pixels a side of what an explanation covers: a little wider than a pen stroke
+PATCH = 5  # pixels a side, of 28, of what an explanation covers: a little wider than a pen stroke
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,11 @@ class Model:
         # Digits make numbers, so a picture may hold several of them. Anything else is one thing in each picture.
         self.is_digits = info["reader"] == "handwriting" and set(info["class_names"]) <= set("0123456789")
         self.score_name = "is_digit" if self.is_digits else "known"
-        self.read = read_digits if self.is_digits else partial(read_one, info["reader"])
+        self.form = Form(info["reader"], info["image_size"], info["colour"], info["on_black"])
+        # What an explanation covers things with: paper, or the mean of the training images.
+        stands_on_zero = info["reader"] == "handwriting" or info["on_black"]
+        self.empty = np.array([0.0 if stands_on_zero else mean for mean in info["normalisation"]["mean"]]) * 255
+        self.read = read_digits if self.is_digits else partial(read_one, form=self.form)
 
     def answer(self, bodies: Sequence[Body], explain: Sequence[bool] = ()) -> list[Response]:
         """Answer requests in this thread, in batches; an error in one leaves the others as they are.
@@ -77,9 +81,9 @@ class Model:
         answers = answer_all([self.answer_picture(picture) for picture in pictures], self.network)
         return [([], found.message) if isinstance(found, Rejected) else (found, "") for found in answers]
 
-    def logits(self, digits: Digits) -> Logits:
-        """Calibrated logits (N, classes) of digits (N, 28, 28), N of 1 or more."""
-        return compute(self.network, digits)
+    def logits(self, images: Images) -> Logits:
+        """Calibrated logits (N, classes) of images (N, C, S, S), N of 1 or more."""
+        return compute(self.network, images)
 
     def answer_safely(self, body: Body, explain: bool) -> Steps:
         """The steps from a request's body to its Response, which is status 500 where this code fails."""
@@ -144,7 +148,7 @@ class Model:
 
     def select(self, found: Sequence[Found]) -> Picture:
         """What is known of what was found; Rejected if nothing is."""
-        least = self.info["known"]["least"]
+        least = self.info["known"]["least"] if "known" in self.info else 0.0
         known = [one for one in found if one.known >= least]
         if not known:
             what = "digit" if self.is_digits else "picture of any known class"
@@ -181,30 +185,34 @@ class Model:
         """Digit, label, probability, all probabilities and score of one item."""
         best = int(found.probabilities.argmax())
         rounded = found.probabilities.astype(float).round(6).tolist()  # as float32, JSON would show its rounding error
-        return {
+        described = {
             "digit": best,
             "label": self.info["class_names"][best],
             "probability": rounded[best],
             "probabilities": rounded,
-            self.score_name: round(found.known, 6),
         }
+        return described | {self.score_name: round(found.known, 6)} if "known" in self.info else described
 
     def explain(self, found: list[Found]) -> Steps:
-        """The steps to the Response of a picture of one digit, with its 28x28 image and each pixel's attribution.
+        """The steps to the Response of a picture of one thing, with what the network saw and each pixel's attribution.
 
-        Occlusion (Zeiler and Fergus, arXiv 1311.2901): remove the ink around a pixel, and see how much the
-        log-probability of the prediction falls (natural logarithm; below 0: without that ink it would rise).
+        Occlusion (Zeiler and Fergus, arXiv 1311.2901): cover what is around a pixel, and see how much the
+        log-probability of the prediction falls (natural logarithm; below 0: without what is covered it would rise).
         """
         if len(found) > 1:
             return self.encode([Rejected(400, f"an explanation takes one digit; {len(found)} were found")])
-        digit, best = found[0].item.image, int(found[0].probabilities.argmax())
-        copies, changed = occlude(digit)  # (28 * 28, 28, 28), (28 * 28,)
-        attribution = np.zeros(digit.size)
-        before = softmax((yield Compute(digit[None])))[0, best]
-        after = softmax((yield Compute(copies[changed])))[:, best]
-        attribution[changed] = np.log(before) - np.log(np.maximum(after, 1e-12))
-        heat = attribution.reshape(digit.shape).round(4).tolist()
-        answer = self.describe(found) | {"image": digit.tolist(), "attribution": heat}
+        image, best = found[0].item.image.reshape(self.form.shape), int(found[0].probabilities.argmax())
+        copies, changed = occlude(image, self.empty)
+        attribution = np.zeros(len(copies))
+        before = softmax((yield Compute(image[None])))[0, best]
+        if changed.any():
+            after = softmax((yield Compute(copies[changed])))[:, best]
+            attribution[changed] = np.log(before) - np.log(np.maximum(after, 1e-12))
+        pixels = image[0]
+        if self.form.reader == "picture":  # in RGB, rows first
+            pixels = np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0)
+        heat = spread_cells(attribution, self.form.size).round(4)
+        answer = self.describe(found) | {"image": pixels.tolist(), "attribution": heat.tolist()}
         return Response(200, json.dumps(answer).encode(), known=[found[0].known])
 
     def encode(self, pictures: Sequence[Picture], *, is_list: bool = False) -> Response:
@@ -223,19 +231,29 @@ class Model:
         return Response(rejected[0] if rejected else 200, json.dumps(answers[0]).encode(), rejected, known)
 
 
-def read_one(reader: str, data: bytes) -> list[Item]:
+def read_one(data: bytes, form: Form) -> list[Item]:
     """The one thing that a picture shows, for models whose classes are no digits."""
-    image = READERS[reader](data)
-    return [Item(image, (0, 0, *image.shape[::-1]))]
+    return [Item(read_image(data, form), (0, 0, form.size, form.size))]
 
 
-def occlude(digit: Digits) -> tuple[Digits, NDArray[np.bool_]]:
-    """Remove the ink around each pixel of a digit, uint8 (28, 28), in turn.
+def occlude(image: Images, empty: NDArray[np.float64]) -> tuple[Images, NDArray[np.bool_]]:
+    """Cover a patch of an image, uint8 (C, S, S), around each pixel in turn, or around each cell of a larger image.
 
-    Returns copies (784, 28, 28): copy k has the 5x5 patch around pixel k set to 0. And which of them differ from the
-    digit, (784,).
+    Returns copies, 784 at most: (cells * cells, C, S, S), in which the patch has the value `empty`, 0 to 255 (C,). And
+    which of them differ from the image.
     """
-    row, column = np.indices(digit.shape).reshape(2, -1)  # (784,) each
-    apart = np.maximum(np.abs(row[:, None] - row), np.abs(column[:, None] - column))  # (784, 784), of pairs of pixels
-    copies = (digit.ravel() * (apart > PATCH // 2)).reshape(-1, *digit.shape)
-    return copies, (copies != digit).any((1, 2))
+    side = image.shape[-1]
+    # Pixels of a cell, a side: the fewest with which the copies have no more pixels than those of a 28x28 image.
+    step = next(step for step in range(1, side) if (-(-side // step) * side) ** 2 <= SIDE**4)
+    centres = np.arange(0, side, step) + (step - 1) / 2
+    near = np.abs(np.arange(side) - centres[:, None]) < PATCH / 2 * side / SIDE  # (cells, S)
+    covered = (near[:, None, :, None] & near[None, :, None, :]).reshape(-1, 1, side, side)
+    copies = np.where(covered, empty.round().astype(np.uint8)[:, None, None], image)
+    return copies, (copies != image).any((1, 2, 3))
+
+
+def spread_cells(values: NDArray[np.float64], side: int) -> NDArray[np.float64]:
+    """Values of an image's cells (cells * cells,) as those of its pixels (side, side)."""
+    cells = round(len(values) ** 0.5)
+    step = -(-side // cells)
+    return values.reshape(cells, cells).repeat(step, 0).repeat(step, 1)[:side, :side]

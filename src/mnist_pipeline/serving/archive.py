@@ -9,6 +9,7 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float32, Int64, UInt8
@@ -18,7 +19,7 @@ from mnist_pipeline import files
 from mnist_pipeline.console import PipelineError
 from mnist_pipeline.data.dataset import Examples
 from mnist_pipeline.serving.export import compute_logits, export_for_serving
-from mnist_pipeline.serving.known import draw_unseen_outliers, fit_known
+from mnist_pipeline.serving.known import draw_unseen_outliers, fit_known, knows_others
 from mnist_pipeline.serving.loading import FORMAT, REFERENCES
 from mnist_pipeline.training import model
 from mnist_pipeline.training.model_info import ServingInfo
@@ -45,7 +46,7 @@ TRAVELLING = (
 
 
 class ArchiveError(PipelineError):
-    """torch-model-archiver refused; the message is its own."""
+    """A model cannot be archived so; the message says why, or is torch-model-archiver's own."""
 
 
 def archive(
@@ -54,7 +55,7 @@ def archive(
     model_config: Path,
     destination: Path,
     *,
-    calibration: UInt8[Tensor, "n 1 28 28"],
+    calibration: UInt8[Tensor, "n channels side side"],
     validation: Examples,
     maximal_drop: float = 0.0005,
     least: float | None = None,
@@ -75,6 +76,11 @@ def archive(
         The section "serving" of the archived model_info.json: the form that is served, and why.
     """
     network, info = model.load_model(model_folder)
+    if least is not None and not knows_others(info):
+        raise ArchiveError(
+            f"reading.least = {least:g}, but this model was not taught what is of no class and has no score of it; set "
+            "it to null"
+        )
     with tempfile.TemporaryDirectory() as name:
         staging = Path(name) / "staging"
         copy_code(staging / PACKAGE)
@@ -82,9 +88,11 @@ def archive(
         serving, logits = export_for_serving(
             network, calibration, validation.images, validation.labels, onnx, maximal_drop
         )
-        outliers = draw_unseen_outliers(validation, info["class_names"])
-        known = fit_known(logits, compute_logits(onnx, outliers), info["temperature"], least)
-        files.write_json(staging / model.INFO, info | {"format": FORMAT, "serving": serving, "known": known})
+        archived: dict[str, Any] = {**info, "format": FORMAT, "serving": serving}
+        if knows_others(info):
+            outliers = draw_unseen_outliers(validation, info["class_names"])
+            archived["known"] = fit_known(logits, compute_logits(onnx, outliers), info["temperature"], least)
+        files.write_json(staging / model.INFO, archived)
         images = validation.images[choose_references(logits, validation.labels)]
         references = {
             "images": base64.b64encode(images.numpy().tobytes()).decode(),

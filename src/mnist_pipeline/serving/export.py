@@ -28,8 +28,8 @@ BATCH = 64  # images per forward pass
 
 def export_for_serving(
     network: DigitNetwork,
-    calibration: UInt8[Tensor, "n 1 28 28"],
-    images: UInt8[Tensor, "m 1 28 28"],
+    calibration: UInt8[Tensor, "n channels side side"],
+    images: UInt8[Tensor, "m channels side side"],
     labels: Int64[Tensor, " m"],
     target: Path,
     maximal_drop: float = 0.0005,
@@ -49,7 +49,7 @@ def export_for_serving(
     """
     with tempfile.TemporaryDirectory() as name:
         fp32, int8 = Path(name) / "fp32.onnx", Path(name) / "int8.onnx"
-        export_fp32(network, fp32)
+        export_fp32(network, images.shape[1:], fp32)
         quantise(fp32, calibration, int8)
         logits = {file.stem: compute_logits(file, images) for file in (fp32, int8)}
         accuracies = {name: accuracy(found, labels) for name, found in logits.items()}
@@ -68,18 +68,19 @@ def export_for_serving(
     return serving, logits[chosen.stem]
 
 
-def export_fp32(network: DigitNetwork, target: Path) -> None:
-    """Write the network as ONNX: uint8 images (N, 1, 28, 28) in, calibrated fp32 logits (N, classes) out.
+def export_fp32(network: DigitNetwork, shape: torch.Size, target: Path) -> None:
+    """Write the network as ONNX: uint8 images (N, C, S, S) in, calibrated fp32 logits (N, classes) out.
 
     BatchNorm is folded into the convolutions, and the temperature into the output layer; `network` stays as it is.
+    `shape` is (C, S, S).
     """
     with warnings.catch_warnings():
         # The exporter through TorchScript is deprecated; its successor needs onnxscript, which nothing else here does.
         warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # the network asks its input's size; it is always 28
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # the network asks its input's size, which stays
         torch.onnx.export(
             fold_temperature(network),
-            (torch.zeros(2, 1, 28, 28, dtype=torch.uint8),),
+            (torch.zeros(2, *shape, dtype=torch.uint8),),
             str(target),
             dynamo=False,
             opset_version=OPSET,
@@ -99,7 +100,7 @@ def fold_temperature(network: DigitNetwork) -> DigitNetwork:
     return folded
 
 
-def quantise(fp32: Path, calibration: UInt8[Tensor, "n 1 28 28"], target: Path) -> None:
+def quantise(fp32: Path, calibration: UInt8[Tensor, "n channels side side"], target: Path) -> None:
     """Quantise the ONNX network that `export_fp32` wrote to int8, by at least one training image.
 
     Weights are quantised per output channel and activations statically, from the ranges seen on the calibration
@@ -128,16 +129,16 @@ def quantise(fp32: Path, calibration: UInt8[Tensor, "n 1 28 28"], target: Path) 
     target.write_bytes(onnx.load(target).SerializeToString(deterministic=True))
 
 
-def compute_logits(model: Path, images: UInt8[Tensor, "n 1 28 28"]) -> Float32[Tensor, "n classes"]:
+def compute_logits(model: Path, images: UInt8[Tensor, "n channels side side"]) -> Float32[Tensor, "n classes"]:
     """The calibrated logits that an ONNX file gives on the CPU, as it will be served."""
     network = open_onnx(model)
-    return torch.cat([torch.from_numpy(network(batch[:, 0].numpy())) for batch in images.split(BATCH)])
+    return torch.cat([torch.from_numpy(network(batch.numpy())) for batch in images.split(BATCH)])
 
 
 class CalibrationImages(CalibrationDataReader):
     """The calibration images, a batch at a time, as ONNX Runtime asks for them."""
 
-    def __init__(self, images: UInt8[Tensor, "n 1 28 28"]) -> None:
+    def __init__(self, images: UInt8[Tensor, "n channels side side"]) -> None:
         self.batches = ({"images": batch.numpy()} for batch in images.split(BATCH))
 
     def get_next(self) -> dict[str, Any] | None:

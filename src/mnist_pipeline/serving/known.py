@@ -6,12 +6,19 @@ from jaxtyping import Float32
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from mnist_pipeline.data.catalogue import DIGITS
 from mnist_pipeline.data.dataset import Examples
-from mnist_pipeline.training.model_info import KnownInfo
+from mnist_pipeline.training.model_info import KnownInfo, ModelInfo
 from mnist_pipeline.training.outliers import Sources, choose_kinds, draw_outliers
 
 ANSWERED = 0.999  # of the validation images, where no other least score is asked for
 SEED = 2**32  # of the outliers: no seed of a training is as large
+
+
+def knows_others(info: ModelInfo) -> bool:
+    """Whether a model was taught what is of no class: one that reads handwritten digits, or that saw outliers."""
+    is_digits = info["reader"] == "handwriting" and set(info["class_names"]) <= set(DIGITS)
+    return is_digits or bool(info["hyperparameters"].get("outliers", {"value": 0})["value"])
 
 
 def draw_unseen_outliers(validation: Examples, class_names: list[str]) -> Tensor:

@@ -17,7 +17,7 @@ import numpy as np
 from .answer import Model, Network, softmax
 
 REFERENCES = "references.json"  # images, and what the network answered to them where it was archived
-FORMAT = 1  # of the archive: another number stands for files or a model_info.json that this code does not understand
+FORMAT = 2  # of the archive: another number stands for files or a model_info.json that this code does not understand
 TOLERANCE = 0.05  # of their probabilities; int8 whose sums overflow differs by 0.55
 
 
@@ -40,7 +40,9 @@ def load(folder: Path, *, beside_readers: bool = False) -> Model:
         raise RuntimeError(f"{file.name} is damaged: its SHA-256 is {found}, model_info.json says {expected}")
     model = Model(info, open_onnx(file), open_onnx(file, spinning=False) if beside_readers else None)
     for network in {model.network, model.quiet_network}:  # often the same
-        check_references(folder / REFERENCES, network)  # the first call is the slowest; no user should wait for it
+        check_references(
+            folder / REFERENCES, network, model.form.shape
+        )  # the first call is the slowest; no user should wait for it
     return model
 
 
@@ -57,7 +59,7 @@ def open_onnx(file: Path, *, spinning: bool = True) -> Network:
     options.intra_op_num_threads = count_cpus()
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    return lambda digits: session.run(["logits"], {"images": digits[:, None]})[0]
+    return lambda images: session.run(["logits"], {"images": images})[0]
 
 
 def count_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
@@ -71,13 +73,13 @@ def count_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     return cpus
 
 
-def check_references(file: Path, network: Network) -> None:
+def check_references(file: Path, network: Network, shape: tuple[int, int, int]) -> None:
     """Raise RuntimeError where a probability differs by more than TOLERANCE from that of where it was archived.
 
-    A processor that computes otherwise would give other answers, and no error.
+    A processor that computes otherwise would give other answers, and no error. `shape` is that of an image.
     """
     references = json.loads(file.read_text())
-    images = np.frombuffer(base64.b64decode(references["images"]), np.uint8).reshape(-1, 28, 28)
+    images = np.frombuffer(base64.b64decode(references["images"]), np.uint8).reshape(-1, *shape)
     expected, found = np.array(references["probabilities"]), softmax(network(images))
     difference = np.abs(found - expected).max(1)
     wrong = np.flatnonzero(~(difference <= TOLERANCE))  # a probability that is not a number is wrong too

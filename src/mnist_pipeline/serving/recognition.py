@@ -63,8 +63,12 @@ def recognise(items: Sequence[Item], info: dict[str, Any]) -> Steps:
     """The steps to what the network makes of each item: a list of Found. `info` is the archive's model_info.json."""
     if not items:
         return []
-    logits = yield Compute(np.stack([item.image for item in items]))
-    known = np.where([item.on_paper for item in items], score_known(logits, info), 0)
+    images = np.stack([item.image for item in items])
+    logits = yield Compute(images.reshape(len(items), -1, *images.shape[-2:]))
+    if "known" in info:
+        known = np.where([item.on_paper for item in items], score_known(logits, info), 0)
+    else:  # a model that was not taught what is of no class
+        known = np.ones(len(items))
     return [Found(*one) for one in zip(items, softmax(logits), known.tolist(), strict=True)]
 
 

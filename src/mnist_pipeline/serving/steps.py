@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Digits: TypeAlias = NDArray[np.uint8]  # (N, 28, 28), ink 255 on paper 0
+Images: TypeAlias = NDArray[np.uint8]  # (N, C, S, S), of the network's channels and size
 Logits: TypeAlias = NDArray[np.float32]  # calibrated, (N, classes)
-Network: TypeAlias = Callable[[Digits], Logits]
+Network: TypeAlias = Callable[[Images], Logits]
 
 BATCH = 64  # images per forward pass; a larger batch is not faster and takes more memory
 PICTURE_SECONDS = 2.0  # of processor time in which a picture must be read, where a server can stop it
@@ -31,7 +31,7 @@ class Read(NamedTuple):
 class Compute(NamedTuple):
     """Asks for the network's logits of images, one or more."""
 
-    images: Digits
+    images: Images
 
 
 Steps: TypeAlias = Generator[Read | Compute, Any, Any]
@@ -56,7 +56,7 @@ def run_together(requests: Sequence[Steps]) -> Steps:
     results: list[Any] = [None] * len(requests)
     waiting: dict[int, Any] = dict.fromkeys(range(len(requests)))  # what to send to each
     while waiting:
-        wanted: dict[int, Digits] = {}
+        wanted: dict[int, Images] = {}
         for k, value in waiting.items():
             try:
                 step = requests[k].send(value)
@@ -83,6 +83,6 @@ def read_now(wanted: Read) -> tuple[Any, float]:
     return result, time.perf_counter() - start
 
 
-def compute(network: Network, digits: Digits) -> Logits:
-    """The network's logits of digits (N, 28, 28), N of 1 or more, BATCH at a time."""
-    return np.concatenate([network(digits[i : i + BATCH]) for i in range(0, len(digits), BATCH)])
+def compute(network: Network, images: Images) -> Logits:
+    """The network's logits of images, one or more, BATCH at a time."""
+    return np.concatenate([network(images[i : i + BATCH]) for i in range(0, len(images), BATCH)])

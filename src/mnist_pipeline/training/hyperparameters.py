@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mnist_pipeline.console import PipelineError
-from mnist_pipeline.data.catalogue import DATASETS
 from mnist_pipeline.training.augmentation import Augmentation
 
 # The default weight decay of each optimizer, as the coefficient that PyTorch's class takes. AdamW and SGD shrink the
@@ -73,7 +72,7 @@ class Hyperparameters:
 
 
 def resolve(
-    given: Mapping[str, Any], tuned: Mapping[str, Any], dataset_name: str
+    given: Mapping[str, Any], tuned: Mapping[str, Any], defaults: Mapping[str, Any]
 ) -> tuple[Hyperparameters, dict[str, dict[str, Any]]]:
     """Each hyperparameter: the value given, else the tuned one, else the dataset's default, else the general default.
 
@@ -82,7 +81,7 @@ def resolve(
     Args:
         given: values by name; None gives none.
         tuned: values by name.
-        dataset_name: one of DATASETS.
+        defaults: those of the dataset, by name.
 
     Returns:
         The hyperparameters, and for each name its value and where it came from.
@@ -90,7 +89,7 @@ def resolve(
     candidates = {
         "params.yaml": given,
         "tune": tuned,
-        "dataset": DATASETS[dataset_name].hyperparameters,
+        "dataset": defaults,
         "default": asdict(Hyperparameters()),
     }
     sources: dict[str, dict[str, Any]] = {}

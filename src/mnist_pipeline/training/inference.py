@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mnist_pipeline.training.runtime import autocast
 
-BATCH = 500  # images per forward pass without gradients; a larger batch is not faster on a CPU
+BATCH = 500  # images per forward pass without gradients, of at most 28x28; a larger batch is not faster on a CPU
 
 
 @torch.inference_mode()
@@ -16,17 +16,18 @@ def predict(network: nn.Module, images: Tensor, *, fp32: bool = False) -> Tensor
 
     Args:
         network: on the device that is to compute; its mode is restored.
-        images: uint8 (N, 1, 28, 28), or (N, 1, 20, 20) for a cropped network; on any device.
+        images: uint8 (N, C, S, S), for a cropped network without the border; on any device.
         fp32: compute in fp32 even where bfloat16 is faster.
 
     Returns:
         float32 (N, classes), on the CPU.
     """
     device = next(network.parameters()).device
+    batch = min(BATCH, BATCH * 28**2 // images.shape[-1] ** 2)  # as much memory for larger images
     training = network.training
     network.eval()
     with nullcontext() if fp32 else autocast(device):
-        logits = [network(batch.to(device)).float().cpu() for batch in images.split(BATCH)]
+        logits = [network(part.to(device)).float().cpu() for part in images.split(batch)]
     network.train(training)
     return torch.cat(logits)
 

@@ -44,15 +44,15 @@ def save_model(folder: Path, network: DigitNetwork, description: ModelDescriptio
     info: ModelInfo = {
         **description,
         "weights": name,
-        "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
-        "layers": layers(network),
+        "sha256": hashlib.sha256(buffer.getbuffer()).hexdigest(),
+        "layers": layers(network, description["image_size"]),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in ("torch", "numpy")}},
         "git_revision": git_revision(),
     }
     with files.replacing(folder) as unfinished:
         unfinished.mkdir()
-        (unfinished / name).write_bytes(buffer.getvalue())
+        (unfinished / name).write_bytes(buffer.getbuffer())
         (unfinished / INFO).write_text(json.dumps(info, indent=2) + "\n")
     return folder / name
 
@@ -68,6 +68,7 @@ def load_model(folder: Path) -> tuple[DigitNetwork, ModelInfo]:
         info: ModelInfo = json.loads((folder / INFO).read_text())
         weights = (folder / info["weights"]).read_bytes()
         expected, classes, normalisation = info["sha256"], len(info["class_names"]), info["normalisation"]
+        size = info["image_size"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{folder} holds no complete model ({error}); `dvc repro train` makes one") from error
     if (found := hashlib.sha256(weights).hexdigest()) != expected:
@@ -75,7 +76,7 @@ def load_model(folder: Path) -> tuple[DigitNetwork, ModelInfo]:
             f"{folder / info['weights']} is damaged: its SHA-256 is {found}, model_info.json says {expected}"
         )
     try:
-        network = DigitNetwork(classes, **normalisation)
+        network = DigitNetwork(classes, **normalisation, image_size=size)
         network.load_state_dict(torch.load(io.BytesIO(weights), weights_only=True))
     except (RuntimeError, TypeError) as error:  # other layers, or other arguments
         reason = str(error).splitlines()[0]
@@ -85,8 +86,9 @@ def load_model(folder: Path) -> tuple[DigitNetwork, ModelInfo]:
     return network.eval(), info
 
 
-def layers(network: nn.Module) -> list[dict[str, Any]]:
-    """The layer table: name, type and output shape (channels first, without the batch) of each named layer."""
+def layers(network: DigitNetwork, size: int = 28) -> list[dict[str, Any]]:
+    """The layer table for images of a size: name, type and output shape (channels first) of each named layer."""
+    channels = len(network.mean)
     rows: list[dict[str, Any]] = []
 
     def note(name: str, layer: nn.Module) -> Any:
@@ -99,7 +101,7 @@ def layers(network: nn.Module) -> list[dict[str, Any]]:
     training = network.training
     network.eval()
     with torch.inference_mode():
-        network(torch.zeros(1, 1, 28, 28, dtype=torch.uint8, device=next(network.parameters()).device))
+        network(torch.zeros(1, channels, size, size, dtype=torch.uint8, device=network.mean.device))
     network.train(training)
     for hook in hooks:
         hook.remove()

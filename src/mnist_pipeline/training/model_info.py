@@ -4,10 +4,10 @@ from typing import Any, NotRequired, TypedDict
 
 
 class Normalisation(TypedDict):
-    """What the network subtracts from a pixel, scaled to 0..1, and divides it by."""
+    """What the network subtracts from a pixel, scaled to 0..1, and divides it by: a value for each channel."""
 
-    mean: float
-    std: float
+    mean: list[float]
+    std: list[float]
 
 
 class DatasetDescription(TypedDict):
@@ -42,7 +42,10 @@ class ModelDescription(TypedDict):
     """What `train` knows of a model."""
 
     class_names: list[str]
-    reader: str  # how a picture becomes 28x28: reading.READERS
+    reader: str  # how a picture becomes an image: reading.READERS
+    image_size: int  # height and width of the images, pixels
+    colour: str  # grey or rgb
+    on_black: bool  # whether the training images stand on black; a picture with a bright border is then inverted
     normalisation: Normalisation
     temperature: float
     validation_accuracy: float  # 0..1

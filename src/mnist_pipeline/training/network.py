@@ -1,6 +1,8 @@
 """The network of the README's table, and nothing else. It travels in the archive, so it imports torch alone."""
 
 import copy
+from collections.abc import Sequence
+from math import isqrt
 
 import torch
 from torch import Tensor, nn
@@ -22,33 +24,41 @@ class DigitNetwork(nn.Module):
 
     Args:
         classes: number of classes, at least 2.
-        mean: mean pixel of the training images, 0..1.
-        std: standard deviation of the pixels, above 0.
+        mean: of the training images' pixels, 0..1, for each channel: one of grey images, three of coloured ones.
+        std: the pixels' standard deviations, above 0.
+        image_size: height and width of the images, a multiple of 4.
     """
 
     mean: Tensor
     std: Tensor
     temperature: Tensor
 
-    def __init__(self, classes: int = 10, mean: float = MEAN, std: float = STD) -> None:
+    def __init__(
+        self,
+        classes: int = 10,
+        mean: Sequence[float] = (MEAN,),
+        std: Sequence[float] = (STD,),
+        image_size: int = 28,
+    ) -> None:
         super().__init__()
-        self.conv1 = convolution(1, 32)
+        self.conv1 = convolution(len(mean), 32)
         self.conv2_1 = convolution(32, 64)
         self.conv2_2 = convolution(32, 64)
         self.conv3_1 = convolution(64, 512)
         self.conv3_2 = convolution(512, 512)
-        self.fc1 = nn.Linear(512 * 7 * 7, 1000)
+        self.fc1 = nn.Linear(512 * (image_size // 4) ** 2, 1000)  # two poolings lie before it
         self.fc2 = nn.Linear(1000, 500)
         self.output_layer = nn.Linear(500, classes)
-        self.register_buffer("mean", torch.tensor(mean))
-        self.register_buffer("std", torch.tensor(std))
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
         self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of a batch of images, in evaluation mode divided by the temperature.
 
         Args:
-            images: uint8 (N, 1, 28, 28), 0 (paper) to 255 (ink); (N, 1, 20, 20) for a network that `cropped` made.
+            images: uint8 (N, C, S, S), 0 to 255, of the network's channels and size; the shapes below are those of
+                MNIST's, (N, 1, 28, 28). A network that `cropped` made takes what `crop` leaves of them.
 
         Returns:
             float (N, classes): unnormalised log-probabilities.
@@ -64,7 +74,7 @@ class DigitNetwork(nn.Module):
         return logits if self.training else logits / self.temperature
 
     def cropped(self) -> "DigitNetwork":
-        """A copy for images that `crop` has cut: its fc1 has only the weights of the middle 5x5 of its 7x7 input."""
+        """A copy for images that `crop` has cut: its fc1 lacks the weights of the border."""
         network = copy.deepcopy(self)
         network.fc1.weight = nn.Parameter(middle(self.fc1.weight).detach().flatten(1).clone())
         return network
@@ -78,13 +88,14 @@ class DigitNetwork(nn.Module):
 
 
 def crop(images: Tensor) -> Tensor:
-    """The middle of images: (N, 1, 28, 28) -> (N, 1, 20, 20)."""
+    """The middle of images: (N, C, S, S) -> (N, C, S - 8, S - 8)."""
     return images[:, :, BORDER:-BORDER, BORDER:-BORDER]
 
 
 def middle(weight: Tensor) -> Tensor:
     """Of fc1's weights (1000, 7 * 7 * 512) those for the middle of its input, a view: (1000, 5, 5, 512)."""
-    return weight.view(-1, 7, 7, 512)[:, 1:-1, 1:-1]
+    side = isqrt(weight.shape[1] // 512)
+    return weight.view(-1, side, side, 512)[:, 1:-1, 1:-1]
 
 
 def embed(source: Tensor, target: Tensor) -> Tensor:

@@ -36,8 +36,9 @@ def phases(crop: float, steps: int) -> list[Phase]:
 class Learner:
     """Trains a network, one batch at a time.
 
-    A cropped learner trains a smaller copy of the network on the middle 20x20 pixels of the images: half the work, and
-    two fifths of the weights out of the way. MNIST's digits fill just these pixels. `grow` goes on to full images.
+    A cropped learner trains a smaller copy of the network on the images without their border: of MNIST's 28x28 on the
+    middle 20x20 pixels, which is half the work, with two fifths of the weights out of the way. MNIST's digits fill just
+    these pixels. `grow` goes on to full images.
 
     Args:
         network: on the device that shall train it.

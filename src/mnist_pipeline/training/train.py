@@ -58,11 +58,11 @@ def train(
         loop.Diverged: the loss became NaN or infinite; model_folder is left as it was.
     """
     started, images = datetime.now(UTC), len(dataset.train.labels)
-    resolved, sources = resolve(given, tuned, dataset.name)
+    resolved, sources = resolve(given, tuned, dataset.defaults)
     hp = adapt_to_size(resolved, images)
     sources = record_adaptation(sources, hp, images)
     torch.manual_seed(seed)
-    network = DigitNetwork(len(dataset.class_names), dataset.mean, dataset.std).to(best_device())
+    network = DigitNetwork(len(dataset.class_names), dataset.mean, dataset.std, dataset.image_size).to(best_device())
     examples = add_generated(dataset.train, hp, dataset.class_names, seed)
     log_start(dataset, examples, hp)
     checkpoint = None
@@ -76,6 +76,9 @@ def train(
     description: ModelDescription = {
         "class_names": list(dataset.class_names),
         "reader": dataset.reader,
+        "image_size": dataset.image_size,
+        "colour": dataset.colour,
+        "on_black": dataset.on_black,
         "normalisation": {"mean": dataset.mean, "std": dataset.std},
         "temperature": network.temperature.item(),
         "validation_accuracy": accuracy(logits, dataset.validation.labels),

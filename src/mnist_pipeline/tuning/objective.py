@@ -72,7 +72,8 @@ class Objective:
         epochs = self.images_per_trial / max(len(train.labels), SHORTEST_EPOCH)
         chosen = replace(self.fixed, epochs=epochs, **suggest(trial, self.space))
         torch.manual_seed(self.seed)
-        network = DigitNetwork(len(self.dataset.class_names), self.dataset.mean, self.dataset.std)
+        classes, data = len(self.dataset.class_names), self.dataset
+        network = DigitNetwork(classes, data.mean, data.std, data.image_size)
 
         def report(evaluation: loop.Evaluation) -> None:
             trial.report(round(evaluation.validation_accuracy, 6), evaluation.number)
