@@ -287,7 +287,7 @@ def test_kill_in_the_middle_of_a_download_leaves_nothing_that_counts(
     termios.tcsetwinsize(stderr, (24, 100))
     with serve(compressed, Stops) as url:
         process = subprocess.Popen([sys.executable, "-c", code, str(folder), url], stderr=stderr)
-        part = folder / ".unfinished" / "downloads" / f"{FILES[0]}.gz"
+        part = folder / ".unfinished" / "downloads" / "0" / f"{FILES[0]}.gz"
         deadline = time.monotonic() + 60
         while not (part.exists() and part.stat().st_size > 1_000_000):
             assert process.poll() is None
