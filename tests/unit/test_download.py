@@ -27,8 +27,8 @@ from torchvision import datasets
 
 from mnist_pipeline.data.catalogue import DATASETS
 from mnist_pipeline.data.dataset import DESCRIPTION, FILES, DataError, describe, load, load_test
-from mnist_pipeline.sources import download as module
-from mnist_pipeline.sources.download import download, torchvision_resources, unpack_npm_package
+from mnist_pipeline.sources import published
+from mnist_pipeline.sources.download import download
 from mnist_pipeline.sources.forms import Wanted
 
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
@@ -138,7 +138,7 @@ def test_when_every_source_fails_each_is_listed_with_its_reason(
 def test_mirror_that_never_answers_is_given_up(
     mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "TIMEOUT", (0.3, 0.3))
+    monkeypatch.setattr(published, "TIMEOUT", (0.3, 0.3))
     release = threading.Event()
 
     class Silent(Quiet):
@@ -167,7 +167,7 @@ def test_of_an_npm_package_only_the_datasets_files_are_written(tmp_path: Path, m
         link = tarfile.TarInfo(f"package/data/{FILES[2]}")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
-    unpacked = Path(unpack_npm_package("small@1.0.0", workspace))
+    unpacked = Path(published.unpack_npm_package("small@1.0.0", workspace))
     assert sorted(path.name for path in unpacked.iterdir()) == sorted(FILES[:2])
     assert (unpacked / FILES[0]).read_text() == f"package/data/{FILES[0]}"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bin", "workspace"]
@@ -199,7 +199,7 @@ def test_torchvision_still_says_where_each_dataset_is() -> None:
     publications = [info.publication for info in DATASETS.values() if info.publication]
     assert len(publications) == 12
     for publication in [each for each in publications if each.layout != "class"]:
-        mirrors, resources = torchvision_resources(publication)
+        mirrors, resources = published.torchvision_resources(publication)
         assert all(mirror.startswith("http") for mirror in mirrors)
         assert [file for file, _ in resources if "/" in file] == []
         assert {len(md5) for _, md5 in resources} == {32}
