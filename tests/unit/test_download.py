@@ -471,7 +471,7 @@ def test_classes_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
             ["a/1", "a/2", "a/3", "b/1", "b/2", "b/3", "b/half"],
             r"1 file cannot be read; .*:\n  .*b/half: the image cannot",
         ),
-        (["a/flat1", "a/flat2", "a/flat3", "b/flat1", "b/flat2", "b/flat3"], "one flat grey"),
+        (["a/flat1", "a/flat2", "a/flat3", "b/flat1", "b/flat2", "b/flat3"], "one flat colour"),
     ],
 )
 def test_unfit_folder_says_why(tmp_path: Path, files: list[str] | None, says: str) -> None:
