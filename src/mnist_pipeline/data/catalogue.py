@@ -180,6 +180,11 @@ DATASETS: dict[str, DatasetInfo] = {
 }
 
 
+def are_digits(class_names: Sequence[str]) -> bool:
+    """Whether every class is a digit: all ten, or some."""
+    return set(class_names) <= set(DIGITS)
+
+
 def default_hyperparameters(
     name: str, class_names: Sequence[str], reader: str, image_size: int, colour: str, *, on_black: bool
 ) -> Mapping[str, float]:
@@ -187,7 +192,7 @@ def default_hyperparameters(
     info = DATASETS[name]
     if not info.hyperparameters:
         if reader == "handwriting":
-            return OWN_DIGITS if set(class_names) <= set(DIGITS) else HANDWRITING
+            return OWN_DIGITS if are_digits(class_names) else HANDWRITING
         return ON_BLACK if on_black else PICTURES
     if (reader, image_size, colour) == (info.reader, info.image_size, info.colour):
         return info.hyperparameters

@@ -16,11 +16,10 @@ from torch import Tensor
 
 from mnist_pipeline.console import PipelineError
 from mnist_pipeline.data.catalogue import default_hyperparameters
-from mnist_pipeline.data.idx import read_shape
+from mnist_pipeline.data.idx import PART, read_shape
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 DESCRIPTION = "dataset.json"
-PART = 2**24  # bytes of a file that are read at a time
 UNEVEN = 2  # times the images of the smallest class: if the largest has more, accuracy hides the smallest
 LEAST_TRAINING_IMAGES = 20_000  # where fewer would be left, at most a fifth is held out for validation
 

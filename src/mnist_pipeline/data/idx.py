@@ -9,6 +9,7 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import Integer, UInt8
 
+PART = 2**24  # bytes of a file that are read or written at a time
 TYPES = {8: "u1", 12: ">i4"}  # the type codes that MNIST and its relatives use
 
 
@@ -31,7 +32,7 @@ def write_idx(path: Path, array: UInt8[np.ndarray, "..."]) -> str:
     digest = hashlib.sha256(header)
     with path.open("wb") as file:
         file.write(header)
-        for part in np.array_split(array, max(1, array.nbytes >> 24)):  # a copy of all would double the memory
+        for part in np.array_split(array, max(1, array.nbytes // PART)):  # a copy of all would double the memory
             content = part.tobytes()
             digest.update(content)
             file.write(content)

@@ -9,10 +9,10 @@ Pillow and centring.py.
 
 from ..centring import SIDE
 from .components import MAX_DIGITS, NothingToRead
-from .decoding import FORMATS, NotAnImage, TooMuchWork, decode
+from .decoding import FORMATS, NotAnImage, TooMuchWork, border_of, decode
 from .handwriting import find_parts, read_digit, read_digits, read_otherwise
 from .normalisation import Item, Parts
-from .picture import Form, border_of, fit_picture, read_image
+from .picture import Form, fit_picture, read_image
 
 __all__ = [
     "FORMATS",

@@ -162,3 +162,8 @@ def remove_transparency(values: np.ndarray) -> np.ndarray:
 def to_grey(picture: np.ndarray) -> np.ndarray:
     """Brightness, uint8 (h, w), of a picture uint8 (h, w) or (h, w, 3)."""
     return picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+
+
+def border_of(picture: np.ndarray) -> np.ndarray:
+    """The pixels along the four edges of a picture (h, w) or (h, w, 3): (n,) or (n, 3)."""
+    return np.concatenate((picture[0], picture[-1], picture[:, 0], picture[:, -1]))

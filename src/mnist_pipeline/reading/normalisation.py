@@ -11,6 +11,7 @@ import numpy as np
 
 from ..centring import BOX, SIDE, centre_by_mass, centre_of_mass
 from .components import NothingToRead
+from .decoding import border_of
 from .paper import erode, rescale
 
 FINE = 5 * BOX  # strokes are measured and redrawn at this size
@@ -70,8 +71,7 @@ def is_mnist(picture: np.ndarray) -> bool:
     """Whether a picture is like MNIST's: 28x28, grey, black at its border, and centred or larger than 20 pixels."""
     if picture.shape != (SIDE, SIDE) or picture.max() < 250:
         return False
-    border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
-    if border.mean() > 10:  # at most 8.3 in MNIST's training images
+    if border_of(picture).mean() > 10:  # at most 8.3 in MNIST's training images
         return False
     longest = max(cv2.boundingRect(picture)[2:])
     centred = all(abs(coordinate - SIDE / 2) < 0.6 for coordinate in centre_of_mass(picture))

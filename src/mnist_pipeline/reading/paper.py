@@ -10,7 +10,7 @@ masks uint8 (h, w) of 0 and 1. The thresholds were tuned on rendered photographs
 import cv2
 import numpy as np
 
-from .decoding import to_grey
+from .decoding import border_of, to_grey
 
 EVEN = 4  # grey levels by which the pixels of even paper differ from each other: compression is not exact
 BLUR = 0.3  # pixels, and one more for every 800 of the picture: less shows the paper's grain, more joins strokes
@@ -112,7 +112,7 @@ def find_even_paper(channel: np.ndarray) -> int | None:
     alike = np.convolve(counts, np.ones(2 * EVEN + 1, int), "same")  # (256,), pixels about as bright
     lowest = max(int(alike.argmax()) - EVEN, 0)
     level = lowest + int(counts[lowest : lowest + 2 * EVEN + 1].argmax())
-    border = np.concatenate([channel[0], channel[-1], channel[:, 0], channel[:, -1]]).astype(int)
+    border = border_of(channel).astype(int)
     is_even = alike.max() > 0.5 * counts.sum() and (np.abs(border - level) <= EVEN).mean() > 0.7
     return level if is_even else None
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from .decoding import decode, to_grey
+from .decoding import border_of, decode, to_grey
 from .handwriting import read_digit
 
 
@@ -70,8 +70,3 @@ def fit_picture(pixels: np.ndarray, form: Form) -> np.ndarray:
     square = ImageOps.pad(Image.fromarray(pixels), (form.size, form.size), Image.Resampling.LANCZOS, color=fill)
     image = np.asarray(square).reshape(form.size, form.size, -1).transpose(2, 0, 1)
     return 255 - image if form.on_black and np.median(border) > 127 else np.ascontiguousarray(image)
-
-
-def border_of(pixels: np.ndarray) -> np.ndarray:
-    """The pixels along the four edges of a picture (h, w) or (h, w, 3): (n,) or (n, 3)."""
-    return np.concatenate((pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))

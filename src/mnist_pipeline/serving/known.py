@@ -6,7 +6,7 @@ from jaxtyping import Float32
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from mnist_pipeline.data.catalogue import DIGITS
+from mnist_pipeline.data.catalogue import are_digits
 from mnist_pipeline.data.dataset import Examples
 from mnist_pipeline.training.model_info import KnownInfo, ModelInfo
 from mnist_pipeline.training.outliers import Sources, choose_kinds, draw_outliers
@@ -17,7 +17,7 @@ SEED = 2**32  # of the outliers: no seed of a training is as large
 
 def knows_others(info: ModelInfo) -> bool:
     """Whether a model was taught what is of no class: one that reads handwritten digits, or that saw outliers."""
-    is_digits = info["reader"] == "handwriting" and set(info["class_names"]) <= set(DIGITS)
+    is_digits = info["reader"] == "handwriting" and are_digits(info["class_names"])
     return is_digits or bool(info["hyperparameters"].get("outliers", {"value": 0})["value"])
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mnist_pipeline.data.catalogue import DIGITS
+from mnist_pipeline.data.catalogue import are_digits
 from mnist_pipeline.data.dataset import DataError
 from mnist_pipeline.reading import SIDE, Form, border_of
 
@@ -68,7 +68,7 @@ def choose_form(looks: Iterable[Look], class_names: Sequence[str], wanted: Wante
     coloured = median(look.colour for look in seen) >= LEAST_COLOUR
     colour = wanted.colour or ("rgb" if coloured and wanted.reader != "handwriting" else "grey")
     can_be_handwriting = colour == "grey" and wanted.image_size in (None, SIDE)
-    reader = wanted.reader or ("handwriting" if can_be_handwriting and set(class_names) <= set(DIGITS) else "picture")
+    reader = wanted.reader or ("handwriting" if can_be_handwriting and are_digits(class_names) else "picture")
     if reader == "handwriting":
         return check_form(Form(reader, wanted.image_size or SIDE, colour))
     size = wanted.image_size or min(max(4 * round(median(look.side for look in seen) / 4), 16), LARGEST_BY_ITSELF)

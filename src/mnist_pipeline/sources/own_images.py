@@ -43,7 +43,7 @@ def read_class_folders(source: Path, wanted: Wanted, skip_damaged: bool) -> OwnD
 
     The server will read the pictures that it is sent in the same way.
     """
-    parts = find_parts(source)
+    parts = find_part_folders(source)
     folders = {folder: class_folders(folder) for folder in parts}
     class_names, *others = (tuple(classes) for classes in folders.values())
     if others and class_names != others[0]:
@@ -63,7 +63,7 @@ def read_class_folders(source: Path, wanted: Wanted, skip_damaged: bool) -> OwnD
     return combine(class_names, form, extremes, whole)
 
 
-def find_parts(source: Path) -> dict[Path, int]:
+def find_part_folders(source: Path) -> dict[Path, int]:
     """The folders that hold the classes' sub-folders, train/ and test/ or `source` itself, and the images that each
     class needs there."""
     names = {path.name for path in visible(source) if path.is_dir() or not is_note(path)}

@@ -121,13 +121,18 @@ def read_published(
     downloads = [fetch(mirror, file, workspace) for file, _ in resources]
     if not publication.sha256:
         for path, (_, md5) in zip(downloads, resources, strict=True):
-            with path.open("rb") as file:
-                check(path.name, "MD5", hashlib.file_digest(file, "md5").hexdigest(), md5)
+            check_md5(path, md5)
     contents = read_contents(publication, downloads)
     for path, content, sha256 in zip(downloads, contents, publication.sha256, strict=False):
         check(path.name, "SHA-256", hashlib.sha256(content).hexdigest(), sha256)
     train_images, train_labels, test_images, test_labels = map(read_idx, contents)
     return normalise(publication, Published(train_images, train_labels, test_images, test_labels))
+
+
+def check_md5(path: Path, md5: str) -> None:
+    """Compare a published file with its checksum; raises DataError."""
+    with path.open("rb") as file:
+        check(path.name, "MD5", hashlib.file_digest(file, "md5").hexdigest(), md5)
 
 
 def read_contents(publication: Publication, downloads: Sequence[Path]) -> list[bytes]:
@@ -158,8 +163,7 @@ def read_torchvision(publication: Publication, mirror: str, workspace: Path) -> 
 
     for name, md5 in publication.files.items() if mirror else ():
         path, target = fetch(mirror, Path(name).name, workspace), workspace / name
-        with path.open("rb") as file:
-            check(str(path), "MD5", hashlib.file_digest(file, "md5").hexdigest(), md5)
+        check_md5(path, md5)
         if path != target:
             target.parent.mkdir(exist_ok=True)
             target.symlink_to(path.resolve())
