@@ -57,11 +57,11 @@ bench-hostile: setup ## how long plain pictures wait beside requests that are ma
 bench-pictures: setup ## drawn photographs, numbers and touching digits: how many are read; letters and garments: answered
 	$(ACTIVATE) && python benchmarks/bench_pictures.py
 
-bench-tuning: setup ## what tuning is worth: models of the default study, of its initial trials alone, of random values
+bench-tuning: setup ## what tuning is worth: models with the default values, with what a study found, with random values
 	$(ACTIVATE) && PYTHONPATH=. python benchmarks/bench_tuning.py
 
-bench-tune: extras ## what coordinating 1 to 16 workers costs
-	$(ACTIVATE) && python benchmarks/bench_tune.py
+bench-workers: extras ## what it costs to coordinate 1 to 16 workers of a study
+	$(ACTIVATE) && python benchmarks/bench_workers.py
 
 rollout: setup ## replace the model that a running TorchServe serves, without downtime
 	$(ACTIVATE) && python -m mnist_pipeline.serving.rollout
@@ -85,4 +85,4 @@ clean: ## remove the environment, results of tests and caches; models, data and 
 	rm -rf .venv tmp/peers .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: help setup extras repro undo test test-fast test-extras bench-train bench-accuracy bench-default bench-long \
-	bench-serve bench-hostile bench-pictures bench-tuning bench-tune rollout serve experiments score report lint clean
+	bench-serve bench-hostile bench-pictures bench-tuning bench-workers rollout serve experiments score report lint clean

@@ -1,10 +1,10 @@
-"""What tuning is worth: the accuracy of models that are trained with what four ways of choosing values found.
+"""What tuning is worth: the accuracy of models that are trained with the default values, and with what a search found.
 
-The ways are params.yaml's study, the trial of highest accuracy in it, its initial trials alone, and as many seconds of
-random values from its search space.
-On Fashion-MNIST, where models differ enough to be told apart. A seed decides the study's sampler, the networks of its
-trials, and the model that is trained afterwards, so that the four differ in their values alone. The test images, which
-no study saw, are looked at once for each model.
+The searches are params.yaml's study, without a limit of time, and random values in the time that the study took, of
+which the trial of the highest accuracy is taken. The data are 5,000 images of a dataset of which nothing is known: the
+default values are those of a folder of images. A seed decides the sampler, the networks of the trials, and the model
+that is trained afterwards, so that two ways differ in their values alone. The test images, which no search saw, are
+looked at once for each model.
 """
 
 import argparse
@@ -12,12 +12,13 @@ import logging
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
+import yaml
 from bench_accuracy import train
 from common import ROOT, describe_machine, write
 from optuna.samplers import RandomSampler
@@ -27,133 +28,138 @@ from mnist_pipeline import settings
 from mnist_pipeline.data.dataset import Dataset, Examples, load, load_test
 from mnist_pipeline.evaluation.metrics import accuracy_with_interval
 from mnist_pipeline.sources.download import download
-from mnist_pipeline.training.hyperparameters import resolve
+from mnist_pipeline.training.hyperparameters import SHORTEST_EPOCH, resolve
 from mnist_pipeline.training.inference import predict
 from mnist_pipeline.training.runtime import configure
 from mnist_pipeline.tuning.study import make_pruner, tune
-from mnist_pipeline.tuning.trials import choose_trial, find_best, run_one
+from mnist_pipeline.tuning.trials import find_best, run_one
 from stages.tune import make_objective
 
-CHANGES = ("trials", "seconds", "images_per_trial", "evaluation_images")  # that a slow machine needs
-WAYS = ("study", "highest accuracy", "initial trials", "random")
+WAYS = ("defaults", "study", "random")
+IMAGES = 5000  # of a dataset: a fifth of them to validate with
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", default="FashionMNIST")
+    parser.add_argument("--datasets", nargs="*", default=["FashionMNIST", "CIFAR10"], help="names in data.dataset")
+    parser.add_argument("--mirrors", nargs="*", default=[], help="folders or URLs that hold their published files")
+    parser.add_argument("--data", nargs="*", default=[], type=Path, help="folders that `download` filled, instead")
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0")
-    parser.add_argument("--epochs", type=float, default=2.0, help="of the final trainings")
-    for name in CHANGES:
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, help=f"in place of params.yaml's tune.{name}")
-    parser.add_argument("--mirrors", nargs="*", default=[], help="folders or URLs that hold the dataset's IDX files")
+    parser.add_argument("--images", type=int, default=30_000, help="that the final trainings see")
+    parser.add_argument("--ways", nargs="*", choices=WAYS, default=WAYS)
+    parser.add_argument("--result", default="tuning", help="name of the file in benchmarks/results")
     arguments = parser.parse_args()
     configure()
     logging.disable(logging.INFO)
-    params = settings.load(ROOT / "params.yaml")
-    changes = {name: value for name in CHANGES if (value := getattr(arguments, name)) is not None}
-    tune_params = params.tune.model_copy(update=changes)
+    runs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "data"
-        download(arguments.dataset, data, arguments.mirrors)
-        dataset, test = load(data, params.data.validation_images, params.data.seed), load_test(data)
-        runs = []
         for seed in range(arguments.seeds):
-            chosen = choose(tune_params, dataset, seed, Path(folder) / str(seed))
-            runs.append({"seed": seed, "ways": train_each(chosen, dataset, test, seed, arguments.epochs)})
-    summary = summarise(runs)
+            for data in arguments.data or fetch(arguments.datasets, arguments.mirrors, Path(folder)):
+                dataset, test = take_few(data)
+                of_seed = compare(dataset, test, seed, arguments.images, arguments.ways, Path(folder) / data.name)
+                runs.append({"dataset": data.name, "seed": seed, "ways": of_seed})
+                summary = summarise(runs, arguments.ways)
+                content = {"images": arguments.images, "summary": summary, "runs": runs}
+                write(arguments.result, content | {"machine": describe_machine()})
     for name, figures in summary.items():
-        print(f"{name}: mean {figures['mean']:.2%}, standard deviation {figures['sd'] or 0:.2%}, n = {len(runs)}")
-    content = {
-        "dataset": arguments.dataset,
-        "epochs": arguments.epochs,
-        "tune": changes,
-        "summary": summary,
-        "runs": runs,
-    }
-    write("tuning", content | {"machine": describe_machine()})
+        print(f"{name}: mean {figures['mean']:.2%}, standard deviation {figures['sd']:.2%}, n = {figures['n']}")
 
 
-def choose(params: settings.Tune, dataset: Dataset, seed: int, folder: Path) -> dict[str, dict[str, Any]]:
-    """Run each way of choosing values with one seed, and return what it found: values, their accuracy, seconds, trials.
+def fetch(names: Sequence[str], mirrors: Sequence[str], folder: Path) -> list[Path]:
+    """Download datasets, those that are not there yet, each into a folder of its name."""
+    for name in names:
+        if not (folder / name).exists():
+            download(name, folder / name, mirrors)
+    return [folder / name for name in names]
+
+
+def take_few(data: Path) -> tuple[Dataset, Examples]:
+    """The first IMAGES training images of a dataset as somebody's own folder, and all of its test images."""
+    whole = load(data, IMAGES // 5, 0)
+    train = Examples(*(part[: IMAGES - IMAGES // 5] for part in whole.train))
+    return replace(whole, name="folder", train=train), load_test(data)
+
+
+def compare(
+    dataset: Dataset, test: Examples, seed: int, images: int, ways: Sequence[str], folder: Path
+) -> dict[str, dict[str, Any]]:
+    """Choose values in each way and train with them, equal values once; what is found is printed at once.
 
     Args:
-        params: `tune` of params.yaml.
-        dataset: to train and to validate the trials with.
-        seed: takes the place of tune.seed.
-        folder: gets the study.
+        dataset, test: to train and choose with, and to measure with.
+        seed: of the searches and of the final training.
+        images: that the final training sees.
+        ways: of WAYS.
+        folder: gets the studies.
     """
+    params = settings.load(ROOT / "params.yaml").tune
     objective = make_objective(params, dataset, seed)
-    start = time.perf_counter()
-    study = tune(
-        objective,
-        params.initial_trials,
-        trials=params.trials,
-        seconds=params.seconds,
-        storage=f"sqlite:///{folder}.sqlite3",
-        workers=1,
-        folder=folder,
-    )
-    seconds = time.perf_counter() - start
-    found = {
-        "study": describe(study.trials, choose_trial(study, params.initial_trials, objective.evaluation_images)),
-        "highest accuracy": describe(study.trials),
-        "initial trials": describe(study.trials[: len(params.initial_trials)]),
-    }
-    start = time.perf_counter()
-    study = optuna.create_study(
-        direction="maximize",
-        sampler=RandomSampler(seed),
-        pruner=make_pruner(params.pruner, params.n_warmup_steps),
-    )
-    while time.perf_counter() - start < seconds or find_best(study) is None:
-        run_one(study, objective)
-    return found | {"random": describe(study.trials)}
-
-
-def describe(trials: Sequence[FrozenTrial], chosen: FrozenTrial | None = None) -> dict[str, Any]:
-    """The values of one of some trials, by default of the best, and how long the trials took together."""
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    chosen = chosen or max(complete, key=lambda trial: (trial.value or 0, -trial.number))
-    seconds = sum(trial.duration.total_seconds() for trial in trials if trial.duration)
-    return {
-        "values": chosen.params,
-        "trial": chosen.number,
-        "validation": chosen.value,
-        "trials": len(trials),
-        "pruned": sum(trial.state == TrialState.PRUNED for trial in trials),
-        "seconds": seconds,
-    }
-
-
-def train_each(
-    chosen: Mapping[str, Mapping[str, Any]], dataset: Dataset, test: Examples, seed: int, epochs: float
-) -> dict[str, dict[str, Any]]:
-    """Train with the values of each way, and evaluate once on the test images; equal values are trained once."""
-    trained: dict[str, dict[str, Any]] = {}
-    results = {}
-    for way, found in chosen.items():
-        key = str(sorted(found["values"].items()))
-        if key not in trained:
-            hp, _ = resolve({}, found["values"], dataset.defaults)
-            network, _ = train(dataset, replace(hp, epochs=epochs), seed, f"seed {seed}, {way}")
-            trained[key] = accuracy_with_interval(predict(network, test.images).argmax(1) == test.labels)
-        results[way] = {**found, **trained[key]}
-        print(
-            f"seed {seed}, {way}: {trained[key]['accuracy']:.2%} with {found['values']}, the best of "
-            f"{found['trials']} trials in {found['seconds']:.0f} s",
-            flush=True,
+    objective = replace(objective, fixed=replace(objective.fixed, epochs=images / SHORTEST_EPOCH))
+    found: dict[str, dict[str, Any]] = {"defaults": {"values": {}, "seconds": 0.0}}
+    if "study" in ways:
+        start = time.perf_counter()
+        study = tune(
+            objective,
+            params.initial_trials,
+            trials=params.trials,
+            retrained_trials=params.retrained_trials,
+            seconds=1e6,
+            storage=f"sqlite:///{folder}-{seed}.sqlite3",
+            workers=1,
+            folder=folder / str(seed),
         )
-    return results
+        seconds = time.perf_counter() - start
+        file = folder / str(seed) / "best_params.yaml"
+        reason, values = file.read_text().splitlines()[0], yaml.safe_load(file.read_text())
+        found["study"] = {"values": values, "seconds": seconds, "reason": reason} | count(study.trials)
+    if "random" in ways:
+        start = time.perf_counter()
+        study = optuna.create_study(
+            direction="maximize", sampler=RandomSampler(seed), pruner=make_pruner(params.pruner)
+        )
+        while time.perf_counter() - start < found["study"]["seconds"] or (best := find_best(study)) is None:
+            run_one(study, objective)
+        found["random"] = {"values": best.params, "seconds": time.perf_counter() - start} | count(study.trials)
+    trained: dict[str, dict[str, Any]] = {}
+    for way in (way for way in WAYS if way in ways):
+        hp, _ = resolve({}, found[way]["values"], dataset.defaults)
+        hp = replace(hp, epochs=images / len(dataset.train.labels))
+        if str(hp) not in trained:
+            start = time.perf_counter()
+            network, _ = train(dataset, hp, seed, f"seed {seed}, {way}")
+            figures = accuracy_with_interval(predict(network, test.images).argmax(1) == test.labels)
+            trained[str(hp)] = {**figures, "training_seconds": time.perf_counter() - start}
+        found[way] |= trained[str(hp)]
+        print(f"{folder.name}, seed {seed}, {way}: {found[way]}", flush=True)
+    return {way: found[way] for way in WAYS if way in ways}
 
 
-def summarise(runs: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
-    """Mean and standard deviation over the seeds: of each way's accuracy, and of the differences to the study's."""
-    values = {way: [run["ways"][way]["accuracy"] for run in runs] for way in WAYS}
-    for way in WAYS[1:]:
-        values[f"study less {way}"] = [a - b for a, b in zip(values["study"], values[way], strict=True)]
+def count(trials: Sequence[FrozenTrial]) -> dict[str, int]:
+    """How many trials there were, and how many of them were pruned."""
+    return {"trials": len(trials), "pruned": sum(trial.state == TrialState.PRUNED for trial in trials)}
+
+
+def summarise(runs: list[dict[str, Any]], ways: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Mean and standard deviation over the seeds: of each way's accuracy, and of its difference to the defaults'."""
+    summary = {}
+    for dataset in dict.fromkeys(run["dataset"] for run in runs):
+        of_one = [run["ways"] for run in runs if run["dataset"] == dataset]
+        for way in ways:
+            values = [run[way]["accuracy"] for run in of_one]
+            summary[f"{dataset}, {way}"] = describe(values)
+            if way != "defaults" and "defaults" in ways:
+                differences = [run[way]["accuracy"] - run["defaults"]["accuracy"] for run in of_one]
+                summary[f"{dataset}, {way} less defaults"] = describe(differences)
+            summary[f"{dataset}, {way}, seconds of the search"] = describe([run[way]["seconds"] for run in of_one])
+    return summary
+
+
+def describe(values: Sequence[float]) -> dict[str, Any]:
+    """Mean, standard deviation (0 for one value) and number."""
     return {
-        name: {"mean": statistics.mean(each), "sd": statistics.stdev(each) if len(each) > 1 else None}
-        for name, each in values.items()
+        "mean": statistics.mean(values),
+        "sd": statistics.stdev(values) if len(values) > 1 else 0.0,
+        "n": len(values),
     }
 
 

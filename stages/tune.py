@@ -8,7 +8,6 @@ from mnist_pipeline.data.dataset import Dataset, load
 from mnist_pipeline.training.hyperparameters import resolve
 from mnist_pipeline.training.runtime import configure
 from mnist_pipeline.tuning.objective import Objective
-from mnist_pipeline.tuning.search_space import Parameter
 from mnist_pipeline.tuning.study import tune
 
 
@@ -21,6 +20,7 @@ def main() -> None:
         objective,
         params.tune.initial_trials,
         trials=params.tune.trials,
+        retrained_trials=params.tune.retrained_trials,
         seconds=params.tune.seconds,
         # A value from a file or a Kubernetes secret often ends with a line break.
         storage=os.environ.get("MNIST_PIPELINE_STORAGE", "").strip() or params.tune.storage,
@@ -32,15 +32,18 @@ def main() -> None:
 def make_objective(params: settings.Tune, dataset: Dataset, seed: int) -> Objective:
     """What a trial does: what params.yaml says, on a dataset, with a seed for each trial's network and images."""
     fixed, _ = resolve({}, {}, dataset.defaults)
+    space = dict(params.search_space)
+    if dataset.reader == "handwriting":
+        space.pop("flip", None)  # the mirror image of a character is another one
     return Objective(
         dataset=dataset,
-        space={name: Parameter(found.distribution, found.when) for name, found in params.search_space.items()},
+        space=space,
         fixed=fixed,
         images_per_trial=params.images_per_trial,
+        retraining=params.retraining,
         evaluations=params.evaluations,
         evaluation_images=params.evaluation_images,
         pruner=params.pruner,
-        n_warmup_steps=params.n_warmup_steps,
         seed=seed,
     )
 

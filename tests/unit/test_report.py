@@ -73,7 +73,7 @@ def draw_study(folder: Path) -> None:
         return value
 
     study.optimize(objective, n_trials=3)
-    plots.draw(folder, study)
+    plots.draw(folder, study, study.best_trial)
     summary = {"finished": 3, "complete": 3, "pruned": 0, "failed": 0}
     best = {"best_trial": study.best_trial.number, "best_value": study.best_value}
     chosen = {"chosen_trial": study.trials[0].number, "chosen_value": study.trials[0].value}

@@ -47,7 +47,7 @@ def make_study(trials: int, parameters: int = 3) -> optuna.Study:
 
 def test_every_trial_is_in_its_plots(figures: dict[str, Figure], tmp_path: Path) -> None:
     study = make_study(20)
-    plots.draw(tmp_path, study)
+    plots.draw(tmp_path, study, study.best_trial)
     assert sorted(figures) == NAMES
     complete = study.get_trials(states=(TrialState.COMPLETE,))
     pruned = study.get_trials(states=(TrialState.PRUNED,))
@@ -56,10 +56,11 @@ def test_every_trial_is_in_its_plots(figures: dict[str, Figure], tmp_path: Path)
     assert points.tolist() == [[trial.number, trial.value] for trial in complete]
     curves = figures["learning_curves"].axes[0].lines
     assert len(curves) == len(complete) + len(pruned)
-    highest = max(np.asarray(curve.get_ydata()).max() for curve in curves)
-    assert highest == max(trial.intermediate_values[4] for trial in complete)
+    (named,) = [curve for curve in curves if not str(curve.get_label()).startswith("_")]
+    assert named.get_label() == f"trial {study.best_trial.number}, chosen"
+    assert np.asarray(named.get_ydata()).tolist() == list(study.best_trial.intermediate_values.values())
     low, high = figures["history"].axes[0].get_ylim()
-    assert low < sorted(points[:, 1])[len(complete) // 10] < study.best_value < high
+    assert low < sorted(points[:, 1])[len(complete) // 5] < study.best_value < high
     bars = figures["importances"].axes[0].containers[0]
     assert [tick.get_text() for tick in figures["importances"].axes[0].get_yticklabels()][-1] == "lr"
     assert isinstance(bars, BarContainer)
@@ -69,12 +70,14 @@ def test_every_trial_is_in_its_plots(figures: dict[str, Figure], tmp_path: Path)
 
 @pytest.mark.parametrize(("trials", "parameters"), [(1, 3), (6, 1)])
 def test_few_trials_and_one_parameter_make_plots_too(trials: int, parameters: int, tmp_path: Path) -> None:
-    plots.draw(tmp_path, make_study(trials, parameters))
+    study = make_study(trials, parameters)
+    plots.draw(tmp_path, study, study.best_trial)
     assert sorted(path.stem for path in tmp_path.glob("*.png")) == NAMES
 
 
 def test_what_cannot_be_plotted_is_said_in_its_place(figures: dict[str, Figure], tmp_path: Path) -> None:
-    plots.draw(tmp_path, make_study(1))
+    study = make_study(6)
+    plots.draw(tmp_path, study, study.best_trial)
     (text,) = figures["importances"].axes[0].texts
-    assert "too few different trials" in text.get_text()
+    assert "needs 10 complete trials" in text.get_text()
     plt.close("all")

@@ -75,7 +75,7 @@ class Dataset:
         return self.train.images.shape[-1]
 
     @property
-    def defaults(self) -> Mapping[str, float]:
+    def defaults(self) -> Mapping[str, Any]:
         """The hyperparameters that suit this dataset, by name."""
         return default_hyperparameters(
             self.name, self.class_names, self.reader, self.image_size, self.colour, on_black=self.on_black

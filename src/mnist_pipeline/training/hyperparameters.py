@@ -29,8 +29,8 @@ class Hyperparameters:
     `outliers` and `digit_forms` are of the final training alone: generated.py adds them to the images.
     """
 
-    optimizer: str = "adam"
-    lr: float = 1.5e-3
+    optimizer: str = "sgd"
+    lr: float = 0.05
     batch_size: int = 64
     momentum: float = 0.9
     epochs: float = 5.0

@@ -1,9 +1,9 @@
-"""What a study maximises: the validation accuracy of a short training."""
+"""What a study maximises: the validation accuracy of a short training, or of a longer one that repeats it."""
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 import optuna
 import torch
@@ -11,9 +11,11 @@ import torch
 from mnist_pipeline.data.dataset import Dataset, Examples
 from mnist_pipeline.training import loop
 from mnist_pipeline.training.hyperparameters import SHORTEST_EPOCH, Hyperparameters, adapt_to_size
+from mnist_pipeline.training.inference import predict
 from mnist_pipeline.training.network import DigitNetwork
 from mnist_pipeline.training.runtime import best_device
-from mnist_pipeline.tuning.search_space import Parameter, suggest
+from mnist_pipeline.tuning.search_space import Space, suggest
+from mnist_pipeline.tuning.trials import is_retraining
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,23 +27,23 @@ class Objective:
     Attributes:
         dataset: trials train on its training images and are evaluated on its validation images.
         space: the hyperparameters that are searched.
-        fixed: the values of all others.
-        images_per_trial: training images that a trial sees.
+        fixed: the values of all others, and the default values of these; its epochs are those of the final training.
+        images_per_trial: training images that a trial sees; of a shorter final training, all that it sees.
+        retraining: part of the final training's images that a retraining sees.
         evaluations: how often a trial is evaluated, and may be pruned.
         evaluation_images: validation images of each evaluation; all of them where there are fewer.
-        pruner: by which rule trials are pruned: median, percentile (the worst quarter), halving, or none.
-        n_warmup_steps: evaluations before a trial may be pruned.
-        seed: of each trial's network and images.
+        pruner: by which rule trials are pruned: halving, median, or none.
+        seed: of each trial's network and images; retrainings have the next one.
     """
 
     dataset: Dataset
-    space: Mapping[str, Parameter]
+    space: Space
     fixed: Hyperparameters
     images_per_trial: int
+    retraining: float
     evaluations: int
     evaluation_images: int
     pruner: str
-    n_warmup_steps: int
     seed: int
 
     @property
@@ -51,15 +53,28 @@ class Objective:
             **{field.name: getattr(self, field.name) for field in fields(self)},
             "dataset": self.dataset.checksums,
             "validation": hashlib.sha256(self.dataset.validation.images.numpy().tobytes()).hexdigest(),
-            "space": {name: [repr(parameter.distribution), parameter.when] for name, parameter in self.space.items()},
+            "space": {name: repr(distribution) for name, distribution in self.space.items()},
             "fixed": asdict(self.fixed),
             "code": loop.code(),
         }
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         return f"{self.dataset.name}-{digest[:10]}"
 
+    @property
+    def final_images(self) -> int:
+        """Training images that the final training sees, with the default number of epochs."""
+        return round(self.fixed.epochs * max(len(self.dataset.train.labels), SHORTEST_EPOCH))
+
+    @property
+    def images_per_retraining(self) -> int:
+        """Training images that a retraining sees: more than a trial, unless the final training is as short."""
+        return min(self.final_images, max(2 * self.images_per_trial, round(self.retraining * self.final_images)))
+
     def __call__(self, trial: optuna.Trial) -> float:
         """Train with a trial's values.
+
+        A retraining is evaluated on all validation images, and never pruned. Its user attribute "mistakes" lists the
+        indices of the images that it got wrong, so that two retrainings can be compared image by image.
 
         Returns:
             Accuracy on the validation images, 0..1.
@@ -68,25 +83,42 @@ class Objective:
             optuna.TrialPruned: the trial fell behind others.
             loop.Diverged: the loss became NaN or infinite.
         """
-        train, validation = self.dataset.train, self.dataset.validation
-        epochs = self.images_per_trial / max(len(train.labels), SHORTEST_EPOCH)
-        chosen = replace(self.fixed, epochs=epochs, **suggest(trial, self.space))
-        torch.manual_seed(self.seed)
-        classes, data = len(self.dataset.class_names), self.dataset
-        network = DigitNetwork(classes, data.mean, data.std, data.image_size)
+        values = suggest(trial, self.space)
+        if not is_retraining(trial):
+            return self.train(values, min(self.images_per_trial, self.final_images), self.seed, trial)[1]
+        network, _ = self.train(values, self.images_per_retraining, self.seed + 1)
+        validation = self.dataset.validation
+        wrong = predict(network, validation.images).argmax(1) != validation.labels
+        trial.set_user_attr("mistakes", wrong.nonzero().flatten().tolist())
+        return round(1 - wrong.double().mean().item(), 6)
+
+    def train(
+        self, values: dict[str, Any], images: int, seed: int, trial: optuna.Trial | None = None
+    ) -> tuple[DigitNetwork, float]:
+        """Train with some values on so many images; a trial that is given gets the evaluations, and may be pruned.
+
+        Returns:
+            The network, and its accuracy on the first `evaluation_images` validation images.
+        """
+        data, validation = self.dataset, self.dataset.validation
+        epochs = images / max(len(data.train.labels), SHORTEST_EPOCH)
+        torch.manual_seed(seed)
+        network = DigitNetwork(len(data.class_names), data.mean, data.std, data.image_size)
 
         def report(evaluation: loop.Evaluation) -> None:
+            if trial is None:
+                return
             trial.report(round(evaluation.validation_accuracy, 6), evaluation.number)
             if evaluation.number < self.evaluations and trial.should_prune():
                 raise optuna.TrialPruned
 
         history = loop.fit(
             network.to(best_device()),
-            train,
+            data.train,
             Examples(validation.images[: self.evaluation_images], validation.labels[: self.evaluation_images]),
-            adapt_to_size(chosen, len(train.labels)),
-            seed=self.seed,
-            evaluations=self.evaluations,
+            adapt_to_size(replace(self.fixed, **values, epochs=epochs), len(data.train.labels)),
+            seed=seed,
+            evaluations=self.evaluations if trial else 1,
             on_evaluation=report,
         )
-        return round(history[-1].validation_accuracy, 6)  # to as many digits as a float32 has
+        return network, round(history[-1].validation_accuracy, 6)  # to as many digits as a float32 has

@@ -8,7 +8,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
-from mnist_pipeline.tuning.trials import describe_values, error_of, find_best, is_finished
+from mnist_pipeline.tuning.trials import RETRAINS, describe_values, error_of, find_best, is_finished, is_retraining
 
 log = logging.getLogger(__name__)
 
@@ -22,25 +22,34 @@ class Progress:
         seconds: after so many no further trial starts.
         initial: trials that are run in any case. Otherwise a busy machine, which had time for one of them, would take
             its values.
+        retrainings: whether the retrainings are counted, in place of the short trials.
     """
 
-    def __init__(self, study: optuna.Study, trials: int, seconds: float, initial: int = 0) -> None:
-        self.study, self.trials, self.initial = study, trials, initial
+    def __init__(
+        self, study: optuna.Study, trials: int, seconds: float, initial: int = 0, *, retrainings: bool = False
+    ) -> None:
+        self.study, self.trials, self.initial, self.retrainings = study, trials, initial, retrainings
         self.deadline = time.monotonic() + seconds
         self.seen = {trial.number for trial in self.finished()}
-        if self.seen:
+        if self.seen and not retrainings:
             log.info("Resuming study %s: %d of %d trials are finished.", study.study_name, len(self.seen), trials)
 
     def __enter__(self) -> "Progress":
-        self.bar = tqdm(total=self.trials, initial=len(self.seen), desc="tune", unit="trial", disable=None)
+        self.bar = tqdm(total=self.trials, initial=len(self.seen), desc=self.name, unit="trial", disable=None)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.bar.close()
 
+    @property
+    def name(self) -> str:
+        """What the progress bar says."""
+        return "retrain" if self.retrainings else "tune"
+
     def finished(self) -> list[FrozenTrial]:
-        """The finished trials, in the order of their numbers."""
-        return [trial for trial in self.study.get_trials(deepcopy=False) if is_finished(trial)]
+        """The finished trials that are counted, in the order of their numbers."""
+        trials = self.study.get_trials(deepcopy=False)
+        return [trial for trial in trials if is_finished(trial) and is_retraining(trial) == self.retrainings]
 
     def may_start(self, running: int = 0) -> bool:
         """Whether another trial may start while so many are running."""
@@ -53,11 +62,11 @@ class Progress:
 
     def update(self) -> None:
         """Show the trials that finished since the last update."""
-        best = find_best(self.study)
         for trial in self.finished():
             if trial.number not in self.seen:
                 self.seen.add(trial.number)
                 tqdm.write(describe(trial), file=sys.stderr)
+                best = find_best(self.study)
                 self.bar.set_postfix(best=f"{best.value:.2%}" if best else "-", refresh=False)
                 self.bar.update()
 
@@ -72,4 +81,5 @@ def describe(trial: FrozenTrial) -> str:
         TrialState.FAIL: f"failed ({error_of(trial)})",
     }[trial.state]
     seconds = trial.duration.total_seconds() if trial.duration else 0
-    return f"trial {trial.number}: {outcome}, {seconds:.0f} s: {describe_values(trial.params)}"
+    again = f" (trial {trial.user_attrs[RETRAINS]} again)" if is_retraining(trial) else ""
+    return f"trial {trial.number}{again}: {outcome}, {seconds:.0f} s: {describe_values(trial.params)}"

@@ -11,16 +11,17 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mnist_pipeline.files import write_csv, write_json, write_text
 from mnist_pipeline.tuning import plots
+from mnist_pipeline.tuning.choice import Choice
 from mnist_pipeline.tuning.storage import TuningError
-from mnist_pipeline.tuning.trials import describe_values, error_of, find_best, is_finished
+from mnist_pipeline.tuning.trials import RETRAINS, error_of, find_best, is_finished
 
 
-def write_results(study: optuna.Study, chosen: FrozenTrial | None, folder: Path) -> None:
+def write_results(study: optuna.Study, choice: Choice | None, folder: Path) -> None:
     """Write best_params.yaml, trials.csv, study.json and the plots, each of them whole or not at all.
 
     Args:
         study: with finished trials.
-        chosen: the trial whose values the training takes.
+        choice: the trial whose values the training takes; None where no trial was completed.
         folder: gets the files.
 
     Raises:
@@ -28,29 +29,30 @@ def write_results(study: optuna.Study, chosen: FrozenTrial | None, folder: Path)
     """
     finished = [trial for trial in study.trials if is_finished(trial)]
     best = find_best(study)
-    if best is None or chosen is None:
+    if best is None or choice is None:
         errors = [error for trial in finished if (error := error_of(trial))]
         raise TuningError(f"none of {len(finished)} trials was completed; the last error: {(errors or ['none'])[-1]}")
     write_csv(folder / "trials.csv", tabulate(finished))
+    chosen, retrained = choice.trial, choice.retraining
     write_json(
         folder / "study.json",
         {"study": study.study_name, **count_states(finished)}
         | {"best_trial": best.number, "best_value": best.value}
-        | {"chosen_trial": chosen.number, "chosen_value": chosen.value},
+        | {"chosen_trial": chosen.number, "chosen_value": chosen.value}
+        | {"retrained_value": retrained.value if retrained else None, "reason": choice.reason},
     )
-    plots.draw(folder, study)
-    heading = (
-        f"# Trial {chosen.number} of study {study.study_name}: {chosen.value:.2%} of the validation images right.\n"
-    )
+    plots.draw(folder, study, chosen)
+    heading = f"# Trial {chosen.number} of study {study.study_name}. {choice.reason}\n"
     write_text(folder / "best_params.yaml", heading + yaml.safe_dump(chosen.params))
 
 
 def tabulate(trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
-    """Make a row for each trial: number, state, value, evaluations, seconds, hyperparameters, error."""
+    """Make a row for each trial: its number, the one that it repeats, state, value, seconds, hyperparameters, error."""
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
     return [
         {
             "trial": trial.number,
+            RETRAINS: trial.user_attrs.get(RETRAINS),
             "state": trial.state.name.lower(),
             "value": trial.value if trial.state == TrialState.COMPLETE else None,
             "last_evaluation": list(trial.intermediate_values.values())[-1] if trial.intermediate_values else None,
@@ -70,18 +72,15 @@ def count_states(finished: Iterable[FrozenTrial]) -> dict[str, int]:
     return {"finished": states.total(), **{name: states[state] for name, state in kinds.items()}}
 
 
-def summarise(study: optuna.Study, chosen: FrozenTrial | None) -> str:
-    """Describe a study's outcome in some lines, and say when the chosen trial is not the best."""
+def summarise(study: optuna.Study, choice: Choice | None) -> str:
+    """Describe a study's outcome in some lines, with the reason of the choice."""
     best = find_best(study)
     lines = ["Study statistics:"]
     for name, count in count_states(trial for trial in study.trials if is_finished(trial)).items():
         if count or name != "failed":
             lines.append(f"  Number of {name} trials:  {count}")
-    if best is not None and chosen is not None:
+    if best is not None and choice is not None:
         lines += ["Best trial:", f"  Value:  {best.value}", "  Params:"]
         lines += [f"    {name}: {value}" for name, value in best.params.items()]
-        if chosen.number != best.number:
-            values = describe_values(chosen.params)
-            lines.append("It is not clearly better than the initial trials.")
-            lines.append(f"Trial {chosen.number} is taken, with {chosen.value}: {values}")
+        lines.append(choice.reason)
     return "\n".join(lines)

@@ -1,33 +1,17 @@
-"""Which values a trial may take."""
+"""Which values a trial may take: Optuna's distributions, by the name of the hyperparameter."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import BaseTrial
 
-
-@dataclass(frozen=True)
-class Parameter:
-    """A hyperparameter that a study searches.
-
-    Attributes:
-        distribution: where its values come from.
-        when: values of other hyperparameters, one of which each must have; without them this one is not sampled.
-    """
-
-    distribution: BaseDistribution
-    when: Mapping[str, Sequence[Any]] | None = None
+Space = Mapping[str, BaseDistribution]
 
 
-def suggest(trial: BaseTrial, space: Mapping[str, Parameter]) -> dict[str, Any]:
-    """Sample a trial's values for those parameters of the space whose `when` holds."""
-    values: dict[str, Any] = {}
-    for name, parameter in space.items():
-        if all(values.get(other) in allowed for other, allowed in (parameter.when or {}).items()):
-            values[name] = sample(trial, name, parameter.distribution)
-    return values
+def suggest(trial: BaseTrial, space: Space) -> dict[str, Any]:
+    """Sample a trial's values, by name."""
+    return {name: sample(trial, name, distribution) for name, distribution in space.items()}
 
 
 def sample(trial: BaseTrial, name: str, distribution: BaseDistribution) -> Any:
@@ -40,3 +24,19 @@ def sample(trial: BaseTrial, name: str, distribution: BaseDistribution) -> Any:
         case FloatDistribution(low=low, high=high, step=step, log=log):
             return trial.suggest_float(name, low, high, step=step, log=log)
     raise TypeError(f"{name}: {distribution} is no distribution that can be sampled")
+
+
+def is_possible(value: Any, distribution: BaseDistribution) -> bool:
+    """Whether a distribution has a value."""
+    match distribution:
+        case CategoricalDistribution():
+            return value in distribution.choices
+        case IntDistribution(low=low, high=high, step=step) | FloatDistribution(low=low, high=high, step=step):
+            steps = (value - low) / step if step else 0.0
+            return low <= value <= high and abs(steps - round(steps)) < 1e-8
+    return False
+
+
+def possible_values(values: Mapping[str, Any], space: Space) -> dict[str, Any]:
+    """Those of some hyperparameters' values that a search space has."""
+    return {name: values[name] for name in space if name in values and is_possible(values[name], space[name])}

@@ -1,28 +1,32 @@
-"""The Optuna study: which values of the search space train best on some thousand training images.
+"""The Optuna study: which values of the search space train best.
 
+Short trials, of which the sampler learns; then retrainings of the best ones and of the default values (choice.py).
 A study in SQLite runs in this process; one in a server's database runs on Ray (distributed.py). Either way an
 interrupted trial is run again (trials.py says when), and a study ends with exactly the trials that were asked for.
 """
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.pruners import BasePruner, MedianPruner, NopPruner, PercentilePruner, SuccessiveHalvingPruner
+from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.trial import FrozenTrial
 
-from mnist_pipeline.training.hyperparameters import SHORTEST_EPOCH, adapt_to_size
+from mnist_pipeline.training.hyperparameters import SHORTEST_EPOCH, WEIGHT_DECAY, adapt_to_size
+from mnist_pipeline.tuning.choice import choose_trial, expect_seconds, find_candidates
 from mnist_pipeline.tuning.objective import Objective
 from mnist_pipeline.tuning.progress import Progress
 from mnist_pipeline.tuning.results import summarise, write_results
+from mnist_pipeline.tuning.search_space import Space, possible_values
 from mnist_pipeline.tuning.storage import TuningError, is_local, opened_study, readable_storage_errors
-from mnist_pipeline.tuning.trials import choose_trial, make_sampler, retry_interrupted, run_one
+from mnist_pipeline.tuning.trials import RETRAINS, make_sampler, retry_interrupted, run_one
 
 log = logging.getLogger(__name__)
 
-N_COMPLETE_TRIALS = 4  # complete trials that the pruner needs before it compares
+N_COMPLETE_TRIALS = 4  # complete trials that the median pruner needs before it compares
 
 
 def tune(
@@ -30,6 +34,7 @@ def tune(
     initial_trials: Sequence[Mapping[str, Any]],
     *,
     trials: int,
+    retrained_trials: int,
     seconds: float,
     storage: str,
     workers: int,
@@ -45,10 +50,12 @@ def tune(
 
     Args:
         objective: what a trial does.
-        initial_trials: values that are tried before the sampler's own, all of them unless there are more than `trials`,
-            and taken unless another trial is clearly better.
-        trials: finished trials that the study ends with, those of earlier runs included.
-        seconds: after so many no further trial starts, but for the initial ones; and one at least is completed.
+        initial_trials: values that are tried before the sampler's own, after the default ones; what they leave out has
+            its default.
+        trials: finished short trials that the study ends with, those of earlier runs included.
+        retrained_trials: how many of the best are trained again, next to the default values.
+        seconds: of the whole study. After half of them no further short trial starts, but for the default and initial
+            ones, and one at least is completed; retrainings start if they are expected to fit into the other half.
         storage: SQLAlchemy's URL of the study's database.
         workers: trials that run at a time; above 1 only in a server's database.
         folder: gets best_params.yaml, trials.csv, study.json and the plots.
@@ -57,7 +64,8 @@ def tune(
         The study. Its connections to the database are closed; reading it opens new ones.
 
     Raises:
-        TuningError: the storage does not work or does not suit `workers`, or no trial was completed.
+        TuningError: the storage does not work or does not suit `workers`, the search space does not have an initial
+            trial's values, or no trial was completed.
     """
     if workers > 1 and is_local(storage):
         raise TuningError(
@@ -65,28 +73,89 @@ def tune(
             "or name a PostgreSQL database: export MNIST_PIPELINE_STORAGE=postgresql://user:password@host/database"
         )
     log_adaptation(objective)
-    pruner = make_pruner(objective.pruner, objective.n_warmup_steps)
-    with opened_study(objective.name, storage, pruner) as study, readable_storage_errors(storage):
+    defaults = find_defaults(objective)
+    for values in initial_trials:
+        check_possible(values, objective.space)
+    first = [defaults, *(defaults | dict(values) for values in initial_trials)][:trials]
+    with (
+        opened_study(objective.name, storage, make_pruner(objective.pruner)) as study,
+        readable_storage_errors(storage),
+    ):
         if is_local(storage):
             retry_interrupted(study)
-        progress = Progress(study, trials, seconds, len(initial_trials))
-        if progress.may_start():
-            for values in initial_trials:
-                study.enqueue_trial(dict(values), skip_if_exists=True)
-        with progress:
-            if is_local(storage):
-                run_here(study, objective, progress, objective.seed)
-            else:
-                from mnist_pipeline.tuning import distributed  # needs Ray, an extra
 
-                distributed.run(study, objective, progress, objective.seed, storage, workers)
-        images = min(objective.evaluation_images, len(objective.dataset.validation.labels))
-        chosen = choose_trial(study, initial_trials, images)
-        write_results(study, chosen, folder)
-        print(summarise(study, chosen))
+        def run(progress: Progress) -> None:
+            with progress:
+                if is_local(storage):
+                    run_here(study, objective, progress, objective.seed)
+                else:
+                    from mnist_pipeline.tuning import distributed  # needs Ray, an extra
+
+                    distributed.run(study, objective, progress, objective.seed, storage, workers)
+
+        progress = Progress(study, trials, seconds / 2, len(first))
+        if progress.may_start():
+            for values in first:
+                study.enqueue_trial(values, skip_if_exists=True)
+        run(progress)
+        candidates = find_candidates(study, defaults, retrained_trials)
+        obstacle = find_obstacle(study, objective, candidates, seconds / 2, workers)
+        if not obstacle:
+            enqueue_retrainings(study, candidates)
+            run(Progress(study, count_retrainings(study), float("inf"), retrainings=True))
+        choice = choose_trial(study, candidates, defaults, obstacle)
+        write_results(study, choice, folder)
+        print(summarise(study, choice))
     if len(progress.seen) < trials:
-        log.info("Stopped after %g s with %d of %d trials.", seconds, len(progress.seen), trials)
+        log.info("Half of %g s were over after %d of %d trials.", seconds, len(progress.seen), trials)
     return study
+
+
+def check_possible(values: Mapping[str, Any], space: Space) -> None:
+    """Refuse values of an initial trial that the search space does not have; Optuna would silently replace them."""
+    possible = possible_values(values, space)
+    for name, value in values.items():
+        if name not in possible:
+            raise TuningError(f"tune.initial_trials: {name} = {value!r} is none of the values of {space[name]}")
+
+
+def find_defaults(objective: Objective) -> dict[str, Any]:
+    """The default values of the hyperparameters that are searched, but those that the search space does not have."""
+    values = asdict(objective.fixed)
+    if values["weight_decay"] is None:
+        values["weight_decay"] = WEIGHT_DECAY[objective.fixed.optimizer]
+    return possible_values(values, objective.space)
+
+
+def find_obstacle(
+    study: optuna.Study, objective: Objective, candidates: Sequence[FrozenTrial], seconds: float, workers: int
+) -> str:
+    """Why the candidates are not trained again; empty where nothing hinders it."""
+    if len(candidates) < 2:
+        return "no other trial was completed"
+    images = objective.images_per_retraining * len(candidates)
+    expected = expect_seconds(study, min(objective.images_per_trial, objective.final_images), images) / workers
+    if expected <= seconds or count_retrainings(study):
+        return ""
+    return (
+        f"to train them and the best {len(candidates) - 1} again, with {objective.images_per_retraining} images each, "
+        f"would take {expected:.0f} s or so; for a choice set tune.seconds to {2 * expected:.0f} or more"
+    )
+
+
+def enqueue_retrainings(study: optuna.Study, candidates: Sequence[FrozenTrial]) -> None:
+    """Queue a retraining of each candidate that has none yet."""
+    known = {trial.user_attrs.get(RETRAINS) for trial in study.get_trials(deepcopy=False)}
+    for trial in candidates:
+        if trial.number not in known:
+            study.enqueue_trial(trial.params, user_attrs={RETRAINS: trial.number})
+
+
+def count_retrainings(study: optuna.Study) -> int:
+    """How many trials are trained again, or have been; an interrupted retraining and its repetition are one."""
+    return len(
+        {trial.user_attrs[RETRAINS] for trial in study.get_trials(deepcopy=False) if RETRAINS in trial.user_attrs}
+    )
 
 
 def log_adaptation(objective: Objective) -> None:
@@ -103,18 +172,16 @@ def log_adaptation(objective: Objective) -> None:
         )
 
 
-def make_pruner(name: str, n_warmup_steps: int) -> BasePruner:
+def make_pruner(name: str) -> BasePruner:
     """The pruner by its name in params.yaml; evaluations are numbered from 1."""
     match name:
-        case "median":
-            return MedianPruner(N_COMPLETE_TRIALS, n_warmup_steps)
-        case "percentile":
-            return PercentilePruner(75.0, N_COMPLETE_TRIALS, n_warmup_steps)
         case "halving":
-            return SuccessiveHalvingPruner(min_resource=max(1, n_warmup_steps), reduction_factor=2)
+            return SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
+        case "median":
+            return MedianPruner(N_COMPLETE_TRIALS, n_warmup_steps=1)
         case "none":
             return NopPruner()
-    raise TuningError(f"pruner = {name!r}, but it is one of median, percentile, halving, none")
+    raise TuningError(f"pruner = {name!r}, but it is one of halving, median, none")
 
 
 def run_here(study: optuna.Study, objective: Callable[[optuna.Trial], float], progress: Progress, seed: int) -> None:

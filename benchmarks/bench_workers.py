@@ -60,12 +60,12 @@ def main() -> None:
         )
     bounds = {"database_writes_per_second": capacity, "database": by_database, "coordinator": by_coordinator}
     content = {"rows": rows, "most_workers": bounds, "trial_seconds": SECONDS, "evaluations": EVALUATIONS}
-    write("tune", content | {"machine": describe_machine()})
+    write("workers", content | {"machine": describe_machine()})
 
 
 def measure(url: str, workers: int) -> dict[str, Any]:
     """A study of so many workers, timed from the moment when all of them are there."""
-    study = open_study(f"wait-{workers}-{time.time()}", url, make_pruner("median", EVALUATIONS))
+    study = open_study(f"wait-{workers}-{time.time()}", url, make_pruner("median"))
     start: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
 
@@ -125,7 +125,7 @@ def writes(url: str) -> float:
 
 def measure_capacity(url: str, seconds: float = 5.0, threads: int = 8) -> float:
     """Reports a second that the database takes from several connections at once, each of them one row written."""
-    study = open_study(f"capacity-{time.time()}", url, make_pruner("none", 0))
+    study = open_study(f"capacity-{time.time()}", url, make_pruner("none"))
     with warnings.catch_warnings(action="ignore"):  # nobody watches these trials' heartbeats
         trials, counts = [study.ask() for _ in range(threads)], [0] * threads
     end = time.monotonic() + seconds
