@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from mnist_pipeline.tuning import plots
 
-NAMES = ["history", "importances", "learning_curves", "parallel_coordinates"]
+NAMES = ["history", "importances", "learning_curves"]
 
 
 @pytest.fixture

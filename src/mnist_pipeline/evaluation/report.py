@@ -37,7 +37,6 @@ PICTURES = {
     "history": ("tune", "tune/history.png", "Validation accuracy of each trial, and the best so far"),
     "learning_curves": ("tune", "tune/learning_curves.png", "Validation accuracy at each evaluation of each trial"),
     "importances": ("tune", "tune/importances.png", "Share of the variance that each hyperparameter explains"),
-    "parallel_coordinates": ("tune", "tune/parallel_coordinates.png", "Each trial as a line through its values"),
     "confusion": ("evaluate", "evaluate/plots/confusion.png", "Actual classes against predicted ones"),
     "reliability": ("evaluate", "evaluate/plots/reliability.png", "Confidence against accuracy, before and after"),
     "mistakes": ("evaluate", "evaluate/plots/mistakes.png", "The most confident mistakes: predicted and actual class"),

@@ -41,11 +41,11 @@ def find_candidates(study: optuna.Study, defaults: Mapping[str, Any], count: int
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     found = find_default_trial(trials, defaults)
     best = sorted(complete, key=lambda trial: (-(trial.value or 0), trial.number))
-    distinct: list[FrozenTrial] = []
+    candidates = [found] if found else []
     for trial in best:
-        if all(trial.params != other.params for other in (*distinct, *([found] if found else []))):
-            distinct.append(trial)
-    return ([found] if found else []) + distinct[:count]
+        if all(trial.params != other.params for other in candidates):
+            candidates.append(trial)
+    return candidates[: count + bool(found)]
 
 
 def find_default_trial(trials: Sequence[FrozenTrial], defaults: Mapping[str, Any]) -> FrozenTrial | None:
@@ -60,6 +60,11 @@ def expect_seconds(study: optuna.Study, images_per_trial: int, images: int) -> f
     complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
     times = [trial.duration for trial in complete if trial.duration and not is_retraining(trial)]
     return statistics.median(time.total_seconds() for time in times) * images / images_per_trial
+
+
+def count_retrainings(study: optuna.Study) -> int:
+    """How many trials are trained again, or have been; an interrupted retraining and its repetition are one."""
+    return len({trial.user_attrs[RETRAINS] for trial in study.get_trials(deepcopy=False) if is_retraining(trial)})
 
 
 def choose_trial(

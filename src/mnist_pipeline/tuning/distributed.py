@@ -48,14 +48,7 @@ def run(
 ) -> None:
     """Run a study's trials as Ray tasks: on the cluster that RAY_ADDRESS names, else on this machine.
 
-    Args:
-        study: in a database that all nodes reach, opened with the same heartbeat.
-        objective: is pickled and sent to the workers.
-        progress: says when to stop.
-        seed: of the sampler.
-        storage: the URL of the study's database; it reaches the workers as data, never as a log line.
-        workers: trials that run at a time.
-        heartbeat: seconds between two heartbeats of a trial.
+    The storage's URL holds a password: it reaches the workers as data, never as a log line.
 
     Raises:
         TuningError: workers fail and no trial finishes; or an error ended a trial that is not the fault of its values
@@ -92,14 +85,9 @@ def run(
 def one_trial(
     job: tuple[str, str, BasePruner, int, Callable[[optuna.Trial], float], int, int], task: str, ordinal: int
 ) -> tuple[str, str] | None:  # pragma: no cover
-    """What a Ray worker does: one trial, marked with its task.
+    """Run one trial, marked with its task; return an error that is not the fault of its values, and its stack trace.
 
-    Returns:
-        None; or, where the trial was ended by an error that is not the fault of its values, the error and its stack
-        trace, as text, because not every exception can be pickled.
-
-    Raises:
-        TuningError: the database does not serve this worker.
+    They are text, because not every exception can be pickled.
     """
     name, storage, pruner, heartbeat, objective, seed, cpus = job
     configure()
@@ -176,12 +164,7 @@ def wait_for_ended(tasks: list[Any]) -> list[Any]:
 
 
 def succeeded(task: Any, failures: int, most: int) -> bool:
-    """Whether a task ended without an error; one that did not is a dead worker, whose trial is run again.
-
-    Raises:
-        TuningError: an error ended its trial that is not the fault of the values; or too many workers were lost since
-            a trial last finished.
-    """
+    """Whether a task ended without an error; one that did not is a dead worker, whose trial is run again."""
     try:
         fault = ray.get(task)
     except ray.exceptions.RayError as error:

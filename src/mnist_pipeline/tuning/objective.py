@@ -66,6 +66,11 @@ class Objective:
         return round(self.fixed.epochs * max(len(self.dataset.train.labels), SHORTEST_EPOCH))
 
     @property
+    def images_per_short_trial(self) -> int:
+        """Training images that a trial sees before it may be trained again."""
+        return min(self.images_per_trial, self.final_images)
+
+    @property
     def images_per_retraining(self) -> int:
         """Training images that a retraining sees: more than a trial, unless the final training is as short."""
         return min(self.final_images, max(2 * self.images_per_trial, round(self.retraining * self.final_images)))
@@ -85,7 +90,7 @@ class Objective:
         """
         values = suggest(trial, self.space)
         if not is_retraining(trial):
-            return self.train(values, min(self.images_per_trial, self.final_images), self.seed, trial)[1]
+            return self.train(values, self.images_per_short_trial, self.seed, trial)[1]
         network, _ = self.train(values, self.images_per_retraining, self.seed + 1)
         validation = self.dataset.validation
         wrong = predict(network, validation.images).argmax(1) != validation.labels

@@ -1,7 +1,6 @@
-"""A study as pictures: what its trials reached, how they learned, and which values mattered."""
+"""A study as pictures: what its trials reached, how they learned, and which hyperparameters mattered."""
 
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -21,7 +20,7 @@ ENOUGH_TRIALS = 10  # complete ones, below which importances are chance
 
 
 def draw(folder: Path, study: optuna.Study, chosen: FrozenTrial) -> None:
-    """Write history.png, learning_curves.png, importances.png and parallel_coordinates.png.
+    """Write history.png, learning_curves.png and importances.png.
 
     Args:
         folder: gets the plots.
@@ -34,12 +33,7 @@ def draw(folder: Path, study: optuna.Study, chosen: FrozenTrial) -> None:
     short = [trial for trial in trials if not is_retraining(trial)]
     save_history(folder / "history.png", trials, chosen)
     save_learning_curves(folder / "learning_curves.png", short, chosen)
-    complete = [trial for trial in short if trial.state == TrialState.COMPLETE]
-    only_short = optuna.create_study(direction="maximize")  # in memory: Optuna's plots take a study
-    only_short.add_trials(complete)
-    enough = len(complete) >= ENOUGH_TRIALS and len({trial.value for trial in complete}) > 1
-    for plot in (importances, parallel_coordinates):
-        write(folder / f"{plot.__name__}.png", plot if enough else None, only_short)
+    save_importances(folder / "importances.png", [trial for trial in short if trial.state == TrialState.COMPLETE])
 
 
 def save_history(path: Path, trials: list[FrozenTrial], chosen: FrozenTrial) -> None:
@@ -112,27 +106,17 @@ def show_accuracies(axis: Axes, accuracies: list[float]) -> None:
     axis.yaxis.set_major_formatter(PercentFormatter(1))
 
 
-def importances(study: optuna.Study) -> Axes:
-    """Draw how much each hyperparameter decides of the accuracy."""
-    return optuna_plots.plot_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
-
-
-def parallel_coordinates(study: optuna.Study) -> Axes:
-    """Draw a line through the values of each trial."""
-    axis = optuna_plots.plot_parallel_coordinate(study, target_name="validation accuracy")
-    plt.gcf().set_size_inches(11, 5)
-    return axis
-
-
-def write(path: Path, plot: Callable[[optuna.Study], Axes] | None, study: optuna.Study) -> None:
-    """Write one of Optuna's plots; where there are too few trials for it, a sentence takes its place."""
-    # Optuna's plots with matplotlib are experimental, and it warns of that. They write 10⁻² as a formula.
-    with warnings.catch_warnings(action="ignore"), plt.rc_context({"text.parse_math": True}):
-        if plot:
-            plot(study)
-            figure = plt.gcf()
-        else:
-            figure, axis = plt.subplots(figsize=(6.4, 2))
-            axis.axis("off")
-            axis.text(0, 0.5, f"This plot needs {ENOUGH_TRIALS} complete trials of different accuracy.")
-        save(figure, path)
+def save_importances(path: Path, complete: list[FrozenTrial]) -> None:
+    """Draw how much each hyperparameter decides of the accuracy; a sentence takes its place where trials are few."""
+    if len(complete) >= ENOUGH_TRIALS and len({trial.value for trial in complete}) > 1:
+        study = optuna.create_study(direction="maximize")  # in memory: the study has retrainings too
+        study.add_trials(complete)
+        with warnings.catch_warnings(action="ignore"):  # Optuna's plots with matplotlib are experimental
+            axis = optuna_plots.plot_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+        axis.set(title="", ylabel="")
+        axis.get_legend().remove()
+    else:
+        axis = plt.subplots(figsize=(6.4, 1))[1]
+        axis.axis("off")
+        axis.text(0, 0.5, f"Importances need {ENOUGH_TRIALS} complete trials of different accuracy.")
+    save(plt.gcf(), path)

@@ -19,11 +19,6 @@ from mnist_pipeline.tuning.trials import RETRAINS, error_of, find_best, is_finis
 def write_results(study: optuna.Study, choice: Choice | None, folder: Path) -> None:
     """Write best_params.yaml, trials.csv, study.json and the plots, each of them whole or not at all.
 
-    Args:
-        study: with finished trials.
-        choice: the trial whose values the training takes; None where no trial was completed.
-        folder: gets the files.
-
     Raises:
         TuningError: no trial was completed.
     """

@@ -29,11 +29,7 @@ def is_local(storage: str) -> bool:
 
 
 def open_study(name: str, storage: str, pruner: BasePruner, heartbeat: int = HEARTBEAT) -> optuna.Study:
-    """The study of that name, created where it is new, with connections that live as long as the process.
-
-    Raises:
-        TuningError: the database does not serve; a password in its URL is left out of the message.
-    """
+    """The study of that name, created where it is new, with connections that live as long as the process."""
     return study_in(open_storage(storage, heartbeat), name, storage, pruner)
 
 
@@ -87,11 +83,7 @@ def storage_message(storage: str, error: Exception) -> str:
 
 
 def open_storage(storage: str, heartbeat: int) -> RDBStorage:
-    """Connect to the database; on a server, trials send heartbeats, and those whose heartbeat stops are run again.
-
-    Raises:
-        TuningError: the database does not serve, or has the tables of another version of Optuna.
-    """
+    """Connect to the database; a TuningError says why it does not serve."""
     address, password = split_password(storage)
     try:
         return connect(storage, heartbeat)
@@ -108,7 +100,7 @@ def open_storage(storage: str, heartbeat: int) -> RDBStorage:
 
 
 def connect(storage: str, heartbeat: int) -> RDBStorage:
-    """Optuna's storage for a URL."""
+    """Optuna's storage for a URL; on a server, a trial whose heartbeat stops is run again."""
     if is_local(storage):
         if make_url(storage).database in (None, "", ":memory:"):
             raise TuningError(

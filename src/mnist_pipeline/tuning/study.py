@@ -7,7 +7,7 @@ interrupted trial is run again (trials.py says when), and a study ends with exac
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ import optuna
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.trial import FrozenTrial
 
-from mnist_pipeline.training.hyperparameters import SHORTEST_EPOCH, WEIGHT_DECAY, adapt_to_size
-from mnist_pipeline.tuning.choice import choose_trial, expect_seconds, find_candidates
+from mnist_pipeline.training.hyperparameters import WEIGHT_DECAY
+from mnist_pipeline.tuning.choice import choose_trial, count_retrainings, expect_seconds, find_candidates
 from mnist_pipeline.tuning.objective import Objective
 from mnist_pipeline.tuning.progress import Progress
 from mnist_pipeline.tuning.results import summarise, write_results
@@ -43,10 +43,8 @@ def tune(
     """Run a study, or resume it if the storage has it already, and write what it found.
 
     The same arguments on the same machine give the same best values, interrupted or not, unless `seconds` ends the
-    study early or several workers share it.
-
-    A trial that diverges or runs out of memory has failed, and counts as finished. Any other error in a trial (of the
-    database, the disk, the data, or a bug) ends the study and is raised; the next run repeats that trial.
+    study early or several workers share it. A trial that diverges or runs out of memory has failed, and counts as
+    finished. Any other error in a trial ends the study and is raised; the next run repeats that trial.
 
     Args:
         objective: what a trial does.
@@ -72,51 +70,34 @@ def tune(
             f"tune.workers = {workers}, but {storage} is a file, which one worker can write to. Set tune.workers to 1, "
             "or name a PostgreSQL database: export MNIST_PIPELINE_STORAGE=postgresql://user:password@host/database"
         )
-    log_adaptation(objective)
     defaults = find_defaults(objective)
     for values in initial_trials:
         check_possible(values, objective.space)
     first = [defaults, *(defaults | dict(values) for values in initial_trials)][:trials]
-    with (
-        opened_study(objective.name, storage, make_pruner(objective.pruner)) as study,
-        readable_storage_errors(storage),
-    ):
+    pruner = make_pruner(objective.pruner)
+    with opened_study(objective.name, storage, pruner) as study, readable_storage_errors(storage):
         if is_local(storage):
             retry_interrupted(study)
-
-        def run(progress: Progress) -> None:
-            with progress:
-                if is_local(storage):
-                    run_here(study, objective, progress, objective.seed)
-                else:
-                    from mnist_pipeline.tuning import distributed  # needs Ray, an extra
-
-                    distributed.run(study, objective, progress, objective.seed, storage, workers)
-
         progress = Progress(study, trials, seconds / 2, len(first))
         if progress.may_start():
             for values in first:
                 study.enqueue_trial(values, skip_if_exists=True)
-        run(progress)
+        run(study, objective, progress, storage, workers)
         candidates = find_candidates(study, defaults, retrained_trials)
-        obstacle = find_obstacle(study, objective, candidates, seconds / 2, workers)
+        obstacle = find_obstacle(study, objective, candidates, seconds / 2 * workers)
         if not obstacle:
-            enqueue_retrainings(study, candidates)
-            run(Progress(study, count_retrainings(study), float("inf"), retrainings=True))
+            known = {trial.user_attrs.get(RETRAINS) for trial in study.get_trials(deepcopy=False)}
+            for trial in candidates:
+                if trial.number not in known:
+                    study.enqueue_trial(trial.params, user_attrs={RETRAINS: trial.number})
+            again = Progress(study, count_retrainings(study), float("inf"), retrainings=True)
+            run(study, objective, again, storage, workers)
         choice = choose_trial(study, candidates, defaults, obstacle)
         write_results(study, choice, folder)
         print(summarise(study, choice))
     if len(progress.seen) < trials:
         log.info("Half of %g s were over after %d of %d trials.", seconds, len(progress.seen), trials)
     return study
-
-
-def check_possible(values: Mapping[str, Any], space: Space) -> None:
-    """Refuse values of an initial trial that the search space does not have; Optuna would silently replace them."""
-    possible = possible_values(values, space)
-    for name, value in values.items():
-        if name not in possible:
-            raise TuningError(f"tune.initial_trials: {name} = {value!r} is none of the values of {space[name]}")
 
 
 def find_defaults(objective: Objective) -> dict[str, Any]:
@@ -127,49 +108,37 @@ def find_defaults(objective: Objective) -> dict[str, Any]:
     return possible_values(values, objective.space)
 
 
-def find_obstacle(
-    study: optuna.Study, objective: Objective, candidates: Sequence[FrozenTrial], seconds: float, workers: int
-) -> str:
-    """Why the candidates are not trained again; empty where nothing hinders it."""
+def check_possible(values: Mapping[str, Any], space: Space) -> None:
+    """Refuse values of an initial trial that the search space does not have; Optuna would silently replace them."""
+    possible = possible_values(values, space)
+    for name, value in values.items():
+        if name not in possible:
+            raise TuningError(f"tune.initial_trials: {name} = {value!r} is none of the values of {space[name]}")
+
+
+def run(study: optuna.Study, objective: Objective, progress: Progress, storage: str, workers: int) -> None:
+    """Run trials until the progress has enough: in this process, or on Ray where the storage is a server's."""
+    with progress:
+        if is_local(storage):
+            run_here(study, objective, progress, objective.seed)
+        else:
+            from mnist_pipeline.tuning import distributed  # needs Ray, an extra
+
+            distributed.run(study, objective, progress, objective.seed, storage, workers)
+
+
+def find_obstacle(study: optuna.Study, objective: Objective, candidates: Sequence[FrozenTrial], seconds: float) -> str:
+    """Why the candidates are not trained again within so many seconds; empty where nothing hinders it."""
     if len(candidates) < 2:
         return "no other trial was completed"
     images = objective.images_per_retraining * len(candidates)
-    expected = expect_seconds(study, min(objective.images_per_trial, objective.final_images), images) / workers
+    expected = expect_seconds(study, objective.images_per_short_trial, images)
     if expected <= seconds or count_retrainings(study):
         return ""
     return (
         f"to train them and the best {len(candidates) - 1} again, with {objective.images_per_retraining} images each, "
-        f"would take {expected:.0f} s or so; for a choice set tune.seconds to {2 * expected:.0f} or more"
+        f"would take {expected:.0f} s or so. For a choice set tune.seconds to {2 * expected:.0f} or more"
     )
-
-
-def enqueue_retrainings(study: optuna.Study, candidates: Sequence[FrozenTrial]) -> None:
-    """Queue a retraining of each candidate that has none yet."""
-    known = {trial.user_attrs.get(RETRAINS) for trial in study.get_trials(deepcopy=False)}
-    for trial in candidates:
-        if trial.number not in known:
-            study.enqueue_trial(trial.params, user_attrs={RETRAINS: trial.number})
-
-
-def count_retrainings(study: optuna.Study) -> int:
-    """How many trials are trained again, or have been; an interrupted retraining and its repetition are one."""
-    return len(
-        {trial.user_attrs[RETRAINS] for trial in study.get_trials(deepcopy=False) if RETRAINS in trial.user_attrs}
-    )
-
-
-def log_adaptation(objective: Objective) -> None:
-    """Log which settings few images do not allow."""
-    images, validation = len(objective.dataset.train.labels), len(objective.dataset.validation.labels)
-    if images < SHORTEST_EPOCH:
-        largest = adapt_to_size(replace(objective.fixed, batch_size=images), images).batch_size
-        log.info("Of %d training images a trial's batch is %d at most, whatever batch_size says.", images, largest)
-    if objective.evaluation_images > validation:
-        log.info(
-            "tune.evaluation_images = %d is more than the %d validation images: all are used.",
-            objective.evaluation_images,
-            validation,
-        )
 
 
 def make_pruner(name: str) -> BasePruner:
@@ -185,7 +154,7 @@ def make_pruner(name: str) -> BasePruner:
 
 
 def run_here(study: optuna.Study, objective: Callable[[optuna.Trial], float], progress: Progress, seed: int) -> None:
-    """Run trials, one at a time, in this process."""
+    """Run trials one at a time."""
     while progress.may_start():
         study.sampler = make_sampler(seed, len(progress.seen))
         run_one(study, objective)

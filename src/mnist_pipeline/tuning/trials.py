@@ -81,10 +81,7 @@ def is_fault_of_values(error: Exception) -> bool:
 def retry_interrupted(study: optuna.Study, tasks: Sequence[str] | None = None) -> None:
     """Fail the trials that a killed process left RUNNING, and queue each unfinished one once more.
 
-    Args:
-        study: if `tasks` is None, this process must be its only user: a trial that is still marked RUNNING was then
-            left by a killed process.
-        tasks: the Ray tasks, all dead, whose trials are to be failed.
+    Those of some dead Ray tasks; or of any process, which must then be the only one that used the study.
     """
     for trial in study.get_trials(states=[TrialState.RUNNING]):
         if tasks is None or trial.user_attrs.get("task") in tasks:
