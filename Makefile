@@ -6,8 +6,8 @@ LR ?= 0.0005 0.001 0.002
 # What a person gives reaches the recipes' shell as variables of its environment, in which no character has a meaning:
 # not a space, a quote or a $. `value` keeps make itself from reading $x as a variable. Only a blank at the beginning of
 # a name is lost, which make takes away.
-$(foreach name,PYTHON PORT LR PICTURES,$(eval override $(name) := $$(value $(name))))
-export PYTHON PORT LR PICTURES
+$(foreach name,PYTHON PORT LR ONLY PICTURES,$(eval override $(name) := $$(value $(name))))
+export PYTHON PORT LR ONLY PICTURES
 ACTIVATE := source .venv/bin/activate
 .DEFAULT_GOAL := help
 
@@ -63,6 +63,12 @@ bench-tuning: setup ## what tuning is worth: models with the default values, wit
 bench-workers: extras ## what it costs to coordinate 1 to 16 workers of a study
 	$(ACTIVATE) && python benchmarks/bench_workers.py
 
+bench-soak: setup ## ten minutes of full load on both servers: no error, no growing memory
+	$(ACTIVATE) && PYTHONPATH=tests python benchmarks/soak.py
+
+figures: setup ## docs/results.md from the benchmarks' results (ONLY="train serve" runs these first)
+	$(ACTIVATE) && set -o noglob && python benchmarks/figures.py $$ONLY
+
 rollout: setup ## replace the model that a running TorchServe serves, without downtime
 	$(ACTIVATE) && python -m mnist_pipeline.serving.rollout
 
@@ -85,4 +91,4 @@ clean: ## remove the environment, results of tests and caches; models, data and 
 	rm -rf .venv tmp/peers .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: help setup extras repro undo test test-fast test-extras bench-train bench-accuracy bench-default bench-long \
-	bench-serve bench-hostile bench-pictures bench-tuning bench-workers rollout serve experiments score report lint clean
+	bench-serve bench-hostile bench-pictures bench-tuning bench-workers bench-soak figures rollout serve experiments score report lint clean

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,10 @@ def run_in_subprocess(script: str, *arguments: str) -> dict[str, Any]:
 
 
 def write(name: str, content: dict[str, Any]) -> None:
-    """Write benchmarks/results/<name>.json."""
+    """Write benchmarks/results/<name>.json, with the day and the commit."""
     RESULTS.mkdir(exist_ok=True)
+    command = ["git", "log", "-1", "--format=%h"]
+    commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    content |= {"commit": commit, "date": date.today().isoformat()}
     (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
     print(f"\nWritten to benchmarks/results/{name}.json")

@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
@@ -83,7 +82,7 @@ def test_every_command_of_the_readme_works(clone: Path, server: dict[str, str], 
         elif command.startswith("optuna-dashboard "):
             assert "Optuna Dashboard" in page_of(command, clone)
         elif not command.startswith("source "):
-            short = command.replace("train.epochs=0.25", "train.epochs=0.2")  # the small pipeline has 0.6
+            short = command.replace("train.epochs=4", "train.epochs=0.8")  # the small pipeline has 0.6
             printed = tmp_path / str(len(said))  # a file: the server that stays would hold a pipe open
             # What went wrong is printed as well.
             typed = f"{on(ports, short)} >'{printed}' 2>&1 || {{ cat '{printed}'; exit 1; }}"
@@ -92,8 +91,8 @@ def test_every_command_of_the_readme_works(clone: Path, server: dict[str, str], 
         models[command] = weights_sha(clone)
 
     own = models["make repro"]
-    assert models["dvc exp run --set-param train.epochs=0.25"] != own
-    assert "These changes of params.yaml are undone:\n  train.epochs: 0.6 -> 0.2\n" in said["make undo"]
+    assert models["dvc exp run --set-param train.epochs=4"] != own
+    assert "These changes of params.yaml are undone:\n  train.epochs: 0.6 -> 0.8\n" in said["make undo"]
     assert models["make undo"] == own
     assert "up to date" in said["dvc status"]
     experiment = said["dvc exp run --set-param train.lr=0.001"]
@@ -155,48 +154,14 @@ def test_no_line_of_prose_is_longer_than_120_characters(document: Path) -> None:
     assert [line for line in lines if len(line) > 120] == []
 
 
-def test_its_figures_are_those_of_the_reference_run_and_of_the_benchmarks() -> None:
-    readme = (ROOT / "README.md").read_text()
-    metrics = json.loads((REFERENCE / "metrics.json").read_text())
-    train, accuracy, default, long, serve, tuning, pictures = (
-        json.loads((ROOT / "benchmarks/results" / f"{name}.json").read_text())
-        for name in ("train", "accuracy", "accuracy-default", "accuracy-long", "serve", "tuning", "pictures")
-    )
-    lead = tuning["summary"]["study less initial trials"]
-    for figure in (
-        f"{100 * metrics['accuracy']:.2f} % (95 % interval {100 * metrics['accuracy_low']:.2f} to "
-        f"{100 * metrics['accuracy_high']:.2f} %)",
-        f"{metrics['errors']} mistakes in 10,000",
-        f"{metrics['calibration_error']:.4f}",
-        f"{100 * metrics['accuracy_weights']:.2f} %; {metrics['other_answers']} of 10,000 answers differ",
-        f"of test digits drawn as photographs {100 * pictures['photographs']['accuracy']:.2f} %",
-        f"{100 * pictures['garments']['answered']:.1f} % of Fashion-MNIST's garments",
-        f"{train['speedup']:.1f} times",
-        f"{train['speedup_on_full_images']:.1f} times without the early crop",
-        f"{accuracy['seconds_to_target']:.0f} s",
-        *(over_seeds(recipe) for recipe in (accuracy, default, long)),
-        f"FastAPI {serve['this_project_fastapi']['1']['requests_per_second']:,.0f} requests/s",
-        f"TorchServe {serve['this_project']['1']['requests_per_second']:,.0f} and",
-        f"{serve['speedup']:.1f} times",
-        f"{serve['p50_ratio']:.2f} of",
-        "{}, {} and {} times at 1, 8 and 32".format(*serve["best_peer_ratio"].values()),
-        f"{serve['batch_images_per_second']:,} images/s",
-        f"{serve['agreement_with_evaluation']['refused']} are refused",
-        f"is {100 * lead['mean']:.2f} points, standard deviation {100 * lead['sd']:.2f}, n = {len(tuning['runs'])}",
-    ):
-        assert figure in readme, figure
-    assert serve["agreement_with_evaluation"]["other_answers"] == 0
-
-
-def over_seeds(recipe: dict[str, Any]) -> str:
-    """A recipe's accuracy, as README says it."""
-    each = ", ".join(f"{100 * run['accuracy']:.2f}" for run in recipe["runs"])
-    return f"mean {100 * recipe['accuracy_mean']:.2f} %, standard deviation {100 * recipe['accuracy_sd']:.2f} ({each})"
+def test_its_accuracy_is_that_of_the_reference_run() -> None:
+    accuracy = json.loads((REFERENCE / "metrics.json").read_text())["accuracy"]
+    assert f"reads {100 * accuracy:.1f} % of the test images right" in (ROOT / "README.md").read_text()
 
 
 def test_the_recipe_for_those_with_more_time_is_the_one_that_is_measured() -> None:
     text = (ROOT / "docs/experiments.md").read_text().replace("\\\n", "")  # a command may go on in the next line
-    line = next(line for line in text.splitlines() if "train.epochs=" in line)
+    line = next(line for line in text.splitlines() if "train.crop=" in line)
     documented = {name: yaml.safe_load(value) for name, value in re.findall(r"train\.(\w+)=(\S+)", line)}
     assert documented == yaml.safe_load((ROOT / "benchmarks/recipes.yaml").read_text())["long"]
 
