@@ -347,6 +347,11 @@ fetch("model")
   .then(async (response) => {
     settings = await response.json();
     clear();
-    showMessage("Draw a digit, or choose a photo.");
+    if (settings.class_names.every((name) => /^[0-9]$/.test(name))) {
+      showMessage("Draw a digit, or choose a photo.");
+    } else {
+      document.title = $("title").textContent = "What does the picture show?";
+      showMessage("Choose a picture, or draw one.");
+    }
   })
   .catch(() => showError(STOPPED));

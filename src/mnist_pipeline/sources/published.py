@@ -169,13 +169,17 @@ def read_torchvision(publication: Publication, mirror: str, workspace: Path) -> 
             target.symlink_to(path.resolve())
     dataset = getattr(datasets, publication.torchvision_class)
     parameters = inspect.signature(dataset).parameters
+    before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT[1])  # torchvision waits for ever
-    if "train" in parameters:
-        parts = [dataset(workspace, train=train, download=True) for train in (True, False)]
-    elif "split" in parameters:
-        parts = [dataset(workspace, split=split, download=True) for split in ("train", "test")]
-    else:
-        parts = [dataset(workspace, download=True)]
+    try:
+        if "train" in parameters:
+            parts = [dataset(workspace, train=train, download=True) for train in (True, False)]
+        elif "split" in parameters:
+            parts = [dataset(workspace, split=split, download=True) for split in ("train", "test")]
+        else:
+            parts = [dataset(workspace, download=True)]
+    finally:
+        socket.setdefaulttimeout(before)
     class_names = getattr(parts[0], "classes", ())
     images, labels = read_part(parts[0])
     if len(parts) == 2:
