@@ -2,12 +2,11 @@
 SHELL := /bin/bash
 PYTHON ?=
 PORT ?= 8080
-LR ?= 0.0005 0.001 0.002
 # What a person gives reaches the recipes' shell as variables of its environment, in which no character has a meaning:
 # not a space, a quote or a $. `value` keeps make itself from reading $x as a variable. Only a blank at the beginning of
 # a name is lost, which make takes away.
-$(foreach name,PYTHON PORT LR ONLY PICTURES,$(eval override $(name) := $$(value $(name))))
-export PYTHON PORT LR ONLY PICTURES
+$(foreach name,PYTHON PORT BASELINE ONLY PICTURES,$(eval override $(name) := $$(value $(name))))
+export PYTHON PORT BASELINE ONLY PICTURES
 ACTIVATE := source .venv/bin/activate
 .DEFAULT_GOAL := help
 
@@ -75,8 +74,11 @@ rollout: setup ## replace the model that a running TorchServe serves, without do
 serve: setup ## the model under FastAPI, with a page to draw digits on (PORT=8001 takes another port)
 	$(ACTIVATE) && exec python -m mnist_pipeline.serve --port "$$PORT"
 
-experiments: setup ## train.lr in turn as experiments of DVC, then their table (LR="0.001 0.003" takes others)
-	$(ACTIVATE) && set -o noglob && scripts/experiments.sh train.lr $$LR
+table: setup ## the last commit's experiments, averaged over seeds, compared with it (BASELINE=NAME: with NAME)
+	$(ACTIVATE) && python -m mnist_pipeline.evaluation.experiments --baseline "$$BASELINE"
+
+requeue: setup ## queue again what failed or was killed, with its settings, and start DVC's queue
+	$(ACTIVATE) && python scripts/requeue.py
 
 score: setup ## how well the model reads a folder of your own pictures (PICTURES=folder; names like 7_kitchen.jpg)
 	$(ACTIVATE) && python -m mnist_pipeline.evaluation.score -- "$${PICTURES:?is missing: make score PICTURES=folder}"
@@ -91,4 +93,5 @@ clean: ## remove the environment, results of tests and caches; models, data and 
 	rm -rf .venv tmp/peers .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: help setup extras repro undo test test-fast test-extras bench-train bench-accuracy bench-default bench-long \
-	bench-serve bench-hostile bench-pictures bench-tuning bench-workers bench-soak figures rollout serve experiments score report lint clean
+	bench-serve bench-hostile bench-pictures bench-tuning bench-workers bench-soak figures rollout serve table requeue \
+	score report lint clean

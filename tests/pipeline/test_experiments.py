@@ -1,67 +1,129 @@
-"""The grid of experiments, on a pipeline of one quick stage."""
+"""A grid of experiments over night: queued, killed in the middle, queued again, and shown as a table."""
 
+import csv
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from helpers import ROOT
 
+pytestmark = pytest.mark.slow
 ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 PIPELINE = """
 stages:
   train:
     cmd: python stage.py
-    params: [train]
-    deps: [stage.py]
+    deps: [stage.py, "${data.source}"]
+    params: [data, train]
     metrics: [results/evaluate/metrics.json: {cache: false}]
     outs: [model]
 """
+PARAMS = "data:\n  dataset: A\n  source: pictures\n  seed: 0\ntune:\n  seed: 0\ntrain:\n  lr: 0.5\n  seed: 0\n"
 STAGE = """
-import json, pathlib, yaml
-lr = yaml.safe_load(open("params.yaml"))["train"]["lr"]
-pathlib.Path("model").write_text(str(lr))
+import json, pathlib, time, yaml
+params = yaml.safe_load(open("params.yaml"))
+dataset, seed, begun = params["data"]["dataset"], params["train"]["seed"], pathlib.Path("{folder}/.dvc/tmp/begun")
+if (dataset, seed) == ("A", 2) and not begun.exists():
+    begun.touch()
+    time.sleep(600)
+accuracy = {{"A": 0.9, "B": 0.7}}[dataset] + seed / 100
+metrics = {{"validation_accuracy": accuracy, "accuracy": accuracy - 0.01, "training_seconds": 2.5}}
+pathlib.Path("model").write_text(str(params))
 pathlib.Path("results/evaluate").mkdir(parents=True, exist_ok=True)
-pathlib.Path("results/evaluate/metrics.json").write_text(json.dumps({"accuracy": 1 - lr, "loss": lr}))
+pathlib.Path("results/evaluate/metrics.json").write_text(json.dumps(metrics))
 """
 
 
-def run(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["bash", "-c", command], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+def run(folder: Path, *command: str) -> str:
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with a pipeline that has run."""
-    folder = tmp_path_factory.mktemp("experiments")
-    (folder / "dvc.yaml").write_text(PIPELINE)
-    (folder / "stage.py").write_text(STAGE)
-    (folder / "params.yaml").write_text("train:\n  lr: 0.5\n  epochs: 2\n")
-    done = run(
-        folder,
-        "git init -q && git config user.email someone@example.org && git config user.name Someone && dvc init -q"
-        " && dvc config core.autostage true && dvc repro -q && git add --all && git commit -qm First",
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Path]:
+    """A repository with a pipeline of one quick stage that has run; at the end no process of its queue is left."""
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures/README.md").touch()
+    (tmp_path / "dvc.yaml").write_text(PIPELINE)
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    (tmp_path / "stage.py").write_text(STAGE.format(folder=tmp_path))
+    (tmp_path / ".gitignore").write_text("/results/experiments.*\n")
+    run(
+        tmp_path,
+        "bash",
+        "-ec",
+        "git init -q; git config user.email someone@example.org; git config user.name Someone; dvc init -q"
+        "; dvc config core.autostage true; dvc config core.analytics false; dvc repro -q; git add --all"
+        "; git commit -qm First",
     )
-    assert done.returncode == 0, done.stderr
-    return folder
+    yield tmp_path
+    kill(tmp_path)
 
 
-def test_runs_the_grid_shows_it_and_leaves_the_workspace_as_it_was(repository: Path) -> None:
-    done = run(repository, f"'{ROOT}/scripts/experiments.sh' train.lr 0.25 0.125")
-    assert done.returncode == 0, done.stderr
-    table = [line for line in done.stdout.splitlines() if line.startswith("|")]
-    rows = {name: row for row in table for name in ("lr-0.25", "lr-0.125") if name in row}
-    assert "0.75" in rows["lr-0.25"]
-    assert "0.875" in rows["lr-0.125"]
-    assert "loss" not in table[0]
-    assert run(repository, "git status --porcelain").stdout == ""
-    assert (repository / "model").read_text() == "0.5"
+def kill(folder: Path) -> None:
+    """Kill every process that works in a folder, as a power failure would."""
+    for process in processes_in(folder):
+        os.kill(process.pid, signal.SIGKILL)
+    wait_until(lambda: not processes_in(folder))
 
 
-def test_uncommitted_changes_are_not_lost(repository: Path) -> None:
-    (repository / "params.yaml").write_text("train:\n  lr: 0.5\n  epochs: 3\n")
-    done = run(repository, f"'{ROOT}/scripts/experiments.sh' train.lr 0.25")
-    assert done.returncode == 1
-    assert "Commit your changes first" in done.stderr
-    assert "epochs: 3" in (repository / "params.yaml").read_text()
+def processes_in(folder: Path) -> list[psutil.Process]:
+    """Processes whose working directory is in a folder."""
+    found = psutil.process_iter(["cwd", "status"])
+    return [
+        each
+        for each in found
+        if each.info["status"] != psutil.STATUS_ZOMBIE and str(each.info["cwd"]).startswith(str(folder))
+    ]
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    for _ in range(1200):
+        if happened():
+            return
+        time.sleep(0.1)
+    raise TimeoutError
+
+
+def table(folder: Path) -> list[str]:
+    return run(folder, sys.executable, "-m", "mnist_pipeline.evaluation.experiments").splitlines()
+
+
+def finished(folder: Path) -> int:
+    """How many experiments DVC has stored."""
+    return len(run(folder, "git", "for-each-ref", "--format=%(refname)", "refs/exps/*/*/*").splitlines())
+
+
+def test_a_grid_that_is_killed_in_the_middle_is_completed_and_compared(project: Path) -> None:
+    (project / "mine").mkdir()  # git does not track it
+    grid = ("-S", "data.dataset=A,B", "-S", "train.seed=0,1,2")
+    run(project, "dvc", "exp", "run", "--queue", *grid)
+    run(project, "dvc", "queue", "start")
+    wait_until((project / ".dvc/tmp/begun").exists)
+    requeue = (sys.executable, str(ROOT / "scripts/requeue.py"))
+    assert "is running, and left alone" in run(project, *requeue)
+    kill(project)
+    lines = table(project)
+    assert lines[1].split()[:2] == ["2", "90.50"]
+    assert [line.partition(": ")[2] for line in lines[2:]] == [*["queued"] * 3, "running, its process is gone: make requeue"]
+
+    run(project, "dvc", "exp", "run", "--queue", "--name", "own", "-S", "data.source=mine")
+    assert run(project, *requeue).count("is queued again.") == 1
+    wait_until(lambda: finished(project) == 6 and "own" in run(project, "dvc", "queue", "status", "--quiet"))
+    lines = table(project)
+    assert [line.split()[:5] for line in lines[1:3]] == [
+        ["A", "3", "91.00", "1.00", "90.00"],
+        ["B", "3", "71.00", "1.00", "70.00"],
+    ]
+    assert lines[3].startswith("own: failed, data.source=mine is not in git: git add it")
+    with (project / "results/experiments.csv").open() as file:
+        assert [row["pairs"] for row in csv.DictReader(file)] == ["0", "0"]
+    assert (project / "results/experiments.png").exists()
+    assert run(project, "git", "status", "--porcelain", "--untracked-files=no") == ""

@@ -183,6 +183,7 @@ def test_the_metrics_are_few_the_validation_accuracy_is_the_first_and_refused_fi
     metrics = evaluate(int8_archive, odd, tmp_path, 5)
     assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
     assert next(iter(metrics.items())) == ("validation_accuracy", 0.9)  # as helpers/small_model.py describes it
+    assert metrics["training_seconds"] == 1.0  # likewise
     assert len(metrics) <= 15
     assert all(isinstance(value, int | float) for value in metrics.values())
     assert metrics["refused_files"] >= 2

@@ -39,8 +39,8 @@ def evaluate(archived: Path, test: Examples, results_folder: Path, mistakes: int
     metrics.json holds the few numbers by which two models are compared, the validation accuracy first: who chooses one
     of several models by that number leaves the test images for the final figure. details.json holds intervals of the
     other accuracies, and precision and recall of each class. Every figure is of what a CPU server answers, the code and
-    the form of the network that are in the archive, but for the validation accuracy and "weights": these are of the
-    trained weights.
+    the form of the network that are in the archive, but for the validation accuracy and "weights", which are of the
+    trained weights, and training_seconds.
 
     Args:
         archived: what `archive` left.
@@ -72,6 +72,7 @@ def evaluate(archived: Path, test: Examples, results_folder: Path, mistakes: int
     }
     if "as_files" in others:
         metrics["refused_files"] = others["as_files"]["refused"]
+    metrics["training_seconds"] = info["training_seconds"]
     about = {"images": len(test.labels), "format": info["serving"]["format"]}
     per_class = measure_classes(logits, test.labels, info["class_names"])
     if are_uneven(test.labels):  # the accuracy then hides the classes of few images
