@@ -1,7 +1,6 @@
 """From handwritten-digit data to a tuned, measured, served model.
 
-What Python users need can be imported from here. Each name is looked up when it is first used: importing one, such as
-`read_digit`, does not import PyTorch with it.
+A name is looked up when it is first used, so importing `read_digit` does not import PyTorch.
 """
 
 from importlib import import_module

@@ -15,18 +15,10 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write a file or a folder to; at the end of the block it takes the place of `path`.
 
     Whoever reads `path` finds the old content or the new one, never a part. Missing parent folders are made. Where the
-    block raises, `path` stays as it was. Only one process at a time may replace the same path. The new file or folder
-    has the permissions that the block gave it, not those of the old one.
+    block raises, `path` stays as it was. Only one process at a time may replace the same path.
 
-    A file replaces a file in one rename. Where either is a folder, it takes two: the old one is moved away, the new
-    one takes its name. Between them, for microseconds, `path` does not exist; what a process leaves that is killed at
-    that moment, the next `replacing` of the path puts back.
-
-    Args:
-        path: the file or folder to replace; it need not exist.
-
-    Raises:
-        FileNotFoundError: the block wrote nothing to the temporary path.
+    A file replaces a file in one rename. Where either is a folder, it takes two: between them, for microseconds, `path`
+    does not exist. What a process leaves that is killed at that moment, the next `replacing` of the path puts back.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished, replaced = (path.with_name(f".{path.name}.{state}") for state in ("unfinished", "replaced"))

@@ -13,14 +13,7 @@ MOST_CLASSES = 30  # rows of a confusion matrix: 16 inches
 
 
 def draw_mistakes(path: Path, images: np.ndarray, titles: list[str], heading: str) -> None:
-    """Draw a sheet of images with two lines of text above each.
-
-    Args:
-        path: of the PNG.
-        images: uint8 (N, C, S, S).
-        titles: N texts.
-        heading: above the sheet.
-    """
+    """Draw a sheet of images, uint8 (N, C, S, S), with two lines of text above each."""
     columns = max(1, min(max(5, ceil(sqrt(len(images)))), len(images)))
     rows = max(1, -(-len(images) // columns))
     figure, axes = plt.subplots(rows, columns, figsize=(1.75 * columns, 2.1 * rows), squeeze=False)
@@ -38,11 +31,6 @@ def draw_confusion(path: Path, actual: np.ndarray, predicted: np.ndarray, class_
     """Draw the confusion matrix; the diagonal is left uncoloured, so that the mistakes show.
 
     Of more than MOST_CLASSES classes, those with the most mistakes are shown, and all others as one.
-
-    Args:
-        path: of the PNG.
-        actual, predicted: integers (N,), indices of classes.
-        class_names: by index.
     """
     count = len(class_names)
     matrix = np.zeros((count, count), dtype=int)
@@ -74,10 +62,7 @@ def draw_confusion(path: Path, actual: np.ndarray, predicted: np.ndarray, class_
 
 
 def most_confused(matrix: np.ndarray, count: int) -> list[int]:
-    """The indices, in ascending order, of the classes with the most mistakes in a confusion matrix (classes, classes).
-
-    A mistake counts for both its classes, the actual and the predicted one.
-    """
+    """Indices, ascending, of the classes with the most mistakes; a mistake counts for both its classes."""
     wrong = matrix * (1 - np.eye(len(matrix), dtype=int))
     mistakes = wrong.sum(0) + wrong.sum(1)
     return sorted(np.argsort(-mistakes, kind="stable")[:count].tolist())

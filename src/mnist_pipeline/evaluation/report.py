@@ -1,6 +1,4 @@
-"""Writes one self-contained HTML file about the model in saved_models/:
-
-    python -m mnist_pipeline.evaluation.report --help
+"""Writes one self-contained HTML file about the model: python -m mnist_pipeline.evaluation.report --help
 
 It is a model card (Mitchell et al., arXiv 1810.03993) with the figures and pictures that the stages wrote.
 """
@@ -45,17 +43,9 @@ PICTURES = {
 
 
 def write_report(model: Path, results: Path, benchmarks: Path, lock: Path, destination: Path) -> None:
-    """Render the report.
+    """Render the report from what the stages wrote and the numbers in the folder `benchmarks`, if it exists.
 
-    Args:
-        model: the folder that `train` wrote; the weights themselves are not read.
-        results: the folder in which `tune`, `train` and `evaluate` wrote a folder each.
-        benchmarks: a folder whose *.json files hold measurements; it may be missing.
-        lock: dvc.lock.
-        destination: the HTML file to write, completely or not at all.
-
-    Raises:
-        ReportError: a file is missing, or the evaluation is of another model.
+    Raises ReportError where a file is missing, or the evaluation is of another model.
     """
     info = json.loads(read_text(model / "model_info.json", "train"))
     metrics, details = (
@@ -156,10 +146,7 @@ def plot_training(history: list[dict[str, str]]) -> Figure:
 
 
 def read_benchmark(path: Path) -> dict[str, Any]:
-    """Read a benchmark's results: its name, its numbers by name, and the machine.
-
-    A number that is nested in an object is named "object, number".
-    """
+    """A benchmark's name, its numbers by name (a nested one is "object, number"), and the machine."""
     content = json.loads(path.read_text())
     machine = content.pop("machine", {})
     figures: dict[str, float] = {}

@@ -47,12 +47,9 @@ class Response:
 
 
 class Model:
-    """The model of an unpacked archive.
+    """The model of an unpacked archive; `network` and `quiet_network` give calibrated logits.
 
-    Args:
-        info: the archive's model_info.json.
-        network: gives the calibrated logits.
-        quiet_network: gives the same, and leaves the CPUs to others in between; None: there is but one.
+    `quiet_network`, if there is one, leaves the CPUs to others between its calls.
     """
 
     def __init__(self, info: dict[str, Any], network: Network, quiet_network: Network | None = None) -> None:
@@ -67,12 +64,7 @@ class Model:
         self.read = read_digits if self.is_digits else partial(read_one, form=self.form)
 
     def answer(self, bodies: Sequence[Body], explain: Sequence[bool] = ()) -> list[Response]:
-        """Answer requests in this thread, in batches; an error in one leaves the others as they are.
-
-        Args:
-            bodies: one for each request.
-            explain: which requests also want to know what each pixel contributes; empty: none.
-        """
+        """Answer requests in this thread, in batches; an error in one leaves the others as they are."""
         wanted = explain or [False] * len(bodies)
         return answer_all([self.answer_safely(*each) for each in zip(bodies, wanted, strict=True)], self.network)
 

@@ -38,13 +38,9 @@ class Services:
 
 
 def create_app(model: Model, *, page: Path | None = None, token: str = "", services: Services | None = None) -> FastAPI:
-    """Make the application.
+    """Make the application. `page` is a folder with index.html, shown at / in place of the API's description.
 
-    Args:
-        model: what `open_archive` opens.
-        page: a folder with index.html, shown at /; None shows the description of the API there.
-        token: what a client must send as `Authorization: Bearer <token>`; empty: nothing.
-        services: of a server with reader processes; None: its own, without them.
+    Clients must send `Authorization: Bearer <token>`, unless `token` is empty.
     """
     app = FastAPI(
         title="Model mnist",

@@ -62,18 +62,10 @@ def archive(
 ) -> ServingInfo:
     """Pack one trained model for TorchServe. Equal inputs give equal bytes.
 
-    Args:
-        model_folder: holds model_info.json and the weights that it names; ModelError where one is missing or damaged.
-        handler: the handler's Python file.
-        model_config: TorchServe's settings for this model (model-config.yaml).
-        destination: the .mar to write; it is replaced whole or not at all.
-        calibration: training images, from which the int8 form takes its ranges.
-        validation: decides whether the int8 form is served, and what is too unlike it to be answered.
-        maximal_drop: validation accuracy that the int8 form may lose, 0 to 1.
-        least: as for `fit_known`.
-
-    Returns:
-        The section "serving" of the archived model_info.json: the form that is served, and why.
+    The int8 form takes its ranges from `calibration`, training images. `validation` decides whether it is served, and
+    what is too unlike it to be answered; `maximal_drop` is the validation accuracy that int8 may lose, 0 to 1; `least`
+    is as for `fit_known`. Returns the section "serving" of the archived model_info.json. Raises ModelError for the
+    model folder.
     """
     network, info = model.load_model(model_folder)
     if least is not None and not knows_others(info):

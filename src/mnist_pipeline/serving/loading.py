@@ -24,12 +24,8 @@ TOLERANCE = 0.05  # of their probabilities; int8 whose sums overflow differs by 
 def load(folder: Path, *, beside_readers: bool = False) -> Model:
     """Load the model of an unpacked archive.
 
-    Args:
-        folder: holds model_info.json and the files that it names.
-        beside_readers: whether other processes read pictures, so that the network is needed without spinning, too.
-
-    Raises:
-        RuntimeError: another format, a damaged file, or a network that answers otherwise than where it was archived.
+    With `beside_readers` the network is also opened so that it does not spin: other processes need the CPUs. Raises
+    RuntimeError for another format, a damaged file, or a network that answers otherwise than where it was archived.
     """
     info = json.loads((folder / "model_info.json").read_text())
     if info.get("format") != FORMAT:
@@ -49,8 +45,7 @@ def load(folder: Path, *, beside_readers: bool = False) -> Model:
 def open_onnx(file: Path, *, spinning: bool = True) -> Network:
     """The network in ONNX Runtime, with a thread for each CPU that this process may use.
 
-    Threads that spin while they wait, ONNX Runtime's default, answer a lone request sooner, and take the CPUs from
-    other processes.
+    Threads that spin while they wait answer a lone request sooner, and take the CPUs from other processes.
     """
     import onnxruntime
 

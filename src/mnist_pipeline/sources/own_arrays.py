@@ -66,10 +66,7 @@ def fit_all(images: np.ndarray, form: Form) -> np.ndarray:
 def read_csv(path: Path) -> Labelled:
     """Read a CSV file in the form of Kaggle's digit-recognizer: a header, label,pixel0,…,pixel783, then rows.
 
-    A label is any text, a pixel a whole number from 0 to 255; the images are square, of any size.
-
-    Raises:
-        DataError: another header, or a row that does not fit it; the text names line, column and value.
+    A label is any text, a pixel a whole number from 0 to 255; the images are square, of any size. Raises DataError.
     """
     images, labels = [], []
     try:
@@ -123,9 +120,7 @@ def read_npz(path: Path) -> tuple[Labelled, Labelled | None]:
     """Read an .npz file in the form of Keras' mnist.npz: x_train and y_train, perhaps x_test and y_test.
 
     x is (n, h, w), (n, h, w, 1) or (n, h, w, 3), whole numbers 0 to 255; y is (n,) or (n, 1), whole numbers or texts.
-
-    Raises:
-        DataError: an array is missing or has another form; the text names its key.
+    Raises DataError.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
@@ -146,11 +141,7 @@ def read_npz(path: Path) -> tuple[Labelled, Labelled | None]:
 
 
 def read_idx_files(folder: Path) -> tuple[Labelled, Labelled]:
-    """Read four IDX files under MNIST's names, plain or .gz: images (n, h, w) or (n, 3, h, w), labels (n,).
-
-    Raises:
-        DataError: a file is missing, damaged or of another form; the text names it.
-    """
+    """Read four IDX files under MNIST's names, plain or .gz: images (n, h, w) or (n, 3, h, w). Raises DataError."""
     arrays: list[np.ndarray] = []
     paths: list[str] = []
     for name in FILES:
@@ -181,15 +172,9 @@ def read_idx_files(folder: Path) -> tuple[Labelled, Labelled]:
 
 
 def label_images(images_from: str, labels_from: str, images: np.ndarray, labels: np.ndarray) -> Labelled:
-    """Check images (n, h, w), (n, h, w, 1) or (n, h, w, 3) and their labels (n,) or (n, 1), and join them.
+    """Check images (n, h, w), (n, h, w, 1) or (n, h, w, 3) and labels (n,) or (n, 1), and join them.
 
-    Args:
-        images_from, labels_from: where they are, for messages.
-        images: whole numbers 0 to 255, of any type.
-        labels: whole numbers or texts.
-
-    Raises:
-        DataError: another form.
+    `images_from` and `labels_from` name them in messages. Raises DataError.
     """
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]

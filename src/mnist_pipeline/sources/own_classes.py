@@ -21,22 +21,14 @@ MOST_PAIRS = 3  # of nearly equal images that a message names
 
 
 class OwnData(NamedTuple):
-    """The user's own images, ready to be stored.
-
-    Attributes:
-        class_names: by index.
-        arrays: the images, split into training and test images.
-        form: how pictures became images.
-        train_names, test_names: what each image is called.
-        sizes: width and height of the smallest and of the largest picture.
-    """
+    """The user's own images, ready to be stored."""
 
     class_names: tuple[str, ...]
     arrays: Arrays
     form: Form
-    train_names: list[str]
+    train_names: list[str]  # what each image is called
     test_names: list[str]
-    sizes: tuple[tuple[int, int], tuple[int, int]]
+    sizes: tuple[tuple[int, int], tuple[int, int]]  # width and height of the smallest and of the largest picture
 
     def summary(self) -> str:
         """Describe classes, images, their sizes, how many are for training and testing, and how they are read."""

@@ -23,26 +23,17 @@ log = logging.getLogger(__name__)
 
 
 class Pictures(NamedTuple):
-    """The pictures of the classes' folders.
+    """The pictures of the classes' folders that can be read."""
 
-    Attributes:
-        images, labels, names: of those that can be read; images are uint8 (n, C, S, S).
-        sizes: width and height of each.
-        damaged: a line for each file that cannot be read, with the reason.
-    """
-
-    images: np.ndarray
+    images: np.ndarray  # uint8 (n, C, S, S)
     labels: list[int]
     names: list[str]
-    sizes: list[tuple[int, int]]
-    damaged: list[str]
+    sizes: list[tuple[int, int]]  # width and height
+    damaged: list[str]  # a line for each file that cannot be read, with the reason
 
 
 def read_class_folders(source: Path, wanted: Wanted, skip_damaged: bool) -> OwnData:
-    """Read the images of a folder with one sub-folder per class, or with train/ and test/ that hold such sub-folders.
-
-    The server will read the pictures that it is sent in the same way.
-    """
+    """Read the images of a folder with one sub-folder per class, or with train/ and test/ that hold such."""
     parts = find_part_folders(source)
     folders = {folder: class_folders(folder) for folder in parts}
     class_names, *others = (tuple(classes) for classes in folders.values())

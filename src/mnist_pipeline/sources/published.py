@@ -45,10 +45,7 @@ class Published(NamedTuple):
 
 
 def has_published_files(folder: Path, name: str, publication: Publication) -> bool:
-    """Tell whether a folder has a dataset as it was published, so that the published checksums can verify it.
-
-    It may be one that an older version downloaded.
-    """
+    """Whether a folder has a dataset as it was published, which the published checksums can then verify."""
     try:
         about = json.loads((folder / DESCRIPTION).read_bytes())
     except (OSError, ValueError):

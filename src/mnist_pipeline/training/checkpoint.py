@@ -17,18 +17,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a training keeps its state.
+    """Where a training keeps its state."""
 
-    Attributes:
-        folder: made when missing; holds nothing else.
-        fingerprint: SHA-256 of everything that determines the result (hyperparameters, data, code, PyTorch version). A
-            checkpoint with another fingerprint is ignored.
-        seconds: time between two savings; a crash loses at most so much work.
-    """
-
-    folder: Path
-    fingerprint: str
-    seconds: float = 30.0
+    folder: Path  # holds nothing else
+    fingerprint: str  # SHA-256 of everything that determines the result; with another, a checkpoint is ignored
+    seconds: float = 30.0  # between two savings
 
     @property
     def path(self) -> Path:
@@ -38,8 +31,7 @@ class Checkpoint:
     def save(self, state: Mapping[str, Any]) -> None:
         """Replace the file by this state: state dictionaries, tensors, numbers and text.
 
-        Raises:
-            OSError: the file cannot be written, for example because the disk is full; the earlier one is kept.
+        Raises OSError where the file cannot be written, as on a full disk; the earlier one is kept.
         """
         try:
             with files.replacing(self.path) as unfinished:

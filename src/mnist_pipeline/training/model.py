@@ -26,16 +26,9 @@ class ModelError(PipelineError):
 
 
 def save_model(folder: Path, network: DigitNetwork, description: ModelDescription) -> Path:
-    """Replace a model folder as a whole by this network's weights and a model_info.json that describes them.
+    """Replace a model folder as a whole by a network's weights, in fp32, and model_info.json; the weights' path.
 
-    Args:
-        folder: its content, if any, is replaced.
-        network: on any device; saved in fp32 on the CPU.
-        description: what `train` knows of the model; `started` names the weights. What follows from the network and
-            the machine is added.
-
-    Returns:
-        The path of the weights.
+    `description` is what `train` knows of the model. What follows from the network and the machine is added.
     """
     # A path given to torch.save ends up in the file; equal weights should be equal bytes.
     buffer = io.BytesIO()
@@ -58,12 +51,7 @@ def save_model(folder: Path, network: DigitNetwork, description: ModelDescriptio
 
 
 def load_model(folder: Path) -> tuple[DigitNetwork, ModelInfo]:
-    """The network of a model folder, in evaluation mode on the CPU, and its model_info.json.
-
-    Raises:
-        ModelError: a file is missing, the weights are not the ones that model_info.json names, or another version of
-            the code made them.
-    """
+    """The network of a model folder, in evaluation mode on the CPU, and its model_info.json. Raises ModelError."""
     try:
         info: ModelInfo = json.loads((folder / INFO).read_text())
         weights = (folder / info["weights"]).read_bytes()

@@ -212,16 +212,9 @@ def choose_kinds(class_names: Sequence[str]) -> tuple[str, ...]:
 def draw_outliers(
     count: int, kinds: tuple[str, ...], sources: Sources, seed: int | tuple[int, ...]
 ) -> NDArray[np.uint8]:
-    """Generate images that are of no class.
+    """Draw `count` images of no class: uint8 (count, 28, 28). The same seed gives the same images.
 
-    Args:
-        count: of images, 1 or more.
-        kinds: some of KINDS; they come as often as SHARES says.
-        sources: the images that some kinds are made of, of two classes or more.
-        seed: the same seed gives the same images.
-
-    Returns:
-        uint8 (count, 28, 28).
+    `sources` has two classes or more. The kinds come as often as SHARES says.
     """
     rng = np.random.default_rng(seed)
     shares = np.array([SHARES[kind] for kind in kinds])

@@ -38,11 +38,6 @@ class Learner:
     A cropped learner trains a smaller copy of the network on the images without their border: of MNIST's 28x28 on the
     middle 20x20 pixels, which is half the work, with two fifths of the weights out of the way. MNIST's digits fill just
     these pixels. `grow` goes on to full images.
-
-    Args:
-        network: on the device that shall train it.
-        hp: the optimizer and the label smoothing are used here.
-        cropped: begin with the middle of the images.
     """
 
     def __init__(self, network: DigitNetwork, hp: Hyperparameters, *, cropped: bool = False) -> None:
@@ -95,26 +90,17 @@ class Learner:
 
 
 def open_set_loss(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
-    """The cross-entropy with one class more, "none of them", whose logit is always 0.
+    """The cross-entropy with one class more, "none of them", whose logit is always 0; its label is OUTLIER.
 
-    The network's outputs stay the classes. Their logits rise above 0 together for what is of a class and fall below
-    for what is of none, so log(sum(exp(logits))) says whether the network knows what it sees.
-
-    Args:
-        logits: float (N, classes).
-        labels: int64 (N,); OUTLIER for what is of no class.
-        label_smoothing: probability given to the other classes, 0 to 0.5.
+    The network's outputs stay the classes. Their logits rise above 0 together for what is of a class and fall below for
+    what is of none, so log(sum(exp(logits))) says whether the network knows what it sees.
     """
     targets = torch.where(labels == OUTLIER, logits.shape[1], labels)
     return F.cross_entropy(F.pad(logits, (0, 1)), targets, label_smoothing=label_smoothing)
 
 
 def make_optimizer(network: nn.Module, hp: Hyperparameters) -> torch.optim.Optimizer:
-    """The optimizer by its name; fused where PyTorch has it, one pass over the weights instead of several.
-
-    Raises:
-        HyperparameterError: the optimizer is unknown.
-    """
+    """The optimizer by its name; fused where PyTorch has it, one pass over the weights instead of several."""
     if hp.optimizer not in WEIGHT_DECAY:
         raise HyperparameterError(f"optimizer = {hp.optimizer!r}, but it is one of {', '.join(WEIGHT_DECAY)}")
     parameters = list(network.parameters())

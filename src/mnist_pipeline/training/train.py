@@ -42,20 +42,11 @@ def train(
     model_folder: Path,
     results_folder: Path,
 ) -> None:
-    """Train on a dataset, or resume from a checkpoint, and write the model, its description and its curves.
+    """Train on a dataset, or resume from a checkpoint, and write the model, its description and history.csv.
 
-    Args:
-        dataset: with its validation images.
-        given: hyperparameters by name; None leaves one to `tuned`.
-        tuned: what tune found.
-        seed: of the first weights, the order of the images, and augmentation.
-        checkpoint_folder: for the state of an unfinished training; removed at the end.
-        checkpoint_seconds: between two checkpoints; 0 writes none.
-        model_folder: gets the weights and model_info.json.
-        results_folder: gets history.csv.
-
-    Raises:
-        loop.Diverged: the loss became NaN or infinite; model_folder is left as it was.
+    Hyperparameters that are None in `given` come from `tuned`. The state of an unfinished training lies in
+    `checkpoint_folder`, written every `checkpoint_seconds`; 0 writes none. Raises loop.Diverged and leaves model_folder
+    as it was.
     """
     started, images = datetime.now(UTC), len(dataset.train.labels)
     resolved, sources = resolve(given, tuned, dataset.defaults)

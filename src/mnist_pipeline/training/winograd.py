@@ -33,12 +33,7 @@ TILES: dict[int, tuple[int, tuple[float, ...]]] = {
 def cook_toom(outputs: int, points: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Matrices A, G, B such that A @ ((G @ w) * (B @ x)) correlates x (outputs + 2,) with w (3,).
 
-    Args:
-        outputs: length of the result.
-        points: outputs + 1 different numbers, to which infinity is added.
-
-    Returns:
-        float64 A (outputs, outputs + 2), G (outputs + 2, 3), B (outputs + 2, outputs + 2).
+    `points` are outputs + 1 different numbers, to which infinity is added.
     """
     size = outputs + 2
     a, g, b = np.zeros((outputs, size)), np.zeros((size, 3)), np.zeros((size, size))
@@ -54,10 +49,9 @@ def cook_toom(outputs: int, points: tuple[float, ...]) -> tuple[np.ndarray, np.n
 
 @lru_cache
 def transforms(side: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """The three transforms for square inputs with a border of one zero pixel.
+    """Input (products * tiles, pixels), filter (products, 9) and output (pixels, products * tiles) transform.
 
-    Returns:
-        input (products * tiles, pixels), filter (products, 9), output (pixels, products * tiles).
+    They are those of square inputs with a border of one zero pixel.
     """
     outputs, points = TILES[side]
     a, g, b = cook_toom(outputs, points)
