@@ -36,10 +36,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_files(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder; at the end of the block its files replace those of the same names in `folder`.
-
-    Other files of `folder`, which is made if it is missing, are left alone. Where the block raises, all are.
-    """
+    """Yield a temporary folder. At the end its files replace those of the same names in `folder`; on errors none."""
     unfinished = folder / ".unfinished"
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,10 +55,7 @@ def replacing_files(folder: Path) -> Iterator[Path]:
 
 
 def restore(path: Path, replaced: Path, unfinished: Path) -> None:
-    """Put back an old file or folder whose new one did not arrive, and remove what else is left of a replacement.
-
-    An old one that is no longer needed is renamed before it is removed, so that a half-removed one is never put back.
-    """
+    """Put back an old file or folder whose new one did not arrive, and remove what else a replacement has left."""
     remove(unfinished)
     if os.path.lexists(replaced):
         if os.path.lexists(path):

@@ -43,10 +43,7 @@ def visible_files(folder: Path) -> list[Path]:
 
 
 def natural_order(name: str) -> tuple[list[Any], str]:
-    """Compute a sorting key that puts 2 before 10; different names have different keys, such as 1 and 01.
-
-    The key does not depend on how a file system writes é, as one character or as two, unless both are there.
-    """
+    """A sorting key that puts 2 before 10; different names have different keys, however é is written."""
     pieces = [piece for piece in re.split(r"(\d+)", unicodedata.normalize("NFC", name)) if piece]
     digits = [piece.lstrip("0") if piece.isdecimal() else None for piece in pieces]
     return [(1, 0, p) if d is None else (0, len(d), d) for p, d in zip(pieces, digits, strict=True)], name

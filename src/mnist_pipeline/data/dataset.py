@@ -163,16 +163,14 @@ def describe(folder: str | Path) -> dict[str, Any]:
 
 
 def read_array(path: Path, about: dict[str, Any], order: Int64[Tensor, " n"] | None = None) -> UInt8[Tensor, "n ..."]:
-    """Read one of FILES and verify its SHA-256, a part at a time: a copy of all would double the memory.
-
-    `about` is what `describe` returns. The k-th row is row order[k] of the file.
-    """
+    """Read one of FILES and verify its SHA-256, a part at a time: a copy of all would double the memory."""
     try:
         with path.open("rb") as file:
             check(path, "SHA-256", hashlib.file_digest(file, "sha256").hexdigest(), about["sha256"][path.name])
             file.seek(0)
             shape = read_shape(file)
             array, row = torch.empty(shape, dtype=torch.uint8), math.prod(shape[1:])
+            # Row k of the array is row order[k] of the file.
             places = torch.arange(shape[0]) if order is None else order.argsort()
             for part in places.split(max(1, PART // row)):
                 content = bytearray(file.read(len(part) * row))

@@ -108,10 +108,7 @@ def find_components(ink: np.ndarray, interior: np.ndarray) -> Components:
 
 
 def are_ruled_lines(boxes: np.ndarray, shape: tuple[int, ...], cut: np.ndarray, mass: np.ndarray) -> np.ndarray:
-    """Which components are lines from border to border, like a notebook's: bool (count,).
-
-    A flat line that is cut goes on beyond the border. A single upright line with hardly any other ink may be a 1.
-    """
+    """Which components are lines from border to border, like a notebook's: bool (count,)."""
     sides = boxes[:, 2:] - boxes[:, :2]
     from_border_to_border = (sides / np.array(shape[1::-1])).max(1) > 0.95
     thin = sides.min(1) < 0.15 * min(shape)
@@ -162,10 +159,7 @@ def find_lines(boxes: np.ndarray) -> list[list[int]]:
 
 
 def find_chains(boxes: np.ndarray, line: list[int]) -> list[list[int]]:
-    """Divide a line of boxes into chains, which are close to each other and together not much wider than high.
-
-    A chain of more than MAX_PIECES is taken apart: no digit is written in so many pieces.
-    """
+    """Divide a line of boxes into chains, which are close to each other and together not much wider than high."""
     chains: list[list[int]] = []
     for k in line:
         if chains:

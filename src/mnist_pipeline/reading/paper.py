@@ -56,10 +56,7 @@ def has_sharp_edge(grey: np.ndarray, bright: np.ndarray, paper: np.ndarray) -> b
 
 
 def extend_paper(picture: np.ndarray, paper: np.ndarray) -> np.ndarray:
-    """Replace everything outside the paper by a smooth continuation of the paper's colour.
-
-    The continuation is a normalised convolution (Knutsson and Westin 1993): a blur over the pixels of the paper only.
-    """
+    """Replace all but the paper by a blur over its pixels: normalised convolution (Knutsson and Westin 1993)."""
     weight: np.ndarray = cv2.erode(downscale(paper.astype(np.float32), 64), np.ones((3, 3), np.uint8))
     colour = downscale(picture, 64).astype(np.float32).reshape(*weight.shape, -1)  # (h, w, channels)
     mean = (colour * weight[..., None]).sum((0, 1)) / max(float(weight.sum()), 1e-6)  # (channels,)
@@ -111,10 +108,7 @@ def find_even_paper(channel: np.ndarray) -> int | None:
 
 
 def even_density(channel: np.ndarray, level: int) -> np.ndarray:
-    """Ink density where all paper has the same brightness; ink is darker or brighter, whichever there is more of.
-
-    It sees strokes that are wide or lie along the border, which `ink_density` takes for paper.
-    """
+    """Ink density where all paper has the same brightness: strokes may be wide, or lie along the border."""
     values = blur(channel.astype(np.float32))
     darker, brighter = np.maximum(level - values - EVEN, 0), np.maximum(values - level - EVEN, 0)
     return (darker if darker.sum() >= brighter.sum() else brighter) / max(level, 255 - level)

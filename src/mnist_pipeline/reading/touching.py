@@ -15,10 +15,7 @@ MAX_INK = 0.4  # of the height: where a column has more, no two digits touch, bu
 
 
 def draw_parts(place: Place, pieces: list[np.ndarray]) -> Parts:
-    """Draw the items that pieces of ink make, each alone and with its neighbours, but not all together.
-
-    The pieces are masks, uint8 (h, w), from left to right; a single one is cut where digits may touch.
-    """
+    """Draw what pieces of ink, masks from left to right, make alone and with neighbours; one piece is cut."""
     if len(pieces) == 1:
         pieces = cut(pieces[0])
     height = max(cv2.boundingRect(piece)[3] for piece in pieces)

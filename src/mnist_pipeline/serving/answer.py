@@ -1,8 +1,4 @@
-"""From the body of a request to the answer, independent of any server.
-
-What a request needs, and in which order, is written once, as the generators that serving/steps.py describes. This file
-travels in the archive, with steps.py, recognition.py, `reading` and the network.
-"""
+"""From the body of a request to the answer, independent of any server: generators, which steps.py describes."""
 
 import json
 import logging
@@ -113,8 +109,8 @@ class Model:
     def answer_picture(self, data: bytes | ValueError, spent: Spent | None = None) -> Steps:
         """The steps from an encoded picture, or the error in its place, to what was found in it, or to Rejected.
 
-        What the network does not know is looked at again (serving/recognition.py). What it still does not know is left
-        out; a picture in which it knows nothing is rejected. `spent` is what the pictures before it in a list took.
+        What is not known at a second look is left out; a picture in which nothing is known is rejected. `spent` is what
+        the pictures before it in a list took.
         """
         if isinstance(data, ValueError):
             return Rejected(400, str(data))
@@ -231,8 +227,7 @@ def read_one(data: bytes, form: Form) -> list[Item]:
 def occlude(image: Images, empty: NDArray[np.float64]) -> tuple[Images, NDArray[np.bool_]]:
     """Cover a patch of an image, uint8 (C, S, S), around each pixel in turn, or around each cell of a larger image.
 
-    Returns copies, 784 at most: (cells * cells, C, S, S), in which the patch has the value `empty`, 0 to 255 (C,). And
-    which of them differ from the image.
+    Returns copies (cells * cells, C, S, S), 784 at most, and which of them differ from the image.
     """
     side = image.shape[-1]
     # Pixels of a cell, a side: the fewest with which the copies have no more pixels than those of a 28x28 image.

@@ -1,7 +1,4 @@
-"""The web application of an archive's model: what TorchServe answers at the same addresses, without TorchServe.
-
-It imports no PyTorch. This turns HTTP into calls of serving/answer.py and back.
-"""
+"""The web application of an archive's model: what TorchServe answers at the same addresses, without PyTorch."""
 
 import asyncio
 import time

@@ -98,10 +98,7 @@ def archive(
 
 
 def choose_references(logits: Float32[Tensor, "n classes"], labels: Int64[Tensor, " n"]) -> Int64[Tensor, " m"]:
-    """The indices of the images whose answers a server is checked with: of each class the two least sure.
-
-    A network that computes otherwise shows it there first: a sure answer hardly moves.
-    """
+    """Indices of the images that a server is checked with: of each class the least sure, which change first."""
     order = logits.softmax(1).amax(1).argsort(stable=True)
     by_class = [order[labels[order] == label] for label in range(logits.shape[1])]
     return torch.cat([least_sure_first[:REFERENCES_PER_CLASS] for least_sure_first in by_class])

@@ -1,8 +1,4 @@
-"""An unpacked archive -> its model, on the machine that serves it.
-
-How many threads compute, and whether the network answers here as it did where it was archived. This file travels in the
-archive next to answer.py.
-"""
+"""An unpacked archive -> its model, which must answer here as it did where it was archived."""
 
 import base64
 import hashlib
@@ -43,10 +39,7 @@ def load(folder: Path, *, beside_readers: bool = False) -> Model:
 
 
 def open_onnx(file: Path, *, spinning: bool = True) -> Network:
-    """The network in ONNX Runtime, with a thread for each CPU that this process may use.
-
-    Threads that spin while they wait answer a lone request sooner, and take the CPUs from other processes.
-    """
+    """The network in ONNX Runtime, with a thread for each CPU. Threads that spin answer sooner and take the CPUs."""
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()  # builds since 1.29 report their use
@@ -69,10 +62,7 @@ def count_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def check_references(file: Path, network: Network, shape: tuple[int, int, int]) -> None:
-    """Raise RuntimeError where a probability differs by more than TOLERANCE from that of where it was archived.
-
-    A processor that computes otherwise would give other answers, and no error. `shape` is that of an image.
-    """
+    """Raise RuntimeError where a probability differs by more than TOLERANCE from that where it was archived."""
     references = json.loads(file.read_text())
     images = np.frombuffer(base64.b64decode(references["images"]), np.uint8).reshape(-1, *shape)
     expected, found = np.array(references["probabilities"]), softmax(network(images))

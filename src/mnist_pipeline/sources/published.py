@@ -152,10 +152,7 @@ def normalise(publication: Publication, arrays: Published) -> Published:
 
 
 def read_torchvision(publication: Publication, mirror: str, workspace: Path) -> Published:
-    """Let torchvision's class parse a dataset: the files of a mirror, or without one those that it downloads itself.
-
-    It verifies them. Where it knows no test images, TEST_PART of each class becomes the test.
-    """
+    """Let torchvision's class verify and parse a mirror's files, or, without a mirror, those that it downloads."""
     from torchvision import datasets
 
     for name, md5 in publication.files.items() if mirror else ():

@@ -29,10 +29,7 @@ class Checkpoint:
         return self.folder / "checkpoint.pt"
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Replace the file by this state: state dictionaries, tensors, numbers and text.
-
-        Raises OSError where the file cannot be written, as on a full disk; the earlier one is kept.
-        """
+        """Replace the file by this state. Raises OSError, as on a full disk; the earlier file is kept."""
         try:
             with files.replacing(self.path) as unfinished:
                 torch.save({"fingerprint": self.fingerprint, "state": dict(state)}, unfinished)

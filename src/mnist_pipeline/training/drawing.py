@@ -33,11 +33,7 @@ def draw_strokes(strokes: Sequence[Points], width: float) -> Ink:
 
 
 def draw_glyph(text: str, font: str, widening: float, warp: NDArray[np.float64]) -> Ink:
-    """Draw text in one of matplotlib's font files: uint8 (28, 28), 255 on the strokes.
-
-    Strokes are made thicker by `widening` pixels of the 28, below 0 thinner; `warp`, (2, 2), slants, turns or
-    stretches.
-    """
+    """Draw text, its strokes `widening` pixels of the 28 thicker, turned or stretched by `warp` (2, 2): (28, 28)."""
     opened = open_font(font)
     left, top, right, bottom = opened.getbbox(text)
     margin = 40

@@ -12,10 +12,7 @@ BATCH = 500  # images per forward pass without gradients, of at most 28x28; a la
 
 @torch.inference_mode()
 def predict(network: nn.Module, images: Tensor, *, fp32: bool = False) -> Tensor:
-    """Logits, float32 (N, classes) on the CPU, of images uint8 (N, C, S, S) on any device, in evaluation mode.
-
-    With `fp32` even where bfloat16 is faster. The mode of the network is restored.
-    """
+    """Logits, float32 (N, classes) on the CPU, of images uint8 (N, C, S, S) on any device, in evaluation mode."""
     device = next(network.parameters()).device
     batch = min(BATCH, BATCH * 28**2 // images.shape[-1] ** 2)  # as much memory for larger images
     training = network.training

@@ -212,10 +212,7 @@ def choose_kinds(class_names: Sequence[str]) -> tuple[str, ...]:
 def draw_outliers(
     count: int, kinds: tuple[str, ...], sources: Sources, seed: int | tuple[int, ...]
 ) -> NDArray[np.uint8]:
-    """Draw `count` images of no class: uint8 (count, 28, 28). The same seed gives the same images.
-
-    `sources` has two classes or more. The kinds come as often as SHARES says.
-    """
+    """Draw `count` images of no class, uint8 (count, 28, 28), as often as SHARES says; equal seeds, equal images."""
     rng = np.random.default_rng(seed)
     shares = np.array([SHARES[kind] for kind in kinds])
     chosen = rng.choice(len(kinds), count, p=shares / shares.sum())
