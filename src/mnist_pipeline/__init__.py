@@ -17,17 +17,7 @@ HOMES = {
     "read_digit": "reading.read_digit",
     "read_digits": "reading.read_digits",
 }
-__all__ = [
-    "DigitNetwork",
-    "Hyperparameters",
-    "configure",
-    "fit",
-    "load_dataset",
-    "load_model",
-    "predict",
-    "read_digit",
-    "read_digits",
-]
+__all__ = list(HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -21,7 +21,7 @@ def test_a_server_that_does_not_run_is_named_with_the_command_that_starts_it(
     address = f"http://127.0.0.1:{port}"
     arguments = ["new.mar", "--management", address, "--digits", str(HANDLERS / "digits")]
     monkeypatch.setattr(sys, "argv", ["rollout", *arguments])
-    with pytest.raises(rollout.RolloutError, match=rf"no TorchServe answers at {address}; .*torchserve --start"):
+    with pytest.raises(rollout.RolloutError, match=rf"no TorchServe answers at {address}, .*torchserve --start"):
         rollout.main()
 
 

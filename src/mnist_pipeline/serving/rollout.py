@@ -122,12 +122,10 @@ def main() -> None:
     service = Service(arguments.inference, arguments.management, tokens=tokens, certificate=arguments.certificate)
     try:
         roll_out(service, arguments.archive, arguments.model_store, read_known_digits(arguments.digits))
-    except requests.exceptions.SSLError as error:
-        raise RolloutError(f"TLS with {arguments.management} failed; is it --certificate's? {error}") from error
-    except requests.ConnectionError as error:
+    except requests.ConnectionError as error:  # TLS's errors, too
         raise RolloutError(
-            f"no TorchServe answers at {arguments.management}; start one with this model: "
-            "torchserve --start --models mnist=mnist.mar"
+            f"no TorchServe answers at {arguments.management}, or its certificate is not --certificate ({error}); "
+            "start one with: torchserve --start --models mnist=mnist.mar"
         ) from error
 
 

@@ -76,14 +76,9 @@ def split(labels: Integer[np.ndarray, " n"], classes: int) -> Bool[np.ndarray, "
 
 
 def check_classes(source: Path, class_names: Sequence[str]) -> None:
-    """Check that there are 2 to 256 classes, and their names; raises DataError."""
+    """Check that there are 2 to 256 classes whose names can be written to a file; raises DataError."""
     if not 2 <= len(class_names) <= 256:
         raise DataError(f"{source} has {len(class_names)} classes {[*class_names][:3]}; it takes 2 to 256")
-    check_names(source, class_names)
-
-
-def check_names(source: Path, class_names: Sequence[str]) -> None:
-    """Check that the name of every class is a text that can be written to a file; raises DataError."""
     for name in class_names:
         unfit = any(unicodedata.category(character) in ("Cc", "Cs") for character in name)  # control, broken UTF-8
         if unfit or not 1 <= len(name) <= LONGEST_NAME:

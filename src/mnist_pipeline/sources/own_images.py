@@ -15,7 +15,7 @@ from mnist_pipeline.data.dataset import DataError
 from mnist_pipeline.folders import is_note, normalise_name, visible
 from mnist_pipeline.reading import FORMATS, Form, NotAnImage, NothingToRead, decode, read_image
 from mnist_pipeline.sources.forms import MOST_LOOKED_AT, Look, Wanted, choose_form, look_at
-from mnist_pipeline.sources.own_classes import OwnData, Part, check_counts, check_names, combine
+from mnist_pipeline.sources.own_classes import OwnData, Part, check_classes, check_counts, combine
 
 MOST_LISTED = 20  # damaged files that a message names
 
@@ -72,9 +72,7 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
     content, classes = visible(folder), dict[str, list[Path]]()
     for path in filter(Path.is_dir, content):
         classes.setdefault(normalise_name(path.name), []).extend(file for file in visible(path) if not is_note(file))
-    if not 2 <= len(classes) <= 256:
-        raise DataError(f"{folder} has {len(classes)} sub-folders {[*classes][:3]}; it takes one a class, 2 to 256")
-    check_names(folder, [*classes])
+    check_classes(folder, [*classes])
     if unused := [path.name for path in content if not path.is_dir()]:
         log.warning("%s: %d files next to the class folders are not used, %r first.", folder, len(unused), unused[0])
     return classes

@@ -1,7 +1,6 @@
 """The state of an unfinished training in one file, which is replaced as a whole."""
 
 import logging
-import pickle
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,15 +51,7 @@ class Checkpoint:
             if content["fingerprint"] == self.fingerprint:
                 return dict(content["state"])
             log.warning("%s belongs to another training and is ignored: training starts again.", self.path)
-        except (
-            OSError,
-            RuntimeError,
-            EOFError,
-            KeyError,
-            TypeError,
-            zipfile.BadZipFile,
-            pickle.UnpicklingError,
-        ) as error:
+        except Exception as error:  # torch.load raises whatever a damaged file makes it stumble over
             log.warning("%s is damaged and is ignored (%s): training starts again.", self.path, error)
         return None
 
