@@ -3,7 +3,7 @@
 import gzip
 import re
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -70,13 +70,6 @@ def test_digits_are_read_as_handwriting_and_all_else_as_pictures(
         form = Form(dataset.reader, dataset.image_size, dataset.colour, dataset.on_black)
         as_served = {read_image(path.read_bytes(), form).tobytes() for path in source.rglob("*.png")}
         assert found == as_served
-
-
-@pytest.mark.slow
-def test_the_reader_of_a_published_dataset_can_be_set(mnist: Path, tmp_path: Path) -> None:
-    for reader, expected in ((None, "handwriting"), ("picture", "picture")):
-        download("MNIST", tmp_path / "data", [str(mnist)], wanted=Wanted(reader))
-        assert load(tmp_path / "data", 10, seed=0).reader == expected
 
 
 def test_what_was_understood_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -154,19 +147,6 @@ def test_names_are_in_natural_order_whatever_the_file_system_says(
         assert found == names
 
 
-def test_classes_with_ties_are_the_same_in_train_and_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ("0", "00", "1")
-    folder_of(tmp_path / "train", names)
-    folder_of(tmp_path / "test", names)
-    listed = Path.iterdir
-
-    def iterdir(folder: Path) -> Iterator[Path]:
-        return iter(sorted(listed(folder), reverse=folder.name == "test"))
-
-    monkeypatch.setattr(Path, "iterdir", iterdir)
-    assert read_own(tmp_path).class_names == names
-
-
 def test_the_test_images_do_not_depend_on_the_disks_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for k, name in enumerate(("1.png", "01.png", "001.png", "1.jpg", "01.jpg", "2.png", "02.png")):
         write(tmp_path / "a" / name, pen_stroke(k))
@@ -176,16 +156,6 @@ def test_the_test_images_do_not_depend_on_the_disks_order(tmp_path: Path, monkey
         monkeypatch.setattr(Path, "iterdir", lambda folder, r=reverse: iter(sorted(listed(folder), reverse=r)))
         found.append(read_own(tmp_path).arrays.test_images)
     assert np.array_equal(found[0], found[1])
-
-
-@pytest.mark.parametrize("form", ["csv", "npz"])
-def test_labels_with_ties_do_not_depend_on_the_hash_of_texts(tmp_path: Path, form: str) -> None:
-    labels = ["0", "00", "000", "0000", "00000"] * 6
-    if form == "csv":
-        source = csv_of(tmp_path / "train.csv", [HEADER, *csv_rows(labels)])
-    else:
-        source = npz(tmp_path / "mnist.npz", x_train=IMAGES, y_train=np.array(labels), x_test=None, y_test=None)
-    assert read_own(source).class_names == tuple(sorted(set(labels)))
 
 
 @pytest.mark.parametrize(
