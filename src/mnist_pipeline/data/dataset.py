@@ -90,12 +90,8 @@ def load(folder: str | Path, validation_images: int, seed: int) -> Dataset:
         )
     held_out_images = limit_validation(validation_images, count, classes)
     if held_out_images < validation_images:
-        log.info(
-            "data.validation_images = %d is more than a fifth of %d images: %d are held out.",
-            validation_images,
-            count,
-            held_out_images,
-        )
+        text = "data.validation_images = %d is more than a fifth of %d images: %d are held out."
+        log.info(text, validation_images, count, held_out_images)
     generator = torch.Generator().manual_seed(seed)
     held_out = hold_out(labels, held_out_images, generator)
     order = torch.randperm(count, generator=generator)  # so that any first few are a fair sample

@@ -95,13 +95,8 @@ def layers(network: DigitNetwork, size: int = 28) -> list[dict[str, Any]]:
 
 def git_revision() -> str | None:
     """The commit of the working tree, with `+` behind it where files differ; None outside of git."""
+    command = ["git", "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"]
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-    return described.stdout.strip()

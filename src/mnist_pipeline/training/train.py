@@ -96,19 +96,12 @@ def train(
 
 def log_start(dataset: Dataset, examples: Examples, hp: Hyperparameters) -> None:
     """Log what is trained, and how."""
-    images, device = len(examples.labels), best_device()
+    real, images, device = len(dataset.train.labels), len(examples.labels), best_device()
+    kind = "bfloat16" if has_bfloat16(device) else "fp32"
     log.info(
-        "Training on %d images of %s and %d generated ones (%s, %s): %d steps of %d, %s, learning rate %.3g.",
-        len(dataset.train.labels),
-        dataset.name,
-        images - len(dataset.train.labels),
-        device,
-        "bfloat16" if has_bfloat16(device) else "fp32",
-        hp.steps(images),
-        hp.batch_size,
-        hp.optimizer,
-        hp.lr,
+        "Training on %d images of %s and %d generated ones (%s, %s):", real, dataset.name, images - real, device, kind
     )
+    log.info("%d steps of %d, %s, learning rate %.3g.", hp.steps(images), hp.batch_size, hp.optimizer, hp.lr)
 
 
 def fingerprint(dataset: Dataset, hp: Hyperparameters, seed: int) -> str:
