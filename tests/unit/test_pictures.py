@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import ROOT
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageOps
 
 from mnist_pipeline.data.dataset import load_test
 from mnist_pipeline.evaluation.pictures import Shown, contact_sheet, encode_png
@@ -84,15 +84,6 @@ def test_the_contact_sheet_shows_each_picture_and_what_is_seen(photographs: list
 
 
 def test_the_contact_sheet_says_why_nothing_is_seen() -> None:
-    expected = Image.new("RGB", (400, 214), (96, 96, 96))
-    expected.paste("white", (2, 14, 198, 210))
-    pen = ImageDraw.Draw(expected)
-    pen.text((2, 1), "blank", fill="white")
-    pen.multiline_text((200, 66), "the picture is blank: no\nink", fill="white")
-    sheet = contact_sheet(
-        [Shown(encode_png(np.full((60, 60), 255, np.uint8)), "blank", "the picture is blank: no ink")],
-        side=200,
-        columns=1,
-    )
-    assert (np.asarray(sheet) == np.asarray(expected)).all()
+    silent, said = (np.asarray(contact_sheet([Shown(BLANK, "", why)])) for why in ("", "the picture is blank: no ink"))
+    assert (silent != said).any(2)[:, 160:320].any()
     assert contact_sheet([Shown(b"damaged", "", "")]).size == (6 * 2 * 160, 174)

@@ -72,7 +72,7 @@ def find_parts(image: bytes, wanted: Sequence[int]) -> list[Parts]:
 
 
 def read_otherwise(image: bytes, most: int) -> list[list[tuple[Item, Parts]]]:
-    """Read a picture in other ways: of each the items, and the parts of the first `most` of them."""
+    """Read a picture in other ways; for each way the items found, and the parts of the first `most` of them."""
     picture, scale = decode_handwriting(image)
     if is_mnist(picture):  # as if it did not look like MNIST's
         ways, least_area = [Way(partial(even_density, picture, 0), interior_mask(picture.shape))], 0.0

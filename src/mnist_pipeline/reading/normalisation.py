@@ -45,7 +45,7 @@ class Place:
     scale: float  # pixels of the picture that was sent for each pixel of `ink`
 
     def draw(self, mask: np.ndarray, *, touching: bool = True) -> tuple[Item, float]:
-        """Draw what a mask covers: the item, and the mean width of its strokes in its pixels. Raises NothingToRead."""
+        """Draw what a mask covers: the item, and the mean stroke width in pixels of the 28x28. Raises NothingToRead."""
         image, stroke_width = normalise_strokes(self.ink, mask)
         left, top, width, height = cv2.boundingRect(mask)
         box = [round(self.scale * value) for value in (self.corner[0] + left, self.corner[1] + top, width, height)]

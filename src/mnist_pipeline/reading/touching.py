@@ -15,7 +15,7 @@ MAX_INK = 0.4  # of the height: where a column has more, no two digits touch, bu
 
 
 def draw_parts(place: Place, pieces: list[np.ndarray]) -> Parts:
-    """Draw what pieces of ink, masks from left to right, make alone and with neighbours; one piece is cut."""
+    """Draw each piece of ink, a mask, alone and joined with its neighbours; a single piece is cut first."""
     if len(pieces) == 1:
         pieces = cut(pieces[0])
     height = max(cv2.boundingRect(piece)[3] for piece in pieces)

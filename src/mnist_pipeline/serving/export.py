@@ -34,7 +34,7 @@ def export_for_serving(
     target: Path,
     maximal_drop: float = 0.0005,
 ) -> tuple[ServingInfo, Float32[Tensor, "m classes"]]:
-    """Write the network as ONNX in int8, or in fp32 where int8 loses more than `maximal_drop` (-1: always).
+    """Write the network as ONNX in int8; in fp32 where int8 loses more than `maximal_drop` (-1: always in fp32).
 
     `calibration` are training images; `images` and `labels` are validation images, which decide. Returns the section
     "serving" of model_info.json, and the calibrated logits of the validation images in that format.
@@ -92,7 +92,7 @@ def fold_temperature(network: DigitNetwork) -> DigitNetwork:
 
 
 def quantise(fp32: Path, calibration: UInt8[Tensor, "n channels side side"], target: Path) -> None:
-    """Quantise the ONNX network of `export_fp32` to int8, by one training image or more. Equal inputs, equal bytes.
+    """Quantise the ONNX network of `export_fp32` to int8, with one training image or more; equal inputs, equal bytes.
 
     Weights are quantised per output channel and activations statically, from the ranges seen on the calibration images
     (Jacob et al., arXiv 1712.05877). The weights have seven bits: x86 processors without VNNI add two products in 16

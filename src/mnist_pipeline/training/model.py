@@ -26,7 +26,7 @@ class ModelError(PipelineError):
 
 
 def save_model(folder: Path, network: DigitNetwork, description: ModelDescription) -> Path:
-    """Replace a model folder as a whole by a network's weights, in fp32, and model_info.json; the weights' path."""
+    """Replace a model folder as a whole by weights in fp32 and model_info.json; returns the path of the weights."""
     # A path given to torch.save ends up in the file; equal weights should be equal bytes.
     buffer = io.BytesIO()
     torch.save({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}, buffer)
