@@ -1,6 +1,7 @@
 """The state of an unfinished training in one file, which is replaced as a whole."""
 
 import logging
+import pickle
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from typing import Any
 import torch
 
 from mnist_pipeline import files
+
+# What reading a damaged file raises.
+DAMAGED = (OSError, RuntimeError, EOFError, KeyError, TypeError, zipfile.BadZipFile, pickle.UnpicklingError)
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +55,7 @@ class Checkpoint:
             if content["fingerprint"] == self.fingerprint:
                 return dict(content["state"])
             log.warning("%s belongs to another training and is ignored: training starts again.", self.path)
-        except Exception as error:  # torch.load raises whatever a damaged file makes it stumble over
+        except DAMAGED as error:
             log.warning("%s is damaged and is ignored (%s): training starts again.", self.path, error)
         return None
 

@@ -96,7 +96,8 @@ def fit(
     losses: list[Tensor] = []
     start, saved = time.perf_counter() - progress.seconds, time.perf_counter()
 
-    with progress_bar(progress, description) as bar:
+    hidden = True if description is None else None  # None: hidden where the output is no terminal
+    with tqdm(total=progress.steps, initial=progress.step, desc=description, unit="step", disable=hidden) as bar:
         for phase in remaining:
             while progress.step < phase.end:
                 lr = hp.lr_at(progress.step / progress.steps)
@@ -170,12 +171,6 @@ class Progress:
         )
         self.evaluations.append(evaluation)
         return evaluation
-
-
-def progress_bar(progress: Progress, description: str | None) -> "tqdm[Any]":
-    """A bar of the steps; none where there is no description or the output is no terminal."""
-    hidden = True if description is None else None  # None: hidden where the output is no terminal
-    return tqdm(total=progress.steps, initial=progress.step, desc=description, unit="step", disable=hidden)
 
 
 def code() -> list[str]:
