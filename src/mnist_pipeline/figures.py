@@ -40,10 +40,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def class_labels(class_names: Sequence[str]) -> list[str]:
-    """How classes are called in a picture: by name, long ones shortened; or #0, #1, … where the name cannot be drawn.
-
-    Names that would then be equal become numbers too.
-    """
+    """The names of classes, shortened, or #0, #1, … where a name cannot be drawn or two would be equal."""
     short = [name if len(name) <= LONGEST_LABEL else name[: LONGEST_LABEL - 1] + "…" for name in class_names]
     return [label if short.count(label) == 1 and is_drawable(label) else f"#{k}" for k, label in enumerate(short)]
 

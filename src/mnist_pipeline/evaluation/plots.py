@@ -29,10 +29,7 @@ def draw_mistakes(path: Path, images: np.ndarray, titles: list[str], heading: st
 
 
 def draw_confusion(path: Path, actual: np.ndarray, predicted: np.ndarray, class_names: Sequence[str]) -> None:
-    """Draw the confusion matrix; the diagonal is left uncoloured, so that the mistakes show.
-
-    Of more than MOST_CLASSES classes, those with the most mistakes are shown, and all others as one.
-    """
+    """Draw the confusion matrix, its diagonal uncoloured; of many classes those with the most mistakes."""
     count, labels = len(class_names), class_labels(class_names)
     title = f"{count_of(int((actual != predicted).sum()), 'mistake')} in {len(actual):,} test images"
     if count > MOST_CLASSES:

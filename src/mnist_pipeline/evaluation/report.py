@@ -43,10 +43,7 @@ PICTURES = {
 
 
 def write_report(model: Path, results: Path, benchmarks: Path, lock: Path, destination: Path) -> None:
-    """Render the report from what the stages wrote and the numbers in the folder `benchmarks`, if it exists.
-
-    Raises ReportError where a file is missing, or the evaluation is of another model.
-    """
+    """Render the report. Raises ReportError where a file is missing, or the evaluation is of another model."""
     info = json.loads(read(model / "model_info.json", "train"))
     metrics, details = (
         json.loads(read(results / f"evaluate/{name}.json", "evaluate")) for name in ("metrics", "details")

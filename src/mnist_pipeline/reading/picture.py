@@ -24,11 +24,7 @@ class Form(NamedTuple):
 
 
 def read_image(picture: bytes, form: Form, *, limited: bool = True) -> np.ndarray:
-    """Read a picture as a network of this form sees it: uint8 `form.shape`, 0 to 255.
-
-    Raises NotAnImage where it cannot be decoded, and the reader "handwriting" NothingToRead where it shows no
-    character.
-    """
+    """Read a picture as a network of this form sees it: uint8 `form.shape`. Raises NotAnImage, NothingToRead."""
     if form.reader == "handwriting":
         return read_digit(picture, limited=limited)[None]
     return fit_picture(decode(picture, limited=limited).pixels, form)

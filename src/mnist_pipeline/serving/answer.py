@@ -43,10 +43,7 @@ class Response:
 
 
 class Model:
-    """The model of an unpacked archive; `network` and `quiet_network` give calibrated logits.
-
-    `quiet_network`, if there is one, leaves the CPUs to others between its calls.
-    """
+    """The model of an unpacked archive; `quiet_network`, if any, leaves the CPUs to others between its calls."""
 
     def __init__(self, info: dict[str, Any], network: Network, quiet_network: Network | None = None) -> None:
         self.info, self.network, self.quiet_network = info, network, quiet_network or network

@@ -154,10 +154,7 @@ def read_idx_files(folder: Path) -> tuple[Labelled, Labelled]:
 
 
 def label_images(images_from: str, labels_from: str, images: np.ndarray, labels: np.ndarray) -> Labelled:
-    """Check images (n, h, w), (n, h, w, 1) or (n, h, w, 3) and labels (n,) or (n, 1), and join them.
-
-    `images_from` and `labels_from` name them in messages. Raises DataError.
-    """
+    """Check images (n, h, w), (n, h, w, 1) or (n, h, w, 3) and labels (n,) or (n, 1). Raises DataError."""
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
     if images.ndim != 3 and not (images.ndim == 4 and images.shape[3] == 3):
