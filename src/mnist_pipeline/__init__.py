@@ -1,7 +1,6 @@
 """From handwritten-digit data to a tuned, measured, served model.
 
-What Python users need can be imported from here. Each name is looked up when it is first used: importing one, such as
-`read_digit`, does not import PyTorch with it.
+A name is looked up when it is first used, so importing `read_digit` does not import PyTorch.
 """
 
 from importlib import import_module
@@ -18,17 +17,7 @@ HOMES = {
     "read_digit": "reading.read_digit",
     "read_digits": "reading.read_digits",
 }
-__all__ = [
-    "DigitNetwork",
-    "Hyperparameters",
-    "configure",
-    "fit",
-    "load_dataset",
-    "load_model",
-    "predict",
-    "read_digit",
-    "read_digits",
-]
+__all__ = list(HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,4 @@
-"""MNIST's form of a digit: within 20x20 pixels, its centre of mass in the middle of 28x28 (LeCun et al. 1998).
-
-The reader and the generator of training images centre by this one function. It travels in the archive, like `reading`.
-"""
+"""MNIST's form of a digit: within 20x20 pixels, its centre of mass in the middle of 28x28 (LeCun et al. 1998)."""
 
 import cv2
 import numpy as np

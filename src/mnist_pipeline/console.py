@@ -8,10 +8,7 @@ from collections.abc import Callable
 
 
 class PipelineError(Exception):
-    """Settings, data, a model or a server are not as the pipeline needs them; the message says what would be right.
-
-    `run` prints it as one line, without a stack trace.
-    """
+    """What the user can fix: settings, data, a model or a server; the message says what would be right."""
 
 
 def run(stage: Callable[[], None]) -> None:

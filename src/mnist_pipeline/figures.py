@@ -1,9 +1,7 @@
 """The style of all pictures: readable in print, by the colour-blind, and small."""
 
-import re
 import unicodedata
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 import matplotlib
@@ -42,36 +40,22 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def class_labels(class_names: Sequence[str]) -> list[str]:
-    """How classes are called in a picture: by name, or by number (#0, #1, …) where the name cannot be drawn.
+    """The names of classes, shortened, or #0, #1, … where a name cannot be drawn or two would be equal."""
+    short = [name if len(name) <= LONGEST_LABEL else name[: LONGEST_LABEL - 1] + "…" for name in class_names]
+    return [label if short.count(label) == 1 and is_drawable(label) else f"#{k}" for k, label in enumerate(short)]
 
-    A name cannot be drawn where the font has no glyph for one of its characters, or where its script is written from
-    right to left or joined up, which matplotlib does not do. Long names are shortened; names that would then
-    be equal become numbers too, and so do names that look like such a number.
-    """
-    short = [
-        "" if not is_drawable(name) else name if len(name) <= LONGEST_LABEL else name[: LONGEST_LABEL - 1] + "…"
-        for name in class_names
-    ]
-    short = ["" if re.fullmatch(r"#\d+", label) else label for label in short]
-    return [label if label and short.count(label) == 1 else f"#{k}" for k, label in enumerate(short)]
+
+def is_drawable(text: str) -> bool:
+    """Whether matplotlib can draw a text legibly: one glyph a character, from left to right; and it is no number #k."""
+    glyphs = get_font(findfont("DejaVu Sans")).get_charmap()
+    return not (text.isspace() or text == "" or text.startswith("#")) and all(
+        ord(character) in glyphs
+        and unicodedata.bidirectional(character) not in ("R", "AL", "AN")
+        and unicodedata.category(character)[0] not in "CM"  # control characters, and marks that join others
+        for character in text
+    )
 
 
 def count_of(count: int, what: str) -> str:
     """A number of things in words: 1 mistake, 2 mistakes."""
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
-def is_drawable(text: str) -> bool:
-    """Whether matplotlib can draw a text legibly: one glyph a character, from left to right."""
-    return bool(text.strip()) and all(
-        is_in_font(character)
-        and unicodedata.bidirectional(character) not in ("R", "AL", "AN")
-        and unicodedata.category(character)[0] not in "CM"  # control characters, and marks that join others
-        for character in unicodedata.normalize("NFC", text)
-    )
-
-
-@cache
-def is_in_font(character: str) -> bool:
-    """Whether the pictures' font has a glyph for a character."""
-    return bool(get_font(findfont("DejaVu Sans")).get_char_index(ord(character)))

@@ -15,18 +15,10 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write a file or a folder to; at the end of the block it takes the place of `path`.
 
     Whoever reads `path` finds the old content or the new one, never a part. Missing parent folders are made. Where the
-    block raises, `path` stays as it was. Only one process at a time may replace the same path. The new file or folder
-    has the permissions that the block gave it, not those of the old one.
+    block raises, `path` stays as it was. Only one process at a time may replace the same path.
 
-    A file replaces a file in one rename. Where either is a folder, it takes two: the old one is moved away, the new
-    one takes its name. Between them, for microseconds, `path` does not exist; what a process leaves that is killed at
-    that moment, the next `replacing` of the path puts back.
-
-    Args:
-        path: the file or folder to replace; it need not exist.
-
-    Raises:
-        FileNotFoundError: the block wrote nothing to the temporary path.
+    A file replaces a file in one rename. Where either is a folder, it takes two: between them, for microseconds, `path`
+    does not exist. What a process leaves that is killed at that moment, the next `replacing` of the path puts back.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished, replaced = (path.with_name(f".{path.name}.{state}") for state in ("unfinished", "replaced"))
@@ -44,10 +36,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_files(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder; at the end of the block its files replace those of the same names in `folder`.
-
-    Other files of `folder`, which is made if it is missing, are left alone. Where the block raises, all are.
-    """
+    """Yield a temporary folder. At the end its files replace those of the same names in `folder`; on errors none."""
     unfinished = folder / ".unfinished"
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,10 +55,7 @@ def replacing_files(folder: Path) -> Iterator[Path]:
 
 
 def restore(path: Path, replaced: Path, unfinished: Path) -> None:
-    """Put back an old file or folder whose new one did not arrive, and remove what else is left of a replacement.
-
-    An old one that is no longer needed is renamed before it is removed, so that a half-removed one is never put back.
-    """
+    """Put back an old file or folder whose new one did not arrive, and remove what else a replacement has left."""
     remove(unfinished)
     if os.path.lexists(replaced):
         if os.path.lexists(path):

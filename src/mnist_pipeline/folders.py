@@ -5,23 +5,17 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
-# What file managers, zip programs and network drives leave; with it go ._x (macOS) and, among pictures, hidden files.
+# What file managers, zip programs and network drives leave. Hidden files, such as ._x of macOS, are no pictures either.
 JUNK = (
-    *(".ds_store", "icon\r", "__macosx"),
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
-    *("@eadir", "#recycle", "lost+found"),
+    *("icon\r", "__macosx", "@eadir", "#recycle", "lost+found"),
 )
 NOTES = (".csv", ".json", ".md", ".txt", ".xml", ".yaml", ".yml")  # texts that may lie among pictures
 
 
-def is_junk(name: str) -> bool:
-    """Tell whether a program has left a file or folder of this name without the user's asking."""
-    return name.startswith("._") or name.casefold() in JUNK
-
-
 def is_visible(name: str) -> bool:
     """Tell whether a file or folder of this name is neither hidden nor junk."""
-    return not name.startswith(".") and not is_junk(name)
+    return not name.startswith(".") and name.casefold() not in JUNK
 
 
 def is_note(path: Path) -> bool:
@@ -43,10 +37,7 @@ def visible_files(folder: Path) -> list[Path]:
 
 
 def natural_order(name: str) -> tuple[list[Any], str]:
-    """Compute a sorting key that puts 2 before 10; different names have different keys, such as 1 and 01.
-
-    The key does not depend on how a file system writes é, as one character or as two, unless both are there.
-    """
+    """A sorting key that puts 2 before 10, however é is stored; different names have different keys."""
     pieces = [piece for piece in re.split(r"(\d+)", unicodedata.normalize("NFC", name)) if piece]
     digits = [piece.lstrip("0") if piece.isdecimal() else None for piece in pieces]
     return [(1, 0, p) if d is None else (0, len(d), d) for p, d in zip(pieces, digits, strict=True)], name

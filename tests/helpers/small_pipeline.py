@@ -126,9 +126,3 @@ def committed(finished: Path, folder: Path) -> Path:
     run(copy, "git", "add", "--all")
     run(copy, "git", "commit", "--quiet", "--message", "A reference run")
     return copy
-
-
-def restore(repository: Path) -> None:
-    """Put the workspace back to the last commit, after an experiment."""
-    run(repository, "git", "checkout", "--quiet", "HEAD", "--", ".")
-    run(repository, "dvc", "checkout", "--quiet")

@@ -112,7 +112,10 @@ def test_a_grid_that_is_killed_in_the_middle_is_completed_and_compared(project: 
     kill(project)
     lines = table(project)
     assert lines[1].split()[:2] == ["2", "90.50"]
-    assert [line.partition(": ")[2] for line in lines[2:]] == [*["queued"] * 3, "running, its process is gone: make requeue"]
+    assert [line.partition(": ")[2] for line in lines[2:]] == [
+        *["queued"] * 3,
+        "running, its process is gone: make requeue",
+    ]
 
     run(project, "dvc", "exp", "run", "--queue", "--name", "own", "-S", "data.source=mine")
     assert run(project, *requeue).count("is queued again.") == 1

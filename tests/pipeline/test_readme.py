@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import requests
-import yaml
 from helpers import REFERENCE, ROOT
 from helpers.small_pipeline import ENVIRONMENT, MAKE, run
 from helpers.torchserve import free_ports
@@ -145,13 +144,6 @@ def test_each_page_that_the_documentation_links_to_is_there() -> None:
     for document in DOCUMENTS:
         for target in re.findall(r"\]\((?!http)([^)#]+)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
-
-
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_no_line_of_prose_is_longer_than_120_characters(document: Path) -> None:
-    prose = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
-    lines = [re.sub(r"\]\(\S+\)", "]", line) for line in prose.splitlines() if not line.startswith("|")]
-    assert [line for line in lines if len(line) > 120] == []
 
 
 def test_its_accuracy_is_that_of_the_reference_run() -> None:

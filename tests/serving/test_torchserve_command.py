@@ -114,9 +114,6 @@ def test_an_option_wins_over_the_variable(repository: Repository) -> None:
     repository.torchserve("--start", "--ts-config", "other.properties", *MODELS, TS_CONFIG_FILE=str(repository.config))
     assert service.predict(SEVEN).json()["label"] == "7"
     assert not torchserve.answers(repository.service)
-    repository.torchserve("--stop")
-    repository.torchserve("--start", *MODELS, TS_CONFIG_FILE="other.properties\n")
-    assert service.predict(SEVEN).ok
 
 
 def test_it_waits_for_a_server_with_tls_and_tokens(repository: Repository, certificate: tuple[Path, Path]) -> None:
@@ -145,20 +142,6 @@ def test_settings_that_are_no_text_are_named(repository: Repository) -> None:
     said = repository.torchserve("--start", "--ts-config", "model_store/mnist.mar", fails=True)
     assert said.startswith("torchserve: --ts-config model_store/mnist.mar cannot be read: ")
     assert said.count("\n") == 1
-
-
-def test_a_second_server_needs_a_temporary_folder_and_ports_of_its_own(repository: Repository) -> None:
-    repository.torchserve("--start", *MODELS)
-    other, temp, folder = (repository.folder / name for name in ("other.properties", "t2", "t3"))
-    shutil.copy(repository.config, other)
-    service = torchserve.bind_to_free_ports(other, {})
-    temp.mkdir()
-    folder.mkdir()
-    arguments = ("--start", "--ts-config", "other.properties", *MODELS)
-    assert "TorchServe is already running" in repository.torchserve(*arguments, fails=True)
-    repository.torchserve(*arguments, TMPDIR=str(folder), TEMP=str(temp))
-    for each in (repository.service, service):
-        assert each.predict(SEVEN).json()["label"] == "7"
 
 
 def test_a_model_that_cannot_be_loaded_is_named_and_nothing_stays(repository: Repository) -> None:

@@ -91,13 +91,8 @@ def test_impossible_hold_out_names_the_least(mnist: Path, validation_images: int
     ("asked", "images", "classes", "held_out"),
     [
         (5_000, 60_000, 10, 5_000),  # MNIST
-        (30_000, 60_000, 10, 30_000),
-        (5_000, 25_000, 10, 5_000),
         (5_000, 24_999, 10, 4_999),  # fewer than 20,000 would be left
         (5_000, 171, 10, 34),
-        (10, 51, 2, 10),
-        (11, 51, 2, 10),
-        (10, 171, 10, 10),
         (5_000, 20, 10, 10),  # one a class is held out, one is left
         (5_000, 400, 200, 200),
     ],

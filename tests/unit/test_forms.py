@@ -9,8 +9,8 @@ import torch
 from helpers.small_model import encoded
 from PIL import Image
 
-from mnist_pipeline.data.dataset import DataError, load, load_test
-from mnist_pipeline.reading import Form, fit_picture, read_image
+from mnist_pipeline.data.dataset import DataError, load
+from mnist_pipeline.reading import Form, fit_picture
 from mnist_pipeline.sources.download import download
 from mnist_pipeline.sources.forms import Wanted
 from mnist_pipeline.sources.own_data import read_own
@@ -74,17 +74,6 @@ def test_handwriting_in_colour_or_another_size_is_refused(tmp_path: Path, wanted
         read_own(folder_of(tmp_path, ("1", "7"), on_paper), wanted)
     with pytest.raises(DataError, match=r"data\.reader is handwriting"):
         download("MNIST", tmp_path / "data", wanted=wanted)
-
-
-def test_coloured_images_are_stored_and_loaded(tmp_path: Path) -> None:
-    source = folder_of(tmp_path / "source", ("a", "b"), coloured, (14, 14))
-    download("folder", tmp_path / "data", source_folder=source)
-    dataset, test = load(tmp_path / "data", 4, seed=0), load_test(tmp_path / "data")
-    assert (dataset.image_size, dataset.colour, len(dataset.mean), len(dataset.std)) == (32, "rgb", 3, 3)
-    parts = (dataset.train, dataset.validation, test)
-    found = {image.tobytes() for part in parts for image in part.images.numpy()}
-    form = Form(dataset.reader, dataset.image_size, dataset.colour, dataset.on_black)
-    assert found == {read_image(path.read_bytes(), form).tobytes() for path in source.rglob("*.png")}
 
 
 def test_uneven_classes_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

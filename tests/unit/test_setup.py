@@ -76,24 +76,7 @@ def setup(project: Path, *, fails: bool = False, **environment: str) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "My Pictures",
-        "it's",
-        'a"b',
-        "a$b$(c)${d}$$",
-        "`id`;#x",
-        "a&b|c",
-        "-x",
-        "~",
-        "*",
-        "%",
-        "a\\b",
-        "a:=b",
-        "two\nlines",
-    ],
-)
+@pytest.mark.parametrize("name", ["My Pictures", """it's a"b$c$(d)${e}$$`id`;#&|*%\\:=""", "-x", "~", "two\nlines"])
 @pytest.mark.parametrize(
     ("target", "variable", "command"),
     [
@@ -171,12 +154,6 @@ def test_one_line_where_there_is_no_git_repository(tmp_path: Path) -> None:
     assert not (project / ".venv").exists()
 
 
-def test_folders_that_cd_searches_for_the_user_are_not_taken_for_the_projects(tmp_path: Path) -> None:
-    project, path = make_project(tmp_path / "project"), path_without_python(tmp_path / "bin")
-    (tmp_path / "other" / "scripts").mkdir(parents=True)
-    assert "setup: none of" in setup(project, fails=True, PATH=str(path), CDPATH=str(tmp_path / "other"))
-
-
 @pytest.mark.slow
 def test_takes_the_first_python_that_works(tmp_path: Path) -> None:
     project, path = make_project(tmp_path / "project with a space"), path_without_python(tmp_path / "bin")
@@ -225,19 +202,3 @@ def test_notices_what_became_of_the_environment(tmp_path: Path) -> None:
     (project / ".venv/bin/python").symlink_to(tmp_path / "removed")
     assert "its Python no longer works" in setup(project)
     assert rebuilt()
-
-
-@pytest.mark.slow
-def test_another_python_than_the_environments_is_taken(tmp_path: Path) -> None:
-    project = make_project(tmp_path / "project")
-    here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    others = [f"python3.{minor}" for minor in (11, 12, 13, 14) if f"3.{minor}" != here]
-    works = [name for name in others if shutil.which(name) and not subprocess.call([name, "-c", "import ensurepip"])]
-    if not works:
-        pytest.skip(f"no Python from 3.11 to 3.14 here but {here}")
-    setup(project, PYTHON=sys.executable)
-    assert "Making .venv with" in (said := setup(project, PYTHON=works[0]))
-    assert f"its Python is {here}" in said
-    python = [str(project / ".venv/bin/python"), "--version"]
-    assert works[0].removeprefix("python") in subprocess.run(python, check=True, capture_output=True, text=True).stdout
-    assert setup(project) == ""  # and stays

@@ -54,14 +54,6 @@ def test_an_edit_runs_the_stages_again_that_it_should(module: str, stages: set[s
     assert {stage for stage in STAGES if f"src/mnist_pipeline/{module}.py" in python_deps(stage)} == stages
 
 
-def test_the_closure_follows_imports_within_functions_and_of_packages() -> None:
-    found = closure(ROOT / "stages/tune.py")
-    assert "src/mnist_pipeline/tuning/distributed.py" in found  # imported where several workers are asked for
-    assert "src/mnist_pipeline/training/network.py" in found
-    assert "src/mnist_pipeline/settings.py" not in found
-    assert not any(Path(name).name.startswith("test_") for name in found)
-
-
 # What each package may import, of the packages.
 BELOW = {
     "data": set(),

@@ -19,7 +19,7 @@ from PIL import Image
 from torchvision import datasets
 
 from mnist_pipeline.data.catalogue import DATASETS, DIGITS
-from mnist_pipeline.data.dataset import DataError, load, load_test
+from mnist_pipeline.data.dataset import load, load_test
 from mnist_pipeline.reading import Form, fit_picture
 from mnist_pipeline.sources.download import download
 
@@ -145,21 +145,3 @@ def test_each_dataset_is_parsed_from_its_published_files(
         assert test.labels.tolist() == LABELS.tolist()
     if name == "USPS":
         assert np.abs(test.images[:, 0].numpy().astype(int) - SMALL).max() <= 1
-
-
-@pytest.mark.parametrize("mirror", ["USPS"], indirect=True)
-def test_a_damaged_file_of_a_mirror_is_named(
-    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    good = tmp_path / "good"
-    mirror.rename(good)
-    mirror.mkdir()
-    for path in good.iterdir():
-        (mirror / path.name).write_bytes(path.read_bytes())
-    (mirror / "usps.t.bz2").write_bytes(b"cut")
-    assert download("USPS", tmp_path / "data", [str(mirror), str(good)]) == str(good)
-    assert "usps.t.bz2 is corrupt: expected MD5" in caplog.text
-    monkeypatch.setitem(datasets.USPS.split_list, "test", ["http://127.0.0.1:9/usps.t.bz2", "usps.t.bz2", ""])
-    with pytest.raises(DataError, match=r"no source has USPS:\n  .*mirror: .* is corrupt(.|\n)*torchvision\.datasets"):
-        download("USPS", tmp_path / "data", [str(mirror)])
-    assert len(load_test(tmp_path / "data").labels) == COUNT  # the earlier dataset is still there

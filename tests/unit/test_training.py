@@ -187,13 +187,6 @@ def test_a_training_is_cropped_for_its_share_of_the_steps() -> None:
     assert phases(1.0, 20) == [Phase(True, 20), Phase(False, 20)]
 
 
-def test_what_uses_the_trained_network_does_not_determine_the_result() -> None:
-    code = "".join(loop.code())
-    assert "class DigitNetwork" in code
-    assert "class WinogradConv2d" in code
-    assert "def fit_temperature" not in code
-
-
 # Random streams.
 
 
@@ -219,20 +212,6 @@ def test_no_two_random_streams_of_a_training_share_a_seed(digits: Dataset, monke
             loop.batch_at(step, digits.train, hp, seed)
     assert len(seeds) == 5 * (10 + 20)
     assert len(set(seeds)) == len(seeds)
-
-
-def test_stream_seeds_span_the_whole_range_of_a_generator() -> None:
-    numbers = (0, 1, 2, 2**16, 2**32 - 1)
-    streams = {
-        loop.stream_seed(seed, purpose, index)
-        for seed in numbers
-        for purpose in (loop.ORDER, loop.AUGMENTATION)
-        for index in numbers
-    }
-    assert len(streams) == 50
-    assert max(streams) > 2**63
-    for stream in (*streams, 2**64 - 1):
-        assert torch.Generator().manual_seed(stream).initial_seed() == stream
 
 
 # Trainings that are interrupted and resumed.
@@ -332,16 +311,6 @@ def test_a_killed_process_resumes_and_ends_with_the_weights_of_an_uninterrupted_
     small_training.train(digits, tmp_path, checkpoint_seconds=3600.0)
     assert "resuming at step" in caplog.text
     assert weights_sha(tmp_path) == weights_sha(uninterrupted)
-
-
-@pytest.mark.slow
-def test_ctrl_c_says_how_to_resume(mnist: Path, tmp_path: Path) -> None:
-    process = begin(mnist, tmp_path)
-    process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=30)[1]
-    assert process.returncode == 130
-    assert "`dvc repro` resumes" in said
-    assert "Traceback" not in said
 
 
 # The model that a training leaves.

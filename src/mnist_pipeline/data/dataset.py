@@ -48,24 +48,16 @@ class Arrays(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """The training images of a dataset, some of them held out for validation.
+    """The training images of a dataset, some of them held out for validation."""
 
-    Attributes:
-        name: a key of DATASETS.
-        class_names: the labels' meaning, by index.
-        reader, colour, on_black: how a picture that is sent becomes an image: fields of reading.Form.
-        mean, std: of all training pixels, in 0..1, for each channel.
-        checksums: file name -> SHA-256, of all FILES.
-    """
-
-    name: str
+    name: str  # a key of DATASETS
     class_names: tuple[str, ...]
-    reader: str
+    reader: str  # this and the next two, fields of reading.Form: how a picture that is sent becomes an image
     colour: str
     on_black: bool
-    mean: list[float]
+    mean: list[float]  # of all training pixels, in 0..1, for each channel
     std: list[float]
-    checksums: dict[str, str]
+    checksums: dict[str, str]  # file name -> SHA-256, of all FILES
     train: Examples
     validation: Examples
 
@@ -83,16 +75,10 @@ class Dataset:
 
 
 def load(folder: str | Path, validation_images: int, seed: int) -> Dataset:
-    """Read the training images and hold some out.
+    """Read the training images from the output of `download` and hold some out; the same seed holds out the same.
 
-    Args:
-        folder: the output of `download`.
-        validation_images: how many to hold out. Every class is held out in proportion, and has at least one image on
-            each side. Where fewer than LEAST_TRAINING_IMAGES would be left, at most a fifth of all is held out.
-        seed: the same seed holds out the same images.
-
-    Raises:
-        DataError: a file is missing, truncated or of another dataset, or validation_images is impossible.
+    Every class is held out in proportion, and has at least one image on each side. Where fewer than
+    LEAST_TRAINING_IMAGES would be left, at most a fifth of all is held out. Raises DataError.
     """
     about = describe(folder)
     labels = read_array(Path(folder) / FILES[1], about).long()
@@ -104,12 +90,8 @@ def load(folder: str | Path, validation_images: int, seed: int) -> Dataset:
         )
     held_out_images = limit_validation(validation_images, count, classes)
     if held_out_images < validation_images:
-        log.info(
-            "data.validation_images = %d is more than a fifth of %d images: %d are held out.",
-            validation_images,
-            count,
-            held_out_images,
-        )
+        text = "data.validation_images = %d is more than a fifth of %d images: %d are held out."
+        log.info(text, validation_images, count, held_out_images)
     generator = torch.Generator().manual_seed(seed)
     held_out = hold_out(labels, held_out_images, generator)
     order = torch.randperm(count, generator=generator)  # so that any first few are a fair sample
@@ -130,13 +112,7 @@ def load(folder: str | Path, validation_images: int, seed: int) -> Dataset:
 
 
 def limit_validation(validation_images: int, images: int, classes: int) -> int:
-    """Limit the number of validation images: at most a fifth, where few images would be left to train with.
-
-    Args:
-        validation_images: how many are asked for, at least `classes`.
-        images: the training images, at least twice `classes`.
-        classes: at least one image of each is held out.
-    """
+    """At most a fifth of the images, where few would be left to train with; at least one for each class."""
     if images - validation_images >= LEAST_TRAINING_IMAGES:
         return validation_images
     return min(validation_images, max(classes, images // 5))
@@ -163,22 +139,14 @@ def are_uneven(labels: Int64[Tensor, " n"]) -> bool:
 
 
 def load_test(folder: str | Path) -> Examples:
-    """Read the test images; only `evaluate` looks at them.
-
-    Raises:
-        DataError: a file is missing, truncated or of another dataset.
-    """
+    """Read the test images; only `evaluate` looks at them. Raises DataError."""
     images, labels = (Path(folder) / name for name in FILES[2:])
     about = describe(folder)
     return Examples(read_images(images, about), read_array(labels, about).long())
 
 
 def describe(folder: str | Path) -> dict[str, Any]:
-    """Read dataset.json: name, class_names, reader, image_size, colour, on_black, mean, std, sha256 (file name -> sum).
-
-    Raises:
-        DataError: the file is missing or is not the description of a dataset.
-    """
+    """Read and check dataset.json, which `download` wrote. Raises DataError."""
     path = Path(folder) / DESCRIPTION
     try:
         about = dict(json.loads(path.read_bytes()))
@@ -191,19 +159,14 @@ def describe(folder: str | Path) -> dict[str, Any]:
 
 
 def read_array(path: Path, about: dict[str, Any], order: Int64[Tensor, " n"] | None = None) -> UInt8[Tensor, "n ..."]:
-    """Read one of FILES and verify its SHA-256, a part at a time: a copy of all would double the memory.
-
-    Args:
-        path: of the file.
-        about: what `describe` returns.
-        order: of the rows: the k-th is row order[k] of the file; None: as they are.
-    """
+    """Read one of FILES and verify its SHA-256, a part at a time: a copy of all would double the memory."""
     try:
         with path.open("rb") as file:
             check(path, "SHA-256", hashlib.file_digest(file, "sha256").hexdigest(), about["sha256"][path.name])
             file.seek(0)
             shape = read_shape(file)
             array, row = torch.empty(shape, dtype=torch.uint8), math.prod(shape[1:])
+            # Row k of the array is row order[k] of the file.
             places = torch.arange(shape[0]) if order is None else order.argsort()
             for part in places.split(max(1, PART // row)):
                 content = bytearray(file.read(len(part) * row))

@@ -40,11 +40,7 @@ def write_idx(path: Path, array: UInt8[np.ndarray, "..."]) -> str:
 
 
 def decompress(content: bytes) -> bytes:
-    """Decompress gzip data; other data is returned as it is.
-
-    Raises:
-        gzip.BadGzipFile: the data starts as gzip does and is damaged.
-    """
+    """Decompress gzip data; other data is returned as it is. Raises gzip.BadGzipFile where it is damaged."""
     try:
         return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
     except (EOFError, OSError, zlib.error) as error:

@@ -6,12 +6,7 @@ BINS = 15  # of the reliability curve, as in Guo et al. (2017)
 
 
 def reliability(probabilities: Tensor, labels: Tensor) -> list[dict[str, float]]:
-    """How often answers of like confidence are right: a row for each bin that holds any.
-
-    Args:
-        probabilities: float (N, classes).
-        labels: int64 (N,).
-    """
+    """A row for each bin of like confidence that holds any of the probabilities (N, classes); labels are (N,)."""
     confidence, answer = probabilities.max(1)
     correct = answer == labels
     which = (confidence * BINS).long().clamp(max=BINS - 1)

@@ -30,27 +30,15 @@ def read_number(found: Sequence[Found], class_names: Sequence[str]) -> str:
 
 
 class Shown(NamedTuple):
-    """A picture on a contact sheet: an encoded picture, what is written above it, and what the network saw of it.
+    """A picture on a contact sheet."""
 
-    `seen` are images, uint8 (h, w) or (C, S, S), or the reason why there are none.
-    """
-
-    image: bytes
+    image: bytes  # encoded
     title: str
-    seen: Sequence[np.ndarray] | str
+    seen: Sequence[np.ndarray] | str  # by the network, uint8 (h, w) or (C, S, S), or the reason why there is nothing
 
 
 def contact_sheet(pictures: Sequence[Shown], side: int = 160, columns: int = 6) -> Image.Image:
-    """Draw pictures in rows, and next to each what the network saw of it.
-
-    Args:
-        pictures: what to show.
-        side: pixels of a picture on the contact sheet.
-        columns: pictures in a row.
-
-    Returns:
-        RGB, 2 * columns * side pixels wide, side + 14 high for each row.
-    """
+    """Draw pictures in rows, each in a square of `side` pixels, and next to it what the network saw of it."""
     rows = -(-len(pictures) // columns)
     result = Image.new("RGB", (columns * 2 * side, rows * (side + 14)), (96, 96, 96))
     pen = ImageDraw.Draw(result)

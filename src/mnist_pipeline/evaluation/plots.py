@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import pyplot as plt
+from sklearn.metrics import confusion_matrix
 
 from mnist_pipeline.figures import ACCENT, INK, SOFT, class_labels, count_of, save
 
@@ -13,14 +14,7 @@ MOST_CLASSES = 30  # rows of a confusion matrix: 16 inches
 
 
 def draw_mistakes(path: Path, images: np.ndarray, titles: list[str], heading: str) -> None:
-    """Draw a sheet of images with two lines of text above each.
-
-    Args:
-        path: of the PNG.
-        images: uint8 (N, C, S, S).
-        titles: N texts.
-        heading: above the sheet.
-    """
+    """Draw a sheet of images, uint8 (N, C, S, S), with two lines of text above each."""
     columns = max(1, min(max(5, ceil(sqrt(len(images)))), len(images)))
     rows = max(1, -(-len(images) // columns))
     figure, axes = plt.subplots(rows, columns, figsize=(1.75 * columns, 2.1 * rows), squeeze=False)
@@ -35,61 +29,33 @@ def draw_mistakes(path: Path, images: np.ndarray, titles: list[str], heading: st
 
 
 def draw_confusion(path: Path, actual: np.ndarray, predicted: np.ndarray, class_names: Sequence[str]) -> None:
-    """Draw the confusion matrix; the diagonal is left uncoloured, so that the mistakes show.
-
-    Of more than MOST_CLASSES classes, those with the most mistakes are shown, and all others as one.
-
-    Args:
-        path: of the PNG.
-        actual, predicted: integers (N,), indices of classes.
-        class_names: by index.
-    """
-    count = len(class_names)
-    matrix = np.zeros((count, count), dtype=int)
-    np.add.at(matrix, (actual, predicted), 1)
-    labels, title = (
-        class_labels(class_names),
-        f"{count_of(int((actual != predicted).sum()), 'mistake')} in {len(actual):,} test images",
-    )
+    """Draw the confusion matrix, its diagonal uncoloured; of many classes those with the most mistakes."""
+    count, labels = len(class_names), class_labels(class_names)
+    title = f"{count_of(int((actual != predicted).sum()), 'mistake')} in {len(actual):,} test images"
     if count > MOST_CLASSES:
-        shown = most_confused(matrix, MOST_CLASSES - 1)
-        matrix, labels = merge_others(matrix, shown), [*(labels[k] for k in shown), "all others"]
+        wrong = actual != predicted
+        mistakes = np.bincount(np.concatenate([actual[wrong], predicted[wrong]]), minlength=count)  # of either class
+        shown = np.sort(np.argsort(-mistakes, kind="stable")[: MOST_CLASSES - 1])
+        place = np.full(count, len(shown))  # of each class in the matrix
+        place[shown] = range(len(shown))
+        actual, predicted, labels = place[actual], place[predicted], [*(labels[k] for k in shown), "all others"]
         title += f"\nThe {len(shown)} of {count} classes with the most mistakes"
-    if any(label == f"#{k}" for k, label in enumerate(class_labels(class_names))):
+    if any(label.startswith("#") for label in labels):
         title += "\n#k is class k, counted from 0, of class_names in model_info.json"
-    count = len(labels)
-    wrong = matrix * (1 - np.eye(count, dtype=int))
-    size = max(5.0, 0.5 * count + 1)
+    matrix = confusion_matrix(actual, predicted, labels=range(len(labels)))
+    wrong = matrix * (1 - np.eye(len(labels), dtype=int))
+    size = max(5.0, 0.5 * len(labels) + 1)
     figure, axis = plt.subplots(figsize=(size, size))
     axis.imshow(wrong, cmap="Blues", vmax=max(1, wrong.max()) * 1.6)
     for row, column in zip(*matrix.nonzero(), strict=True):
         axis.text(column, row, matrix[row, column], ha="center", va="center", fontsize=8, color=INK)
-    axis.set_xticks(range(count), labels)
+    axis.set_xticks(range(len(labels)), labels)
     if max(map(len, labels)) > 2:
         plt.setp(axis.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
-    axis.set_yticks(range(count), labels)
+    axis.set_yticks(range(len(labels)), labels)
     axis.grid(False)
     axis.set(xlabel="predicted", ylabel="actual", title=title)
     save(figure, path)
-
-
-def most_confused(matrix: np.ndarray, count: int) -> list[int]:
-    """The indices, in ascending order, of the classes with the most mistakes in a confusion matrix (classes, classes).
-
-    A mistake counts for both its classes, the actual and the predicted one.
-    """
-    wrong = matrix * (1 - np.eye(len(matrix), dtype=int))
-    mistakes = wrong.sum(0) + wrong.sum(1)
-    return sorted(np.argsort(-mistakes, kind="stable")[:count].tolist())
-
-
-def merge_others(matrix: np.ndarray, shown: Sequence[int]) -> np.ndarray:
-    """A confusion matrix of some classes, and of all others as the last one: (len(shown) + 1, len(shown) + 1)."""
-    place = np.full(len(matrix), len(shown))
-    place[list(shown)] = range(len(shown))
-    merged = np.zeros((len(shown) + 1, len(shown) + 1), dtype=int)
-    np.add.at(merged, (place[:, None], place[None, :]), matrix)
-    return merged
 
 
 def draw_reliability(path: Path, before: list[dict[str, float]], after: list[dict[str, float]]) -> None:

@@ -1,6 +1,4 @@
-"""Writes one self-contained HTML file about the model in saved_models/:
-
-    python -m mnist_pipeline.evaluation.report --help
+"""Writes one self-contained HTML file about the model: python -m mnist_pipeline.evaluation.report --help
 
 It is a model card (Mitchell et al., arXiv 1810.03993) with the figures and pictures that the stages wrote.
 """
@@ -44,25 +42,14 @@ PICTURES = {
 
 
 def write_report(model: Path, results: Path, benchmarks: Path, lock: Path, destination: Path) -> None:
-    """Render the report.
-
-    Args:
-        model: the folder that `train` wrote; the weights themselves are not read.
-        results: the folder in which `tune`, `train` and `evaluate` wrote a folder each.
-        benchmarks: a folder whose *.json files hold measurements; it may be missing.
-        lock: dvc.lock.
-        destination: the HTML file to write, completely or not at all.
-
-    Raises:
-        ReportError: a file is missing, or the evaluation is of another model.
-    """
-    info = json.loads(read_text(model / "model_info.json", "train"))
+    """Render the report. Raises ReportError where a file is missing, or the evaluation is of another model."""
+    info = json.loads(read(model / "model_info.json", "train"))
     metrics, details = (
-        json.loads(read_text(results / f"evaluate/{name}.json", "evaluate")) for name in ("metrics", "details")
+        json.loads(read(results / f"evaluate/{name}.json", "evaluate")) for name in ("metrics", "details")
     )
-    history = list(csv.DictReader(read_text(results / "train/history.csv", "train").splitlines()))
-    study = json.loads(read_text(results / "tune/study.json", "tune"))
-    stages = yaml.safe_load(read_text(lock, ""))["stages"]
+    history = list(csv.DictReader(read(results / "train/history.csv", "train").decode().splitlines()))
+    study = json.loads(read(results / "tune/study.json", "tune"))
+    stages = yaml.safe_load(read(lock, ""))["stages"]
     if not is_current(stages, model.name):
         raise ReportError(f"{results / 'evaluate'} is of another model than {model}; `dvc repro evaluate` fixes it")
     page = load_template().render(
@@ -83,7 +70,7 @@ def write_report(model: Path, results: Path, benchmarks: Path, lock: Path, desti
 def collect_figures(results: Path, metrics: dict[str, Any], history: list[dict[str, str]]) -> dict[str, dict[str, str]]:
     """Name -> attributes of an <img>, for each of PICTURES that there is, and the training curves."""
     figures = {
-        name: embed_picture(results / file, stage, alternative_text)
+        name: embed(read(results / file, stage), "image/png", alternative_text)
         for name, (stage, file, alternative_text) in PICTURES.items()
         if name != "mistakes" or metrics["errors"]
     }
@@ -91,37 +78,23 @@ def collect_figures(results: Path, metrics: dict[str, Any], history: list[dict[s
     return figures | {"curves": embed_figure(curves, "Training loss and validation accuracy over the images seen")}
 
 
-def read_text(path: Path, stage: str) -> str:
+def read(path: Path, stage: str) -> bytes:
     """Read a file that a stage wrote; "" means any stage. Raises ReportError if the file is missing."""
     try:
-        return path.read_text()
+        return path.read_bytes()
     except OSError:
-        raise missing_file(path, stage) from None
-
-
-def missing_file(path: Path, stage: str) -> ReportError:
-    """The error that names a missing file and the command that makes it."""
-    return ReportError(f"{path} is missing; `{f'dvc repro {stage}'.strip()}` makes it")
+        raise ReportError(f"{path} is missing; `{f'dvc repro {stage}'.strip()}` makes it") from None
 
 
 def is_current(stages: dict[str, Any], model: str) -> bool:
     """Whether dvc.lock says that the evaluation is of the archive of this model."""
+
+    def find_hash(stage: str, kind: str, path: str) -> str | None:
+        return next((entry["md5"] for entry in stages.get(stage, {}).get(kind, []) if entry["path"] == path), None)
+
     archived = "model_store/mnist.mar"
-    packed = hash_in_lock(stages, "train", "outs", model) == hash_in_lock(stages, "archive", "deps", model)
-    evaluated = hash_in_lock(stages, "evaluate", "deps", archived)
-    return packed and hash_in_lock(stages, "archive", "outs", archived) == evaluated
-
-
-def hash_in_lock(stages: dict[str, Any], stage: str, kind: str, path: str) -> str | None:
-    """MD5 of a stage's dependency (kind "deps") or output ("outs") in dvc.lock; None if there is no such entry."""
-    return next((entry["md5"] for entry in stages.get(stage, {}).get(kind, []) if entry["path"] == path), None)
-
-
-def embed_picture(path: Path, stage: str, alternative_text: str) -> dict[str, str]:
-    """Attributes of an <img> that holds a stage's PNG file. Raises ReportError if the file is missing."""
-    if not path.exists():
-        raise missing_file(path, stage)
-    return {"src": data_uri(path.read_bytes(), "image/png"), "alt": alternative_text}
+    packed = find_hash("train", "outs", model) == find_hash("archive", "deps", model)
+    return packed and find_hash("archive", "outs", archived) == find_hash("evaluate", "deps", archived)
 
 
 def embed_figure(figure: Figure, alternative_text: str) -> dict[str, str]:
@@ -129,12 +102,12 @@ def embed_figure(figure: Figure, alternative_text: str) -> dict[str, str]:
     content = io.BytesIO()
     figure.savefig(content, format="svg", bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)
-    return {"src": data_uri(content.getvalue(), "image/svg+xml"), "alt": alternative_text}
+    return embed(content.getvalue(), "image/svg+xml", alternative_text)
 
 
-def data_uri(content: bytes, media_type: str) -> str:
-    """A data: URI, which holds the content itself."""
-    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+def embed(picture: bytes, media_type: str, alternative_text: str) -> dict[str, str]:
+    """Attributes of an <img> that holds an encoded picture itself."""
+    return {"src": f"data:{media_type};base64,{base64.b64encode(picture).decode()}", "alt": alternative_text}
 
 
 def plot_training(history: list[dict[str, str]]) -> Figure:
@@ -155,10 +128,7 @@ def plot_training(history: list[dict[str, str]]) -> Figure:
 
 
 def read_benchmark(path: Path) -> dict[str, Any]:
-    """Read a benchmark's results: its name, its numbers by name, and the machine.
-
-    A number that is nested in an object is named "object, number".
-    """
+    """A benchmark's name, its numbers by name (a nested one is "object, number"), and the machine."""
     content = json.loads(path.read_text())
     machine = content.pop("machine", {})
     figures: dict[str, float] = {}

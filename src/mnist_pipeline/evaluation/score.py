@@ -36,22 +36,13 @@ class ScoreError(PipelineError):
 
 @dataclass(frozen=True)
 class Answer:
-    """What was answered to a picture.
-
-    Attributes:
-        path: of the picture.
-        label: what it shows.
-        answer: what was read; "" if the picture was refused.
-        reason: why it was refused; "" if it was not.
-        seen: what the network saw, uint8 (h, w) or (C, S, S) each.
-        milliseconds: from its bytes to the answer.
-    """
+    """What was answered to a picture."""
 
     path: Path
-    label: str
-    answer: str
-    reason: str
-    seen: Sequence[np.ndarray]
+    label: str  # what it shows
+    answer: str  # "" if the picture was refused
+    reason: str  # why it was refused, or ""
+    seen: Sequence[np.ndarray]  # by the network, uint8 (h, w) or (C, S, S) each
     milliseconds: float
 
     @property
@@ -60,21 +51,9 @@ class Answer:
 
 
 def score(archived: Path, pictures: Path, results_folder: Path) -> dict[str, Any]:
-    """Read every picture of a folder through an archive, and write score.json and mistakes.png.
+    """Read every picture of a folder, or of its sub-folders, through an archive; write score.json and mistakes.png.
 
-    Args:
-        archived: the .mar.
-        pictures: a folder of pictures, or of sub-folders with pictures.
-        results_folder: gets the results.
-
-    Returns:
-        The content of score.json: `accuracy` with its 95 % interval (0 to 1), `numbers_right` and `n` (how many
-        pictures were read right as a whole, and how many there are), `refused`, the time that a picture takes, the same
-        figures by label, and every mistake.
-
-    Raises:
-        ScoreError: there are no pictures, or their names do not say what they show.
-        OpenError: the archive is missing or damaged.
+    Returns the content of score.json. Raises ScoreError for the pictures and OpenError for the archive.
     """
     labels = label_pictures(pictures)
     with open_archive(archived) as (served, _):

@@ -37,20 +37,13 @@ class Components(NamedTuple):
 
 
 def find_digits(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool, single: bool) -> list[Chain]:
-    """Find every digit, in reading order: line by line, from left to right.
+    """Find every digit in ink density, float32 (h, w), 0 to 1, in reading order: line by line, from left to right.
 
     What is at least half as high as the component with most ink is a digit of its own, unless it lies above, below or
-    in another. Smaller components belong to the digit that they are near.
-
-    Args:
-        ink: ink density, float32 (h, w), 0 to 1.
-        interior: uint8 (h, w), 1 where digits should lie. A component that reaches beyond it counts half; or a tenth if
-            it does so along much of its side, as a finger, a neighbour or the desk does.
-        allow_cut: false if such a component counts nothing.
-        single: whether only one digit is wanted: the component with most ink, and what belongs to it.
-
-    Raises:
-        NothingToRead: there is no ink, only specks and lines, or too many things.
+    in another. Smaller components belong to the digit that they are near. `interior`, uint8 (h, w), is 1 where digits
+    should lie. A component that reaches beyond it counts half; a tenth if it does so along much of its side, as a
+    finger, a neighbour or the desk does; nothing without `allow_cut`. `single`: only the one with most ink is wanted.
+    Raises NothingToRead where there is no ink, only specks and lines, or too many things.
     """
     found = find_components(ink, interior)
     score = found.mass * (found.weight if allow_cut else ~found.cut)
@@ -115,10 +108,7 @@ def find_components(ink: np.ndarray, interior: np.ndarray) -> Components:
 
 
 def are_ruled_lines(boxes: np.ndarray, shape: tuple[int, ...], cut: np.ndarray, mass: np.ndarray) -> np.ndarray:
-    """Which components are lines from border to border, like a notebook's: bool (count,).
-
-    A flat line that is cut goes on beyond the border. A single upright line with hardly any other ink may be a 1.
-    """
+    """Which components are lines from border to border, like a notebook's: bool (count,)."""
     sides = boxes[:, 2:] - boxes[:, :2]
     from_border_to_border = (sides / np.array(shape[1::-1])).max(1) > 0.95
     thin = sides.min(1) < 0.15 * min(shape)
@@ -154,10 +144,7 @@ def join_overlapping(boxes: np.ndarray, groups: list[set[int]]) -> list[set[int]
 
 
 def find_lines(boxes: np.ndarray) -> list[list[int]]:
-    """Indices of boxes line by line, each from left to right.
-
-    A box belongs to the line whose last box it overlaps in height by half of the lower of the two.
-    """
+    """Indices of boxes line by line: a box overlaps its line's last box by half the height of the lower one."""
     lines: list[list[int]] = []
     for k in np.argsort(boxes[:, 0], kind="stable").tolist():
         for line in lines:
@@ -172,10 +159,7 @@ def find_lines(boxes: np.ndarray) -> list[list[int]]:
 
 
 def find_chains(boxes: np.ndarray, line: list[int]) -> list[list[int]]:
-    """Divide a line of boxes into chains, which are close to each other and together not much wider than high.
-
-    Of a chain of more than MAX_PIECES, each box is a chain of its own: no digit is written in so many pieces.
-    """
+    """Divide a line of boxes into chains, which are close to each other and together not much wider than high."""
     chains: list[list[int]] = []
     for k in line:
         if chains:

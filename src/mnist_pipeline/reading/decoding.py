@@ -1,8 +1,4 @@
-"""The bytes of a picture -> its pixels.
-
-`decode` opens the file, turns the picture upright, brings its values to 8 bits, reduces a large picture and lays a
-transparent one on white.
-"""
+"""The bytes of a picture -> its pixels."""
 
 import contextlib
 import io
@@ -58,15 +54,10 @@ class Decoded(NamedTuple):
 
 
 def decode(image: bytes, *, limited: bool = True) -> Decoded:
-    """Decode a picture: upright, on white, and small enough to work on.
+    """Decode the first frame of a picture in one of FORMATS: upright, on white, and reduced to WORKING_SIDE.
 
-    Args:
-        image: an encoded picture in one of FORMATS (the first frame or page) of any mode and size.
-        limited: whether to refuse what would take a server too long; a user's own files may take what they need.
-
-    Raises:
-        NotAnImage: the bytes cannot be decoded.
-        TooMuchWork: it is larger than the limits allow.
+    `limited` refuses what would take a server too long; a user's own files may take what they need. Raises NotAnImage
+    where the bytes cannot be decoded, and TooMuchWork beyond the limits.
     """
     if not image:
         raise NotAnImage(f"the body is empty; send the bytes of a {FORMAT_NAMES}")

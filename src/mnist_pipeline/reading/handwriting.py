@@ -45,20 +45,11 @@ class Found(NamedTuple):
 
 
 def read_digits(image: bytes, *, limited: bool = True, single: bool = False) -> list[Item]:
-    """Find the digits in a picture and draw each as MNIST would.
+    """Find the digits in a picture, 1 to MAX_DIGITS, in reading order, and draw each as MNIST would.
 
-    Args:
-        image, limited: as for decoding.decode.
-        single: whether only the one with most ink is wanted.
-
-    Returns:
-        In reading order, 1 to MAX_DIGITS: uint8 (28, 28), ink 255 on paper 0: the longest side is 20, the centre of
-        mass is in the middle (LeCun et al. 1998, "Gradient-based learning applied to document recognition"). A picture
-        that is like this already is returned unchanged.
-
-    Raises:
-        NotAnImage: the bytes cannot be decoded.
-        NothingToRead: there is no digit in the picture.
+    Each is uint8 (28, 28), ink 255 on paper 0: the longest side is 20, the centre of mass is in the middle (LeCun et
+    al. 1998). A picture that is like this already is returned unchanged. `single`: only the one with most ink is
+    wanted. Raises NotAnImage where the bytes cannot be decoded, and NothingToRead where there is no digit.
     """
     picture, scale = decode_handwriting(image, limited)
     if is_mnist(picture):
@@ -72,10 +63,7 @@ def read_digit(image: bytes, *, limited: bool = True) -> np.ndarray:
 
 
 def find_parts(image: bytes, wanted: Sequence[int]) -> list[Parts]:
-    """The parts that each item of `read_digits` may consist of instead; each takes as long as reading a digit.
-
-    `wanted` are the indices of the items whose parts are looked for; those of the others are empty.
-    """
+    """The parts that each of the `wanted` items of `read_digits` may consist of instead; of the others none."""
     picture, scale = decode_handwriting(image)
     if is_mnist(picture):
         return [{}]
@@ -84,11 +72,7 @@ def find_parts(image: bytes, wanted: Sequence[int]) -> list[Parts]:
 
 
 def read_otherwise(image: bytes, most: int) -> list[list[tuple[Item, Parts]]]:
-    """Read a picture in other ways than `read_digits` does.
-
-    Returns for each way in which something is found the items, in reading order, and the parts that each may consist of
-    instead. Parts are looked for of the first `most` items; those of the others are empty.
-    """
+    """Read a picture in other ways; for each way the items found, and the parts of the first `most` of them."""
     picture, scale = decode_handwriting(image)
     if is_mnist(picture):  # as if it did not look like MNIST's
         ways, least_area = [Way(partial(even_density, picture, 0), interior_mask(picture.shape))], 0.0

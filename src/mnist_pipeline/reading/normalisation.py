@@ -1,4 +1,4 @@
-"""The ink of a digit -> the image that MNIST would hold: strokes of its width, scaled to 20 pixels, centred in 28x28.
+"""The ink of a digit -> the image that MNIST would hold: strokes of its width, in 20 of 28x28 pixels.
 
 The thresholds without a source were tuned on rendered photographs.
 """
@@ -45,11 +45,7 @@ class Place:
     scale: float  # pixels of the picture that was sent for each pixel of `ink`
 
     def draw(self, mask: np.ndarray, *, touching: bool = True) -> tuple[Item, float]:
-        """Draw what a mask, uint8 (h, w), covers as MNIST would.
-
-        Returns the item, and the mean width of its strokes in pixels of the 28. Raises NothingToRead where nothing of
-        the strokes is left.
-        """
+        """Draw what a mask covers: the item, and the mean stroke width in pixels of the 28x28. Raises NothingToRead."""
         image, stroke_width = normalise_strokes(self.ink, mask)
         left, top, width, height = cv2.boundingRect(mask)
         box = [round(self.scale * value) for value in (self.corner[0] + left, self.corner[1] + top, width, height)]
@@ -79,10 +75,7 @@ def is_mnist(picture: np.ndarray) -> bool:
 
 
 def normalise_strokes(ink: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, float]:
-    """Redraw a digit's strokes at MNIST's width, scale it to 20 pixels and centre it.
-
-    Returns the digit, uint8 (28, 28), and the mean width that its strokes had, in pixels of the 28.
-    """
+    """Redraw a digit at MNIST's stroke width and size: uint8 (28, 28), and the strokes' mean width in its pixels."""
     strokes = magnify(ink, mask)
     inside = cv2.distanceTransform(strokes.astype(np.uint8), cv2.DIST_L2, 5)
     outside = cv2.distanceTransform(1 - strokes.astype(np.uint8), cv2.DIST_L2, 5)

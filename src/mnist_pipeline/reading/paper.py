@@ -31,10 +31,7 @@ def find_paper(picture: np.ndarray) -> np.ndarray | None:
 
 
 def find_rectangle(region: np.ndarray) -> np.ndarray | None:
-    """The mask of the convex hull of a region's largest part, if it is close to a rectangle.
-
-    The part covers 15 to 95 % of the picture, 93 % of its own hull, and the hull 82 % of the smallest rectangle around.
-    """
+    """The mask of the convex hull of a region's largest part, if it is close to a rectangle."""
     outlines, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     outline = max(outlines, key=cv2.contourArea)
     area, hull = cv2.contourArea(outline), cv2.convexHull(outline)
@@ -59,10 +56,7 @@ def has_sharp_edge(grey: np.ndarray, bright: np.ndarray, paper: np.ndarray) -> b
 
 
 def extend_paper(picture: np.ndarray, paper: np.ndarray) -> np.ndarray:
-    """Replace everything outside the paper by a smooth continuation of the paper's colour.
-
-    The continuation is a normalised convolution (Knutsson and Westin 1993): a blur over the pixels of the paper only.
-    """
+    """Replace all but the paper by a blur over its pixels: normalised convolution (Knutsson and Westin 1993)."""
     weight: np.ndarray = cv2.erode(downscale(paper.astype(np.float32), 64), np.ones((3, 3), np.uint8))
     colour = downscale(picture, 64).astype(np.float32).reshape(*weight.shape, -1)  # (h, w, channels)
     mean = (colour * weight[..., None]).sum((0, 1)) / max(float(weight.sum()), 1e-6)  # (channels,)
@@ -75,11 +69,10 @@ def extend_paper(picture: np.ndarray, paper: np.ndarray) -> np.ndarray:
 
 
 def choose_channel(picture: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Choose the channel in which ink stands out most: brightness, red, green or blue.
+    """Choose brightness, red, green or blue: where ink stands out most, and whether it is darker than paper there.
 
     Ink is what differs from the median around it, because most pixels are paper and the median keeps the edges of
     shadows. The widest median sees thick strokes whole; narrower ones are not misled by corners of shadows and desks.
-    Returns the channel, and whether ink is darker than paper in it.
     """
     small = downscale(picture, 64)
     candidates = [small] if picture.ndim == 2 else [to_grey(small), *cv2.split(small)]
@@ -103,10 +96,7 @@ def ink_density(channel: np.ndarray, dark_ink: bool) -> np.ndarray:
 
 
 def find_even_paper(channel: np.ndarray) -> int | None:
-    """The brightness, 0 to 255, of a screen's or a scan's even paper; None where the paper is not even.
-
-    More than half of all pixels have it, and most of those along the border: no shadow and no desk is seen there.
-    """
+    """The brightness, 0 to 255, of a screen's or a scan's even paper; None where a shadow or a desk is seen."""
     step = 1 + max(channel.shape) // 400
     counts = np.bincount(channel[::step, ::step].ravel(), minlength=256)
     alike = np.convolve(counts, np.ones(2 * EVEN + 1, int), "same")  # (256,), pixels about as bright
@@ -118,10 +108,7 @@ def find_even_paper(channel: np.ndarray) -> int | None:
 
 
 def even_density(channel: np.ndarray, level: int) -> np.ndarray:
-    """Ink density where all paper has the same brightness; ink is darker or brighter, whichever there is more of.
-
-    It sees strokes that are wide or lie along the border, which `ink_density` takes for paper.
-    """
+    """Ink density where all paper has the same brightness: strokes may be wide, or lie along the border."""
     values = blur(channel.astype(np.float32))
     darker, brighter = np.maximum(level - values - EVEN, 0), np.maximum(values - level - EVEN, 0)
     return (darker if darker.sum() >= brighter.sum() else brighter) / max(level, 255 - level)

@@ -10,20 +10,12 @@ from .handwriting import read_digit
 
 
 class Form(NamedTuple):
-    """How a picture becomes an image of a network.
+    """How a picture becomes an image of a network."""
 
-    Attributes:
-        reader: "handwriting": a character is found, lifted off its paper and laid out as MNIST's are, grey and 28x28;
-            "picture": the whole picture is scaled.
-        size: height and width of the image in pixels, a multiple of 4 from 16 to 64.
-        colour: "grey" or "rgb".
-        on_black: whether the training images stand on black: a picture with a bright border is then inverted.
-    """
-
-    reader: str = "handwriting"
-    size: int = 28
-    colour: str = "grey"
-    on_black: bool = False
+    reader: str = "handwriting"  # a character is found and laid out as MNIST's; "picture": the whole is scaled
+    size: int = 28  # height and width of the image in pixels, a multiple of 4 from 16 to 64
+    colour: str = "grey"  # or "rgb"
+    on_black: bool = False  # the training images stand on black: a picture with a bright border is inverted
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -32,33 +24,16 @@ class Form(NamedTuple):
 
 
 def read_image(picture: bytes, form: Form, *, limited: bool = True) -> np.ndarray:
-    """Read a picture as a network of this form sees it.
-
-    Args:
-        picture, limited: as for decoding.decode.
-        form: of the network's images.
-
-    Returns:
-        uint8 `form.shape`, 0 to 255.
-
-    Raises:
-        NotAnImage: the bytes cannot be decoded.
-        NothingToRead: there is no character in the picture; of the reader "handwriting" alone.
-    """
+    """Read a picture as a network of this form sees it: uint8 `form.shape`. Raises NotAnImage, NothingToRead."""
     if form.reader == "handwriting":
         return read_digit(picture, limited=limited)[None]
     return fit_picture(decode(picture, limited=limited).pixels, form)
 
 
 def fit_picture(pixels: np.ndarray, form: Form) -> np.ndarray:
-    """Make a picture square with the mean colour of its border, and scale it with antialiasing.
+    """Make pixels uint8 (h, w) or (h, w, 3) square with the mean colour of the border, and scale with antialiasing.
 
-    Args:
-        pixels: uint8 (h, w) or, in RGB, (h, w, 3).
-        form: its reader is not used.
-
-    Returns:
-        uint8 `form.shape`. A picture that has this form already is returned unchanged, unless it is inverted.
+    What has this form already is returned unchanged, unless it is inverted.
     """
     if form.colour == "grey":
         pixels = to_grey(pixels)

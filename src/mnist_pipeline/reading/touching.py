@@ -15,10 +15,7 @@ MAX_INK = 0.4  # of the height: where a column has more, no two digits touch, bu
 
 
 def draw_parts(place: Place, pieces: list[np.ndarray]) -> Parts:
-    """Draw the items that pieces of ink make, each alone and with its neighbours, but not all together.
-
-    The pieces are masks, uint8 (h, w), from left to right; a single one is cut where digits may touch.
-    """
+    """Draw each piece of ink, a mask, alone and joined with its neighbours; a single piece is cut first."""
     if len(pieces) == 1:
         pieces = cut(pieces[0])
     height = max(cv2.boundingRect(piece)[3] for piece in pieces)
@@ -45,10 +42,7 @@ def keep_large_components(mask: np.ndarray) -> np.ndarray:
 
 
 def cut(mask: np.ndarray) -> list[np.ndarray]:
-    """Cut a piece of ink, uint8 (h, w), where digits may touch: at columns with little ink.
-
-    Returns 1 to MAX_CUTS + 1 masks like it, from left to right.
-    """
+    """Cut ink, uint8 (h, w), at columns with little of it, where digits may touch: 1 to MAX_CUTS + 1 masks like it."""
     left, top, width, height = cv2.boundingRect(mask)
     if width < MIN_WIDTH * height:
         return [mask]
@@ -68,10 +62,7 @@ def cut(mask: np.ndarray) -> list[np.ndarray]:
 
 
 def find_equal_widths(ink: np.ndarray, height: int) -> list[int]:
-    """The columns where digits of equal width would touch: near the middle, or near the thirds of a wide piece.
-
-    Each is the one with least ink, (width,), within a tenth of the width.
-    """
+    """The columns with least ink near the middle, or near the thirds of a wide piece: digits of equal width."""
     width = len(ink)
     reach = max(1, width // 10)
     columns = []

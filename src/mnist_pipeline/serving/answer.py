@@ -1,8 +1,4 @@
-"""From the body of a request to the answer, independent of any server.
-
-What a request needs, and in which order, is written once, as the generators that serving/steps.py describes. This file
-travels in the archive, with steps.py, recognition.py, `reading` and the network.
-"""
+"""From the body of a request to the answer, independent of any server: generators, which steps.py describes."""
 
 import json
 import logging
@@ -47,13 +43,7 @@ class Response:
 
 
 class Model:
-    """The model of an unpacked archive.
-
-    Args:
-        info: the archive's model_info.json.
-        network: gives the calibrated logits.
-        quiet_network: gives the same, and leaves the CPUs to others in between; None: there is but one.
-    """
+    """The model of an unpacked archive; `quiet_network`, if any, leaves the CPUs to others between its calls."""
 
     def __init__(self, info: dict[str, Any], network: Network, quiet_network: Network | None = None) -> None:
         self.info, self.network, self.quiet_network = info, network, quiet_network or network
@@ -67,12 +57,7 @@ class Model:
         self.read = read_digits if self.is_digits else partial(read_one, form=self.form)
 
     def answer(self, bodies: Sequence[Body], explain: Sequence[bool] = ()) -> list[Response]:
-        """Answer requests in this thread, in batches; an error in one leaves the others as they are.
-
-        Args:
-            bodies: one for each request.
-            explain: which requests also want to know what each pixel contributes; empty: none.
-        """
+        """Answer requests in this thread, in batches; an error in one leaves the others as they are."""
         wanted = explain or [False] * len(bodies)
         return answer_all([self.answer_safely(*each) for each in zip(bodies, wanted, strict=True)], self.network)
 
@@ -121,8 +106,8 @@ class Model:
     def answer_picture(self, data: bytes | ValueError, spent: Spent | None = None) -> Steps:
         """The steps from an encoded picture, or the error in its place, to what was found in it, or to Rejected.
 
-        What the network does not know is looked at again (serving/recognition.py). What it still does not know is left
-        out; a picture in which it knows nothing is rejected. `spent` is what the pictures before it in a list took.
+        What is not known at a second look is left out; a picture in which nothing is known is rejected. `spent` is what
+        the pictures before it in a list took.
         """
         if isinstance(data, ValueError):
             return Rejected(400, str(data))
@@ -239,8 +224,7 @@ def read_one(data: bytes, form: Form) -> list[Item]:
 def occlude(image: Images, empty: NDArray[np.float64]) -> tuple[Images, NDArray[np.bool_]]:
     """Cover a patch of an image, uint8 (C, S, S), around each pixel in turn, or around each cell of a larger image.
 
-    Returns copies, 784 at most: (cells * cells, C, S, S), in which the patch has the value `empty`, 0 to 255 (C,). And
-    which of them differ from the image.
+    Returns copies (cells * cells, C, S, S), 784 at most, and which of them differ from the image.
     """
     side = image.shape[-1]
     # Pixels of a cell, a side: the fewest with which the copies have no more pixels than those of a 28x28 image.

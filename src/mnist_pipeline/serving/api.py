@@ -1,7 +1,4 @@
-"""The web application of an archive's model: what TorchServe answers at the same addresses, without TorchServe.
-
-It imports no PyTorch. This turns HTTP into calls of serving/answer.py and back.
-"""
+"""The web application of an archive's model: what TorchServe answers at the same addresses, without PyTorch."""
 
 import asyncio
 import time
@@ -38,13 +35,9 @@ class Services:
 
 
 def create_app(model: Model, *, page: Path | None = None, token: str = "", services: Services | None = None) -> FastAPI:
-    """Make the application.
+    """Make the application. `page` is a folder with index.html, shown at / in place of the API's description.
 
-    Args:
-        model: what `open_archive` opens.
-        page: a folder with index.html, shown at /; None shows the description of the API there.
-        token: what a client must send as `Authorization: Bearer <token>`; empty: nothing.
-        services: of a server with reader processes; None: its own, without them.
+    Clients must send `Authorization: Bearer <token>`, unless `token` is empty.
     """
     app = FastAPI(
         title="Model mnist",

@@ -62,18 +62,10 @@ def archive(
 ) -> ServingInfo:
     """Pack one trained model for TorchServe. Equal inputs give equal bytes.
 
-    Args:
-        model_folder: holds model_info.json and the weights that it names; ModelError where one is missing or damaged.
-        handler: the handler's Python file.
-        model_config: TorchServe's settings for this model (model-config.yaml).
-        destination: the .mar to write; it is replaced whole or not at all.
-        calibration: training images, from which the int8 form takes its ranges.
-        validation: decides whether the int8 form is served, and what is too unlike it to be answered.
-        maximal_drop: validation accuracy that the int8 form may lose, 0 to 1.
-        least: as for `fit_known`.
-
-    Returns:
-        The section "serving" of the archived model_info.json: the form that is served, and why.
+    The int8 form takes its ranges from `calibration`, training images. `validation` decides whether it is served, and
+    what is too unlike it to be answered; `maximal_drop` is the validation accuracy that int8 may lose, 0 to 1; `least`
+    is as for `fit_known`. Returns the section "serving" of the archived model_info.json. Raises ModelError for the
+    model folder.
     """
     network, info = model.load_model(model_folder)
     if least is not None and not knows_others(info):
@@ -106,10 +98,7 @@ def archive(
 
 
 def choose_references(logits: Float32[Tensor, "n classes"], labels: Int64[Tensor, " n"]) -> Int64[Tensor, " m"]:
-    """The indices of the images whose answers a server is checked with: of each class the two least sure.
-
-    A network that computes otherwise shows it there first: a sure answer hardly moves.
-    """
+    """Indices of the images that a server is checked with: of each class the least sure, which change first."""
     order = logits.softmax(1).amax(1).argsort(stable=True)
     by_class = [order[labels[order] == label] for label in range(logits.shape[1])]
     return torch.cat([least_sure_first[:REFERENCES_PER_CLASS] for least_sure_first in by_class])

@@ -17,13 +17,7 @@ class OpenError(PipelineError):
 
 @contextmanager
 def open_archive(archived: Path, *, beside_readers: bool = False) -> Iterator[tuple[Model, Path]]:
-    """Unpack a .mar to a temporary folder, and load its model on the CPU. Raises OpenError.
-
-    The archive's own copy of the code is TorchServe's; it is the code of the version that packed it.
-
-    Returns:
-        The model, and the folder, which also holds the weights and model_info.json.
-    """
+    """Unpack a .mar to a temporary folder and load its model on the CPU: the model and the folder. Raises OpenError."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         try:

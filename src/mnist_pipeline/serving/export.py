@@ -34,18 +34,10 @@ def export_for_serving(
     target: Path,
     maximal_drop: float = 0.0005,
 ) -> tuple[ServingInfo, Float32[Tensor, "m classes"]]:
-    """Write the network as ONNX in int8, or in fp32 where int8 loses too much accuracy.
+    """Write the network as ONNX in int8; in fp32 where int8 loses more than `maximal_drop` (-1: always in fp32).
 
-    Args:
-        network: the trained network, in fp32 on the CPU.
-        calibration: training images.
-        images, labels: validation images, on which the decision is based (never the test images).
-        target: the file to write.
-        maximal_drop: validation accuracy that int8 may lose, 0 to 1; -1: always fp32.
-
-    Returns:
-        The section "serving" of model_info.json: the format, both accuracies, and why. And the calibrated logits of the
-        validation images in that format.
+    `calibration` are training images; `images` and `labels` are validation images, which decide. Returns the section
+    "serving" of model_info.json, and the calibrated logits of the validation images in that format.
     """
     with tempfile.TemporaryDirectory() as name:
         fp32, int8 = Path(name) / "fp32.onnx", Path(name) / "int8.onnx"
@@ -71,8 +63,7 @@ def export_for_serving(
 def export_fp32(network: DigitNetwork, shape: torch.Size, target: Path) -> None:
     """Write the network as ONNX: uint8 images (N, C, S, S) in, calibrated fp32 logits (N, classes) out.
 
-    BatchNorm is folded into the convolutions, and the temperature into the output layer; `network` stays as it is.
-    `shape` is (C, S, S).
+    BatchNorm and temperature are folded in; `network` stays as it is. `shape` is (C, S, S).
     """
     with warnings.catch_warnings():
         # The exporter through TorchScript is deprecated; its successor needs onnxscript, which nothing else here does.
@@ -101,12 +92,11 @@ def fold_temperature(network: DigitNetwork) -> DigitNetwork:
 
 
 def quantise(fp32: Path, calibration: UInt8[Tensor, "n channels side side"], target: Path) -> None:
-    """Quantise the ONNX network that `export_fp32` wrote to int8, by at least one training image.
+    """Quantise the ONNX network of `export_fp32` to int8, with one training image or more; equal inputs, equal bytes.
 
-    Weights are quantised per output channel and activations statically, from the ranges seen on the calibration
-    images (Jacob et al., arXiv 1712.05877). The weights have seven bits: x86 processors without VNNI add two products
-    in 16 bits, where those of eight bits overflow and give other answers. The validation accuracy is the same. Equal
-    inputs give equal bytes. Raises ValueError where there are no calibration images.
+    Weights are quantised per output channel and activations statically, from the ranges seen on the calibration images
+    (Jacob et al., arXiv 1712.05877). The weights have seven bits: x86 processors without VNNI add two products in 16
+    bits, where those of eight bits overflow and give other answers. The validation accuracy is the same.
     """
     if not len(calibration):
         raise ValueError("calibration holds 0 images; the ranges of the activations need at least 1")

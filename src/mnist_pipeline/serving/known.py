@@ -36,11 +36,8 @@ def fit_known(
 ) -> KnownInfo:
     """Fit a logistic function of log(sum(exp(logits))) that tells images of a class from others (Platt, 1999).
 
-    Args:
-        known: calibrated logits of validation images.
-        unknown: those of generated outliers.
-        temperature: that the logits were divided by.
-        least: score below which nothing is answered, 0 to 1; None: ANSWERED of the validation images pass.
+    `known` are calibrated logits of validation images, `unknown` those of generated outliers. Below the score `least`,
+    0 to 1, nothing is answered; None: ANSWERED of the validation images pass.
     """
     scores = torch.cat([known, unknown]).mul(temperature).logsumexp(1).double().numpy()[:, None]
     is_known = np.arange(len(scores)) < len(known)

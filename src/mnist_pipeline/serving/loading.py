@@ -1,8 +1,4 @@
-"""An unpacked archive -> its model, on the machine that serves it.
-
-How many threads compute, and whether the network answers here as it did where it was archived. This file travels in the
-archive next to answer.py.
-"""
+"""An unpacked archive -> its model, which must answer here as it did where it was archived."""
 
 import base64
 import hashlib
@@ -24,12 +20,8 @@ TOLERANCE = 0.05  # of their probabilities; int8 whose sums overflow differs by 
 def load(folder: Path, *, beside_readers: bool = False) -> Model:
     """Load the model of an unpacked archive.
 
-    Args:
-        folder: holds model_info.json and the files that it names.
-        beside_readers: whether other processes read pictures, so that the network is needed without spinning, too.
-
-    Raises:
-        RuntimeError: another format, a damaged file, or a network that answers otherwise than where it was archived.
+    With `beside_readers` the network is also opened so that it does not spin: other processes need the CPUs. Raises
+    RuntimeError for another format, a damaged file, or a network that answers otherwise than where it was archived.
     """
     info = json.loads((folder / "model_info.json").read_text())
     if info.get("format") != FORMAT:
@@ -47,11 +39,7 @@ def load(folder: Path, *, beside_readers: bool = False) -> Model:
 
 
 def open_onnx(file: Path, *, spinning: bool = True) -> Network:
-    """The network in ONNX Runtime, with a thread for each CPU that this process may use.
-
-    Threads that spin while they wait, ONNX Runtime's default, answer a lone request sooner, and take the CPUs from
-    other processes.
-    """
+    """The network in ONNX Runtime, with a thread for each CPU. Threads that spin answer sooner and take the CPUs."""
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()  # builds since 1.29 report their use
@@ -74,10 +62,7 @@ def count_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def check_references(file: Path, network: Network, shape: tuple[int, int, int]) -> None:
-    """Raise RuntimeError where a probability differs by more than TOLERANCE from that of where it was archived.
-
-    A processor that computes otherwise would give other answers, and no error. `shape` is that of an image.
-    """
+    """Raise RuntimeError where a probability differs by more than TOLERANCE from that where it was archived."""
     references = json.loads(file.read_text())
     images = np.frombuffer(base64.b64decode(references["images"]), np.uint8).reshape(-1, *shape)
     expected, found = np.array(references["probabilities"]), softmax(network(images))

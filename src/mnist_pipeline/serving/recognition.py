@@ -1,8 +1,4 @@
-"""What the network makes of what was read in a picture, and the second look at what it does not know.
-
-What the network does not know is taken apart, where digits may touch. If it does not know the parts either, the picture
-is read in other ways, and the way that it knows best is taken. This file travels in the archive.
-"""
+"""What the network makes of what was read in a picture, and the second look at what it does not know."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -125,10 +121,7 @@ def choose_parts(one: Found, parts: Parts, info: dict[str, Any]) -> Steps:
 
 
 def best_path(parts: dict[tuple[int, int], Found]) -> list[Found]:
-    """The parts, side by side, that cover everything and are known best: whose product of `known` is largest.
-
-    The keys are those of reading.Parts. The path is empty if no parts cover everything.
-    """
+    """The parts, side by side, that cover everything and whose product of `known` is largest; empty if none do."""
     best: dict[int, tuple[float, list[Found]]] = {0: (1.0, [])}  # of the paths that end at each piece: product, parts
     for (first, last), part in sorted(parts.items(), key=lambda entry: entry[0][1]):
         if first in best:
@@ -140,9 +133,6 @@ def best_path(parts: dict[tuple[int, int], Found]) -> list[Found]:
 
 
 def certainty(found: Sequence[Found]) -> float:
-    """How well the network knows what was found in a picture, 0 to 1: the geometric mean of `known`.
-
-    Parts of what was not known as a whole count less.
-    """
+    """How well a picture is known, 0 to 1: the geometric mean of `known`, in which parts count less."""
     known = np.array([one.known * (PRIOR if one.is_part else 1) for one in found])
     return float(np.exp(np.log(np.maximum(known, 1e-9)).mean()))

@@ -1,8 +1,4 @@
-"""The bytes of a request -> the encoded pictures in it.
-
-A request is a picture, a form with a picture, or JSON with many: {"images": ["<base64>", ...]}. This file travels in
-the archive next to answer.py.
-"""
+"""The bytes of a request -> the encoded pictures in it: a picture, a form with one, or JSON with many."""
 
 import base64
 import json
@@ -25,10 +21,7 @@ def is_json(body: Body) -> bool:
 
 
 def choose_body(fields: Mapping[str, Any]) -> Body:
-    """The body of a request that came as a form: of its fields the first that is more than text, a name or a charset.
-
-    `data` and `body` go before the others. Where all are text, it is the first that is not empty.
-    """
+    """The picture or JSON in a form: its first field that is more than text, `data` and `body` before the others."""
     body = fields.get("body")
     if isinstance(body, bytes | bytearray) and body.startswith(b"--"):
         fields = split_form(bytes(body))
@@ -38,10 +31,7 @@ def choose_body(fields: Mapping[str, Any]) -> Body:
 
 
 def split_form(body: bytes) -> dict[str, bytes]:
-    """The fields of a form, multipart/form-data, as bytes by their names: a picture must not be taken for text.
-
-    Its first line is the boundary (RFC 7578), so that it is read whatever the request's header calls it.
-    """
+    """The fields of multipart/form-data by their names; its first line is the boundary (RFC 7578)."""
     boundary, _, rest = body.partition(b"\r\n")
     fields = {}
     for part in rest.split(b"\r\n" + boundary, MAX_FIELDS)[:-1]:  # the last is what follows the form

@@ -35,15 +35,9 @@ def roll_out(
 ) -> str:
     """Serve a new archive in place of the present one, without a request failing; returns its version.
 
-    Args:
-        service: a TorchServe whose model API is enabled, which already serves a version.
-        archive: the new version's .mar.
-        model_store: the server's model store; a copy of the archive lies there for as long as the roll-out takes.
-        digits: encoded pictures by the label that the new version must read in them; at least one.
-        seconds: how long the new version may take to load, and the old one to finish its requests.
-
-    Raises:
-        RolloutError: with the reason; the version that was the default before still is.
+    `digits` are pictures by the label that the new version must read in them. A copy of the archive lies in the
+    server's `model_store` meanwhile. `seconds` is how long the new version may take to load, and the old one to finish
+    its requests. Raises RolloutError with the reason; the version that was the default before still is.
     """
     old, new = service.default_version(), read_version(archive)
     if new == old:
@@ -128,12 +122,10 @@ def main() -> None:
     service = Service(arguments.inference, arguments.management, tokens=tokens, certificate=arguments.certificate)
     try:
         roll_out(service, arguments.archive, arguments.model_store, read_known_digits(arguments.digits))
-    except requests.exceptions.SSLError as error:
-        raise RolloutError(f"TLS with {arguments.management} failed; is it --certificate's? {error}") from error
-    except requests.ConnectionError as error:
+    except requests.ConnectionError as error:  # TLS's errors, too
         raise RolloutError(
-            f"no TorchServe answers at {arguments.management}; start one with this model: "
-            "torchserve --start --models mnist=mnist.mar"
+            f"no TorchServe answers at {arguments.management}, or its certificate is not --certificate ({error}); "
+            "start one with: torchserve --start --models mnist=mnist.mar"
         ) from error
 
 

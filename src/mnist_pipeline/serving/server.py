@@ -76,8 +76,7 @@ class Application:
 def serve(options: Options, listener: socket.socket, ready: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT, or until the terminal is closed that the server was started in.
 
-    `listener` listens already; `ready` is called when requests are answered. Raises OpenError where the archive, and
-    ServeError where the certificate cannot be used.
+    `listener` listens already; `ready` is called when requests are answered. Raises OpenError and ServeError.
     """
     for number in (signal.SIGTERM, signal.SIGINT):  # until uvicorn handles them, and when it raises them again
         signal.signal(number, lambda *_: sys.exit())

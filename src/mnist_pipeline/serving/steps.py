@@ -1,8 +1,7 @@
-"""The steps of a request: generators that ask for a picture to be read or for images to be computed by the network.
+"""The steps of a request: generators that ask for readings and computations, and are sent the results.
 
-They are sent the result. `answer_all` drives them in this thread, for TorchServe, the evaluation and the score. A
-server that must not wait drives them with reader processes and with batches of many requests (serving/work.py). This
-file travels in the archive.
+`answer_all` drives them in this thread, for TorchServe, the evaluation and the score; serving/work.py does so with
+reader processes and with batches of many requests.
 """
 
 import time
@@ -49,10 +48,7 @@ def answer_all(requests: Sequence[Steps], network: Network) -> list[Any]:
 
 
 def run_together(requests: Sequence[Steps]) -> Steps:
-    """The steps of many requests as those of one: pictures are read in turn, images of all are computed in one batch.
-
-    Returns each one's result. An error of one of them ends all.
-    """
+    """Run many requests' steps as one, to each one's result: the images of all are computed in one batch."""
     results: list[Any] = [None] * len(requests)
     waiting: dict[int, Any] = dict.fromkeys(range(len(requests)))  # what to send to each
     while waiting:

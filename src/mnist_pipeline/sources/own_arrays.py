@@ -66,10 +66,7 @@ def fit_all(images: np.ndarray, form: Form) -> np.ndarray:
 def read_csv(path: Path) -> Labelled:
     """Read a CSV file in the form of Kaggle's digit-recognizer: a header, label,pixel0,…,pixel783, then rows.
 
-    A label is any text, a pixel a whole number from 0 to 255; the images are square, of any size.
-
-    Raises:
-        DataError: another header, or a row that does not fit it; the text names line, column and value.
+    A label is any text, a pixel a whole number from 0 to 255; the images are square, of any size. Raises DataError.
     """
     images, labels = [], []
     try:
@@ -86,9 +83,8 @@ def read_csv(path: Path) -> Labelled:
                 labels.append(label)
                 try:
                     images.append(bytes(map(int, row[1:])))
-                except ValueError:
-                    name, value = next((n, v) for n, v in zip(header[1:], row[1:], strict=True) if not is_pixel(v))
-                    raise DataError(f"{where}, column {name}: {value!r} is no whole number from 0 to 255") from None
+                except ValueError as error:
+                    raise DataError(f"{where}: pixels are whole numbers from 0 to 255 ({error})") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     if not images:
@@ -99,58 +95,35 @@ def read_csv(path: Path) -> Labelled:
 def check_header(path: Path, header: Sequence[str]) -> int:
     """Return the side of the images of a CSV file with this header; raises DataError."""
     first, *pixels = [name.strip().lower() for name in header] or [""]
-    if first.startswith("pixel"):
-        raise DataError(f"{path} has no column `label`; images without labels, as in Kaggle's test.csv, cannot be used")
     side = isqrt(len(pixels))
-    if first != "label" or not all(name.startswith("pixel") for name in pixels) or not pixels:
-        raise DataError(f"{path}, line 1: {','.join(header)[:40]!r}; the header must be label,pixel0,pixel1,…")
-    if side * side != len(pixels):
+    if first != "label" or not all(name.startswith("pixel") for name in pixels) or len(pixels) != max(1, side**2):
         raise DataError(
-            f"{path}, line 1: {len(pixels)} pixels; images are square, such as {SIDE * SIDE} of {SIDE}x{SIDE}"
+            f"{path}, line 1: {','.join(header)[:40]!r} and {len(pixels)} columns; the header must be "
+            "label,pixel0,pixel1,… of square images (Kaggle's test.csv has no labels and cannot be used)"
         )
     return side
-
-
-def is_pixel(value: str) -> bool:
-    """Tell whether a text is a whole number from 0 to 255."""
-    try:
-        return 0 <= int(value) <= 255
-    except ValueError:
-        return False
 
 
 def read_npz(path: Path) -> tuple[Labelled, Labelled | None]:
     """Read an .npz file in the form of Keras' mnist.npz: x_train and y_train, perhaps x_test and y_test.
 
     x is (n, h, w), (n, h, w, 1) or (n, h, w, 3), whole numbers 0 to 255; y is (n,) or (n, 1), whole numbers or texts.
-
-    Raises:
-        DataError: an array is missing or has another form; the text names its key.
+    Raises DataError.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             arrays = {key: content[key] for key in content.files if key in ("x_train", "y_train", "x_test", "y_test")}
-            found = list(content.files)
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} cannot be read as an .npz file of plain arrays: {error}") from error
-    needed = ["x_train", "y_train"] + (["x_test", "y_test"] if {"x_test", "y_test"} & arrays.keys() else [])
-    if missing := [key for key in needed if key not in arrays]:
-        raise DataError(
-            f"{path} has no array {missing[0]}, only {', '.join(found) or 'none'}; it takes x_train, y_train"
-        )
-    train, *test = (
-        label_images(f"{path}, {needed[k]}", f"{path}, {needed[k + 1]}", arrays[needed[k]], arrays[needed[k + 1]])
-        for k in range(0, len(needed), 2)
-    )
+    pairs = [("x_train", "y_train")] + ([("x_test", "y_test")] if {"x_test", "y_test"} & arrays.keys() else [])
+    if missing := [key for pair in pairs for key in pair if key not in arrays]:
+        raise DataError(f"{path} has no array {missing[0]}; it takes x_train and y_train, perhaps x_test and y_test")
+    train, *test = (label_images(f"{path}, {x}", f"{path}, {y}", arrays[x], arrays[y]) for x, y in pairs)
     return train, test[0] if test else None
 
 
 def read_idx_files(folder: Path) -> tuple[Labelled, Labelled]:
-    """Read four IDX files under MNIST's names, plain or .gz: images (n, h, w) or (n, 3, h, w), labels (n,).
-
-    Raises:
-        DataError: a file is missing, damaged or of another form; the text names it.
-    """
+    """Read four IDX files under MNIST's names, plain or .gz: images (n, h, w) or (n, 3, h, w). Raises DataError."""
     arrays: list[np.ndarray] = []
     paths: list[str] = []
     for name in FILES:
@@ -181,16 +154,7 @@ def read_idx_files(folder: Path) -> tuple[Labelled, Labelled]:
 
 
 def label_images(images_from: str, labels_from: str, images: np.ndarray, labels: np.ndarray) -> Labelled:
-    """Check images (n, h, w), (n, h, w, 1) or (n, h, w, 3) and their labels (n,) or (n, 1), and join them.
-
-    Args:
-        images_from, labels_from: where they are, for messages.
-        images: whole numbers 0 to 255, of any type.
-        labels: whole numbers or texts.
-
-    Raises:
-        DataError: another form.
-    """
+    """Check images (n, h, w), (n, h, w, 1) or (n, h, w, 3) and labels (n,) or (n, 1). Raises DataError."""
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
     if images.ndim != 3 and not (images.ndim == 4 and images.shape[3] == 3):

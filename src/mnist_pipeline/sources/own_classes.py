@@ -21,22 +21,14 @@ MOST_PAIRS = 3  # of nearly equal images that a message names
 
 
 class OwnData(NamedTuple):
-    """The user's own images, ready to be stored.
-
-    Attributes:
-        class_names: by index.
-        arrays: the images, split into training and test images.
-        form: how pictures became images.
-        train_names, test_names: what each image is called.
-        sizes: width and height of the smallest and of the largest picture.
-    """
+    """The user's own images, ready to be stored."""
 
     class_names: tuple[str, ...]
     arrays: Arrays
     form: Form
-    train_names: list[str]
+    train_names: list[str]  # what each image is called
     test_names: list[str]
-    sizes: tuple[tuple[int, int], tuple[int, int]]
+    sizes: tuple[tuple[int, int], tuple[int, int]]  # width and height of the smallest and of the largest picture
 
     def summary(self) -> str:
         """Describe classes, images, their sizes, how many are for training and testing, and how they are read."""
@@ -84,14 +76,9 @@ def split(labels: Integer[np.ndarray, " n"], classes: int) -> Bool[np.ndarray, "
 
 
 def check_classes(source: Path, class_names: Sequence[str]) -> None:
-    """Check that there are 2 to 256 classes, and their names; raises DataError."""
+    """Check that there are 2 to 256 classes whose names can be written to a file; raises DataError."""
     if not 2 <= len(class_names) <= 256:
         raise DataError(f"{source} has {len(class_names)} classes {[*class_names][:3]}; it takes 2 to 256")
-    check_names(source, class_names)
-
-
-def check_names(source: Path, class_names: Sequence[str]) -> None:
-    """Check that the name of every class is a text that can be written to a file; raises DataError."""
     for name in class_names:
         unfit = any(unicodedata.category(character) in ("Cc", "Cs") for character in name)  # control, broken UTF-8
         if unfit or not 1 <= len(name) <= LONGEST_NAME:

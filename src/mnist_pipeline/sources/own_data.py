@@ -13,17 +13,9 @@ from mnist_pipeline.sources.own_images import read_class_folders
 def read_own(source: Path, wanted: Wanted | None = None, skip_damaged: bool = False) -> OwnData:
     """Read the user's own images; where no test images are given, TEST_PART of each class becomes the test.
 
-    Args:
-        source: one of
-            - a folder with one sub-folder of images per class, or with train/ and test/ that hold such sub-folders,
-            - a CSV file in the form of Kaggle's digit-recognizer (`read_csv`), or a folder with train.csv,
-            - an .npz file in the form of Keras' mnist.npz (`read_npz`), or a folder with mnist.npz,
-            - a folder with four IDX files under MNIST's names (`read_idx_files`).
-        wanted: how pictures become images; what it leaves open follows from them (`choose_form`).
-        skip_damaged: leave out the image files that cannot be read, instead of raising an error.
-
-    Raises:
-        DataError: the source is missing, damaged or unsuitable; the text names the file and the place in it.
+    The source is a folder with one sub-folder of images per class, or with train/ and test/ that hold such; a CSV file
+    (`read_csv`) or a folder with train.csv; an .npz file (`read_npz`) or a folder with mnist.npz; or a folder with four
+    IDX files (`read_idx_files`). `skip_damaged` leaves out image files that cannot be read. Raises DataError.
     """
     wanted = wanted or Wanted()
     if not source.exists():

@@ -15,7 +15,7 @@ from mnist_pipeline.data.dataset import DataError
 from mnist_pipeline.folders import is_note, normalise_name, visible
 from mnist_pipeline.reading import FORMATS, Form, NotAnImage, NothingToRead, decode, read_image
 from mnist_pipeline.sources.forms import MOST_LOOKED_AT, Look, Wanted, choose_form, look_at
-from mnist_pipeline.sources.own_classes import OwnData, Part, check_counts, check_names, combine
+from mnist_pipeline.sources.own_classes import OwnData, Part, check_classes, check_counts, combine
 
 MOST_LISTED = 20  # damaged files that a message names
 
@@ -23,26 +23,17 @@ log = logging.getLogger(__name__)
 
 
 class Pictures(NamedTuple):
-    """The pictures of the classes' folders.
+    """The pictures of the classes' folders that can be read."""
 
-    Attributes:
-        images, labels, names: of those that can be read; images are uint8 (n, C, S, S).
-        sizes: width and height of each.
-        damaged: a line for each file that cannot be read, with the reason.
-    """
-
-    images: np.ndarray
+    images: np.ndarray  # uint8 (n, C, S, S)
     labels: list[int]
     names: list[str]
-    sizes: list[tuple[int, int]]
-    damaged: list[str]
+    sizes: list[tuple[int, int]]  # width and height
+    damaged: list[str]  # a line for each file that cannot be read, with the reason
 
 
 def read_class_folders(source: Path, wanted: Wanted, skip_damaged: bool) -> OwnData:
-    """Read the images of a folder with one sub-folder per class, or with train/ and test/ that hold such sub-folders.
-
-    The server will read the pictures that it is sent in the same way.
-    """
+    """Read the images of a folder with one sub-folder per class, or with train/ and test/ that hold such."""
     parts = find_part_folders(source)
     folders = {folder: class_folders(folder) for folder in parts}
     class_names, *others = (tuple(classes) for classes in folders.values())
@@ -81,9 +72,7 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
     content, classes = visible(folder), dict[str, list[Path]]()
     for path in filter(Path.is_dir, content):
         classes.setdefault(normalise_name(path.name), []).extend(file for file in visible(path) if not is_note(file))
-    if not 2 <= len(classes) <= 256:
-        raise DataError(f"{folder} has {len(classes)} sub-folders {[*classes][:3]}; it takes one a class, 2 to 256")
-    check_names(folder, [*classes])
+    check_classes(folder, [*classes])
     if unused := [path.name for path in content if not path.is_dir()]:
         log.warning("%s: %d files next to the class folders are not used, %r first.", folder, len(unused), unused[0])
     return classes

@@ -45,10 +45,7 @@ class Published(NamedTuple):
 
 
 def has_published_files(folder: Path, name: str, publication: Publication) -> bool:
-    """Tell whether a folder has a dataset as it was published, so that the published checksums can verify it.
-
-    It may be one that an older version downloaded.
-    """
+    """Whether a folder has a dataset as it was published, which the published checksums can then verify."""
     try:
         about = json.loads((folder / DESCRIPTION).read_bytes())
     except (OSError, ValueError):
@@ -155,10 +152,7 @@ def normalise(publication: Publication, arrays: Published) -> Published:
 
 
 def read_torchvision(publication: Publication, mirror: str, workspace: Path) -> Published:
-    """Let torchvision's class parse a dataset: the files of a mirror, or without one those that it downloads itself.
-
-    It verifies them. Where it knows no test images, TEST_PART of each class becomes the test.
-    """
+    """Let torchvision's class verify and parse a mirror's files, or, without a mirror, those that it downloads."""
     from torchvision import datasets
 
     for name, md5 in publication.files.items() if mirror else ():

@@ -12,23 +12,19 @@ import torch
 
 from mnist_pipeline import files
 
+# What reading a damaged file raises.
+DAMAGED = (OSError, RuntimeError, EOFError, KeyError, TypeError, zipfile.BadZipFile, pickle.UnpicklingError)
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a training keeps its state.
+    """Where a training keeps its state."""
 
-    Attributes:
-        folder: made when missing; holds nothing else.
-        fingerprint: SHA-256 of everything that determines the result (hyperparameters, data, code, PyTorch version). A
-            checkpoint with another fingerprint is ignored.
-        seconds: time between two savings; a crash loses at most so much work.
-    """
-
-    folder: Path
-    fingerprint: str
-    seconds: float = 30.0
+    folder: Path  # holds nothing else
+    fingerprint: str  # SHA-256 of everything that determines the result; with another, a checkpoint is ignored
+    seconds: float = 30.0  # between two savings
 
     @property
     def path(self) -> Path:
@@ -36,11 +32,7 @@ class Checkpoint:
         return self.folder / "checkpoint.pt"
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Replace the file by this state: state dictionaries, tensors, numbers and text.
-
-        Raises:
-            OSError: the file cannot be written, for example because the disk is full; the earlier one is kept.
-        """
+        """Replace the file by this state. Raises OSError, as on a full disk; the earlier file is kept."""
         try:
             with files.replacing(self.path) as unfinished:
                 torch.save({"fingerprint": self.fingerprint, "state": dict(state)}, unfinished)
@@ -63,15 +55,7 @@ class Checkpoint:
             if content["fingerprint"] == self.fingerprint:
                 return dict(content["state"])
             log.warning("%s belongs to another training and is ignored: training starts again.", self.path)
-        except (
-            OSError,
-            RuntimeError,
-            EOFError,
-            KeyError,
-            TypeError,
-            zipfile.BadZipFile,
-            pickle.UnpicklingError,
-        ) as error:
+        except DAMAGED as error:
             log.warning("%s is damaged and is ignored (%s): training starts again.", self.path, error)
         return None
 

@@ -13,7 +13,7 @@ PRINTED = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSansMono", "DejaVuSerif", "ST
 
 def draw_digit_form(rng: np.random.Generator) -> tuple[Ink, int]:
     """Draw a digit in one of these forms: uint8 (28, 28), and which digit it is."""
-    digit, draw = FORMS[rng.choice(len(FORMS), p=SHARES)]
+    _, digit, draw = FORMS[rng.choice(len(FORMS), p=[share for share, *_ in FORMS])]
     if draw is None:
         digit = int(rng.integers(10))
         return draw_glyph(str(digit), str(rng.choice(PRINTED)), rng.uniform(-0.5, 1.5), random_warp(rng)), digit
@@ -98,13 +98,12 @@ def draw_crossed_6(rng: np.random.Generator) -> list[Points]:
     return [np.concatenate([top, bowl, end])]
 
 
-FORMS = (
-    (1, draw_flagged_1),
-    (4, draw_closed_4),
-    (0, draw_marked_0),
-    (7, draw_barred_7),
-    (9, draw_hooked_9),
-    (6, draw_crossed_6),
-    (-1, None),  # printed
+FORMS = (  # the share of each form, the digit, and what draws it
+    (0.27, 1, draw_flagged_1),
+    (0.11, 4, draw_closed_4),
+    (0.14, 0, draw_marked_0),
+    (0.08, 7, draw_barred_7),
+    (0.15, 9, draw_hooked_9),
+    (0.07, 6, draw_crossed_6),
+    (0.18, -1, None),  # printed, any digit
 )
-SHARES = (0.27, 0.11, 0.14, 0.08, 0.15, 0.07, 0.18)

@@ -20,15 +20,7 @@ FONTS = Path(mpl.get_data_path()) / "fonts/ttf"  # matplotlib's own
 
 
 def draw_strokes(strokes: Sequence[Points], width: float) -> Ink:
-    """Draw pen strokes.
-
-    Args:
-        strokes: each a line through points; one point alone makes a dot.
-        width: of the pen, in pixels of the 28.
-
-    Returns:
-        uint8 (28, 28), 255 on the strokes.
-    """
+    """Draw pen strokes, each a line through points or a dot, `width` pixels of the 28 wide: uint8 (28, 28)."""
     points = np.concatenate(strokes)
     low, high = points.min(0), points.max(0)
     thickness = max(1, round(width * FINE))
@@ -41,17 +33,7 @@ def draw_strokes(strokes: Sequence[Points], width: float) -> Ink:
 
 
 def draw_glyph(text: str, font: str, widening: float, warp: NDArray[np.float64]) -> Ink:
-    """Draw printed characters.
-
-    Args:
-        text: what to draw.
-        font: the name of one of matplotlib's font files.
-        widening: how much thicker the strokes are made than the font has them, in pixels of the 28; below 0: thinner.
-        warp: (2, 2), a slant, turn or stretch.
-
-    Returns:
-        uint8 (28, 28), 255 on the strokes.
-    """
+    """Draw text, its strokes `widening` pixels of the 28 thicker, turned or stretched by `warp` (2, 2): (28, 28)."""
     opened = open_font(font)
     left, top, right, bottom = opened.getbbox(text)
     margin = 40

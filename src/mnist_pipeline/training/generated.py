@@ -18,17 +18,10 @@ OUTLIERS, DIGIT_FORMS = 0, 1
 
 
 def add_generated(train: Examples, hp: Hyperparameters, class_names: Sequence[str], seed: int) -> Examples:
-    """The training images, and so many generated ones as the hyperparameters ask for.
+    """The training images, and so many generated ones as the hyperparameters ask for; an outlier's label is OUTLIER.
 
-    Args:
-        train: images uint8 (N, C, S, S) and labels int64 (N,).
-        hp: `outliers` and `digit_forms`, each a number of images for each training image, which are grey and 28x28; the
-            latter are added only where the classes are the ten digits.
-        class_names: of the labels.
-        seed: the same seed gives the same images.
-
-    Returns:
-        Examples; the label of an outlier is OUTLIER.
+    `outliers` and `digit_forms` are numbers of images for each training image, which are grey and 28x28; the latter are
+    added only where the classes are the ten digits. The same seed gives the same images.
     """
     if not (hp.outliers or hp.digit_forms):
         return train

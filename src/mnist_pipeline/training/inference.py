@@ -12,16 +12,7 @@ BATCH = 500  # images per forward pass without gradients, of at most 28x28; a la
 
 @torch.inference_mode()
 def predict(network: nn.Module, images: Tensor, *, fp32: bool = False) -> Tensor:
-    """Logits of any number of images, a batch at a time, with the network in evaluation mode.
-
-    Args:
-        network: on the device that is to compute; its mode is restored.
-        images: uint8 (N, C, S, S), for a cropped network without the border; on any device.
-        fp32: compute in fp32 even where bfloat16 is faster.
-
-    Returns:
-        float32 (N, classes), on the CPU.
-    """
+    """Logits, float32 (N, classes) on the CPU, of images uint8 (N, C, S, S) on any device, in evaluation mode."""
     device = next(network.parameters()).device
     batch = min(BATCH, BATCH * 28**2 // images.shape[-1] ** 2)  # as much memory for larger images
     training = network.training

@@ -36,25 +36,15 @@ class Diverged(PipelineError):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured after some of the steps.
+    """What was measured after some of the steps."""
 
-    Attributes:
-        number: 1 for the first evaluation of a training.
-        step: optimizer steps done.
-        images: training images seen.
-        seconds: time spent training, resumed runs included, evaluations left out.
-        lr: learning rate of the last step.
-        loss: mean training loss since the last evaluation.
-        validation_accuracy: 0..1.
-    """
-
-    number: int
-    step: int
-    images: int
-    seconds: float
-    lr: float
-    loss: float
-    validation_accuracy: float
+    number: int  # from 1
+    step: int  # optimizer steps done
+    images: int  # training images seen
+    seconds: float  # of training, resumed runs included, evaluations left out
+    lr: float  # of the last step
+    loss: float  # mean training loss since the last evaluation
+    validation_accuracy: float  # 0..1
 
 
 def fit(
@@ -69,24 +59,18 @@ def fit(
     checkpoint: Checkpoint | None = None,
     description: str | None = None,
 ) -> list[Evaluation]:
-    """Train a network in place; where a checkpoint of the same training is found, resume from it.
+    """Train a network in place, on its device; where a checkpoint of the same training is found, resume from it.
 
     All randomness follows from the seed and the step, so a resumed training ends with the same weights as an
-    uninterrupted one, byte for byte (on a GPU, whose sums change their order, with equally good ones). Afterwards
-    the network's wide convolutions are WinogradConv2d; in evaluation mode it computes what it did before.
+    uninterrupted one, byte for byte (on a GPU, whose sums change their order, with equally good ones). Afterwards the
+    network's wide convolutions are WinogradConv2d; in evaluation mode it computes what it did before.
 
     Args:
-        network: on the device that is to train it; where a checkpoint is found, with its first weights.
+        network: where a checkpoint is found, with its first weights.
         train, validation: images to train and to evaluate with; validation images are cropped as long as those are.
-        hyperparameters: how to train.
-        seed: of the images' order and their augmentation.
         evaluations: how often to evaluate, evenly spaced; the last one is at the end.
         on_evaluation: called with each; what it raises ends the training.
-        checkpoint: where to keep the state of an unfinished training.
         description: of the progress bar; None shows none.
-
-    Returns:
-        The evaluations, oldest first.
 
     Raises:
         Diverged: the loss became NaN or infinite.
@@ -112,7 +96,8 @@ def fit(
     losses: list[Tensor] = []
     start, saved = time.perf_counter() - progress.seconds, time.perf_counter()
 
-    with progress_bar(progress, description) as bar:
+    hidden = True if description is None else None  # None: hidden where the output is no terminal
+    with tqdm(total=progress.steps, initial=progress.step, desc=description, unit="step", disable=hidden) as bar:
         for phase in remaining:
             while progress.step < phase.end:
                 lr = hp.lr_at(progress.step / progress.steps)
@@ -188,12 +173,6 @@ class Progress:
         return evaluation
 
 
-def progress_bar(progress: Progress, description: str | None) -> "tqdm[Any]":
-    """A bar of the steps; none where there is no description or the output is no terminal."""
-    hidden = True if description is None else None  # None: hidden where the output is no terminal
-    return tqdm(total=progress.steps, initial=progress.step, desc=description, unit="step", disable=hidden)
-
-
 def code() -> list[str]:
     """The source of everything that determines a training's result: this package, but what uses the trained network."""
     users = ("train.py", "model.py", "model_info.py", "temperature.py")
@@ -219,14 +198,5 @@ def epoch_order(count: int, epoch: int, seed: int, device: torch.device) -> Tens
 
 
 def stream_seed(seed: int, purpose: int, index: int) -> int:
-    """Derive the seed of one of a training's random streams, which are independent of each other.
-
-    Args:
-        seed: the training's, 0 to 2**32 - 1.
-        purpose: ORDER or AUGMENTATION.
-        index: the epoch or the step, 0 to 2**32 - 1.
-
-    Returns:
-        0 to 2**64 - 1, the range of torch.Generator.manual_seed.
-    """
+    """Derive the seed of one of a training's random streams, which are independent of each other."""
     return int(np.random.SeedSequence((seed, purpose, index)).generate_state(1, np.uint64)[0])

@@ -26,17 +26,7 @@ class ModelError(PipelineError):
 
 
 def save_model(folder: Path, network: DigitNetwork, description: ModelDescription) -> Path:
-    """Replace a model folder as a whole by this network's weights and a model_info.json that describes them.
-
-    Args:
-        folder: its content, if any, is replaced.
-        network: on any device; saved in fp32 on the CPU.
-        description: what `train` knows of the model; `started` names the weights. What follows from the network and
-            the machine is added.
-
-    Returns:
-        The path of the weights.
-    """
+    """Replace a model folder as a whole by weights in fp32 and model_info.json; returns the path of the weights."""
     # A path given to torch.save ends up in the file; equal weights should be equal bytes.
     buffer = io.BytesIO()
     torch.save({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}, buffer)
@@ -58,12 +48,7 @@ def save_model(folder: Path, network: DigitNetwork, description: ModelDescriptio
 
 
 def load_model(folder: Path) -> tuple[DigitNetwork, ModelInfo]:
-    """The network of a model folder, in evaluation mode on the CPU, and its model_info.json.
-
-    Raises:
-        ModelError: a file is missing, the weights are not the ones that model_info.json names, or another version of
-            the code made them.
-    """
+    """The network of a model folder, in evaluation mode on the CPU, and its model_info.json. Raises ModelError."""
     try:
         info: ModelInfo = json.loads((folder / INFO).read_text())
         weights = (folder / info["weights"]).read_bytes()
@@ -110,13 +95,8 @@ def layers(network: DigitNetwork, size: int = 28) -> list[dict[str, Any]]:
 
 def git_revision() -> str | None:
     """The commit of the working tree, with `+` behind it where files differ; None outside of git."""
+    command = ["git", "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"]
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-    return described.stdout.strip()

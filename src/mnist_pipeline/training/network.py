@@ -17,16 +17,11 @@ class DigitNetwork(nn.Module):
     """Two parallel and two sequential 3x3 convolutions behind a first one, then three linear layers.
 
     Every convolution is followed by BatchNorm (which takes the place of its bias and folds away for serving) and ReLU.
+    `mean` and `std` of the training images' pixels, 0..1, are one for each channel; `image_size` is a multiple of 4.
 
     `temperature` scales the last layer: in evaluation mode the logits are divided by it, so that their softmax is
     calibrated. It is 1 until training/temperature.py fits it on validation images after training (Guo et al., 2017).
     Nobody else divides by it.
-
-    Args:
-        classes: number of classes, at least 2.
-        mean: of the training images' pixels, 0..1, for each channel: one of grey images, three of coloured ones.
-        std: the pixels' standard deviations, above 0.
-        image_size: height and width of the images, a multiple of 4.
     """
 
     mean: Tensor
@@ -54,14 +49,9 @@ class DigitNetwork(nn.Module):
         self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of a batch of images, in evaluation mode divided by the temperature.
+        """Logits (N, classes) of uint8 images (N, C, S, S), in evaluation mode divided by the temperature.
 
-        Args:
-            images: uint8 (N, C, S, S), 0 to 255, of the network's channels and size; the shapes below are those of
-                MNIST's, (N, 1, 28, 28). A network that `cropped` made takes what `crop` leaves of them.
-
-        Returns:
-            float (N, classes): unnormalised log-probabilities.
+        The shapes below are those of MNIST's. A network that `cropped` made takes what `crop` leaves of the images.
         """
         x = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
         x = F.max_pool2d(self.conv1(x), 2)  # (N, 32, 14, 14)

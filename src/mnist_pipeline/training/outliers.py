@@ -177,29 +177,17 @@ def join_sideways(left: Ink, right: Ink, overlap: int) -> Ink:
     return joined
 
 
-Kind = Callable[[np.random.Generator, Sources], Ink]
-KINDS: dict[str, Kind] = {
-    "letters": draw_letter,
-    "scribbles": draw_scribble,
-    "shapes": draw_shape,
-    "blobs": draw_blob,
-    "silhouettes": draw_silhouette,
-    "halves": join_halves,
-    "turned digits": turn_digit,
-    "joined digits": join_digits,
+# How often each kind comes, relative to the others, and what draws one.
+KINDS: dict[str, tuple[float, Callable[[np.random.Generator, Sources], Ink]]] = {
+    "letters": (5, draw_letter),
+    "scribbles": (2, draw_scribble),
+    "shapes": (1.5, draw_shape),
+    "blobs": (1.5, draw_blob),
+    "silhouettes": (3, draw_silhouette),
+    "halves": (0.5, join_halves),
+    "turned digits": (1.5, turn_digit),
+    "joined digits": (3.5, join_digits),
 }
-SHARES = {
-    "letters": 5,
-    "scribbles": 2,
-    "shapes": 1.5,
-    "blobs": 1.5,
-    "silhouettes": 3,
-    "halves": 0.5,
-    "turned digits": 1.5,
-    "joined digits": 3.5,
-}
-
-
 # Where the classes are no digits, letters and signs may be among them.
 KINDS_FOR_OTHERS = ("scribbles", "blobs", "silhouettes", "halves")
 
@@ -212,18 +200,8 @@ def choose_kinds(class_names: Sequence[str]) -> tuple[str, ...]:
 def draw_outliers(
     count: int, kinds: tuple[str, ...], sources: Sources, seed: int | tuple[int, ...]
 ) -> NDArray[np.uint8]:
-    """Generate images that are of no class.
-
-    Args:
-        count: of images, 1 or more.
-        kinds: some of KINDS; they come as often as SHARES says.
-        sources: the images that some kinds are made of, of two classes or more.
-        seed: the same seed gives the same images.
-
-    Returns:
-        uint8 (count, 28, 28).
-    """
+    """Draw `count` images of no class, uint8 (count, 28, 28), of KINDS; equal seeds give equal images."""
     rng = np.random.default_rng(seed)
-    shares = np.array([SHARES[kind] for kind in kinds])
-    chosen = rng.choice(len(kinds), count, p=shares / shares.sum())
-    return np.stack([KINDS[kinds[kind]](rng, sources) for kind in chosen])
+    shares, draw = zip(*(KINDS[kind] for kind in kinds), strict=True)
+    chosen = rng.choice(len(kinds), count, p=np.array(shares) / sum(shares))
+    return np.stack([draw[kind](rng, sources) for kind in chosen])

@@ -22,12 +22,9 @@ def has_bfloat16(device: torch.device) -> bool:
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def autocast(device: torch.device, *, cache: bool = True) -> AbstractContextManager[None]:
-    """Matrix products in bfloat16 where the device has it, in fp32 elsewhere: chosen by the hardware, not by a flag.
-
-    Without the cache each use of a weight converts it anew, as a CUDA graph's capture wants.
-    """
-    return torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device), cache_enabled=cache)
+def autocast(device: torch.device) -> AbstractContextManager[None]:
+    """Matrix products in bfloat16 where the device has it, in fp32 elsewhere: chosen by the hardware, not by a flag."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
 
 
 def configure() -> None:

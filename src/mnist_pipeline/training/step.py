@@ -1,6 +1,5 @@
-"""One training step, and all that it needs: the network, its optimizer, and on a GPU its CUDA graph."""
+"""One training step, and all that it needs: the network and its optimizer."""
 
-import gc
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,33 +38,21 @@ class Learner:
     A cropped learner trains a smaller copy of the network on the images without their border: of MNIST's 28x28 on the
     middle 20x20 pixels, which is half the work, with two fifths of the weights out of the way. MNIST's digits fill just
     these pixels. `grow` goes on to full images.
-
-    Args:
-        network: on the device that shall train it.
-        hp: the optimizer and the label smoothing are used here.
-        cropped: begin with the middle of the images.
-        cuda_graph: run the forward and the backward pass as one CUDA graph each, which saves launching every kernel.
-            Off by default because it has never been run on a GPU.
     """
 
-    def __init__(
-        self, network: DigitNetwork, hp: Hyperparameters, *, cropped: bool = False, cuda_graph: bool = False
-    ) -> None:
-        self.hp, self.cropped, self.cuda_graph = hp, cropped, cuda_graph
+    def __init__(self, network: DigitNetwork, hp: Hyperparameters, *, cropped: bool = False) -> None:
+        self.hp, self.cropped = hp, cropped
         self.full_network = network
         self.network = network.cropped() if cropped else network
         self.optimizer = make_optimizer(self.network, hp)
-        self.graphed: nn.Module | None = None
 
     def step(self, batch: Examples, lr: float) -> Tensor:
         """Train on a batch of full images, and return its loss: on the device, which nothing here waits for."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         images = self.prepare(batch.images).contiguous(memory_format=torch.channels_last)
-        if self.cuda_graph and self.graphed is None:
-            self.graphed = capture(self.network, images)
         with autocast(images.device):
-            logits = (self.graphed or self.network)(images)
+            logits = self.network(images)
         loss = open_set_loss(logits.float(), batch.labels, self.hp.label_smoothing)
         self.optimizer.zero_grad()
         loss.backward()
@@ -90,7 +77,7 @@ class Learner:
             for key, value in self.optimizer.state[source].items():
                 grows = value.shape == source.shape != target.shape
                 optimizer.state[target][key] = embed(value, torch.zeros_like(target)) if grows else value
-        self.network, self.optimizer, self.graphed, self.cropped = self.full_network, optimizer, None, False
+        self.network, self.optimizer, self.cropped = self.full_network, optimizer, False
 
     def state_dict(self) -> dict[str, Any]:
         """The state of network and optimizer."""
@@ -103,26 +90,17 @@ class Learner:
 
 
 def open_set_loss(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
-    """The cross-entropy with one class more, "none of them", whose logit is always 0.
+    """The cross-entropy with one class more, "none of them", whose logit is always 0; its label is OUTLIER.
 
-    The network's outputs stay the classes. Their logits rise above 0 together for what is of a class and fall below
-    for what is of none, so log(sum(exp(logits))) says whether the network knows what it sees.
-
-    Args:
-        logits: float (N, classes).
-        labels: int64 (N,); OUTLIER for what is of no class.
-        label_smoothing: probability given to the other classes, 0 to 0.5.
+    The network's outputs stay the classes. Their logits rise above 0 together for what is of a class and fall below for
+    what is of none, so log(sum(exp(logits))) says whether the network knows what it sees.
     """
     targets = torch.where(labels == OUTLIER, logits.shape[1], labels)
     return F.cross_entropy(F.pad(logits, (0, 1)), targets, label_smoothing=label_smoothing)
 
 
 def make_optimizer(network: nn.Module, hp: Hyperparameters) -> torch.optim.Optimizer:
-    """The optimizer by its name; fused where PyTorch has it, one pass over the weights instead of several.
-
-    Raises:
-        HyperparameterError: the optimizer is unknown.
-    """
+    """The optimizer by its name; fused where PyTorch has it, one pass over the weights instead of several."""
     if hp.optimizer not in WEIGHT_DECAY:
         raise HyperparameterError(f"optimizer = {hp.optimizer!r}, but it is one of {', '.join(WEIGHT_DECAY)}")
     parameters = list(network.parameters())
@@ -132,35 +110,3 @@ def make_optimizer(network: nn.Module, hp: Hyperparameters) -> torch.optim.Optim
     if hp.optimizer == "sgd":
         return torch.optim.SGD(parameters, hp.lr, hp.momentum, weight_decay=decay, nesterov=hp.momentum > 0, fused=True)
     return torch.optim.RMSprop(parameters, hp.lr, weight_decay=decay, foreach=True)
-
-
-class Wrapper(nn.Module):
-    """Calls a network. make_graphed_callables replaces the forward of the module that it gets: of this one."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        """What the network computes."""
-        return self.network(images)
-
-
-def capture(network: nn.Module, images: Tensor) -> nn.Module:
-    """Make a module that runs a network's forward and backward pass as one CUDA graph each.
-
-    Launching a small network's kernels one by one takes longer than running them. Unlike torch.compile this wants no
-    compiler on the machine, and no compilation for each trial of a study.
-
-    Args:
-        network: in training mode; it stays as it is.
-        images: of the shape, type and device of every later batch.
-    """
-    gc.collect()  # the graphs of networks that are gone; the collector must not find them in the middle of a capture
-    before = [buffer.clone() for buffer in network.buffers()]
-    wrapper = Wrapper(network)
-    with autocast(images.device, cache=False):
-        torch.cuda.make_graphed_callables(wrapper, (images,))
-    for buffer, value in zip(network.buffers(), before, strict=True):
-        buffer.copy_(value)  # capturing ran the network, and BatchNorm took its averages
-    return wrapper

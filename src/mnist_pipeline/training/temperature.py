@@ -8,14 +8,10 @@ from torch.nn import functional as F
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature that makes softmax(logits / temperature) likeliest (Guo et al., 2017), 0.05..20.
+    """The temperature, 0.05..20, that makes softmax(logits / temperature) likeliest (Guo et al., 2017).
 
     Where every answer is right, as on a few validation images, the likelihood grows without end as the temperature
     falls, and every answer would be called certain; the temperature is 1 then, which changes nothing.
-
-    Args:
-        logits: float (N, classes), of validation images.
-        labels: int64 (N,).
     """
 
     if bool((logits.argmax(1) == labels).all()):

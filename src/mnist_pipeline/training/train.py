@@ -42,20 +42,11 @@ def train(
     model_folder: Path,
     results_folder: Path,
 ) -> None:
-    """Train on a dataset, or resume from a checkpoint, and write the model, its description and its curves.
+    """Train on a dataset, or resume from a checkpoint, and write the model, its description and history.csv.
 
-    Args:
-        dataset: with its validation images.
-        given: hyperparameters by name; None leaves one to `tuned`.
-        tuned: what tune found.
-        seed: of the first weights, the order of the images, and augmentation.
-        checkpoint_folder: for the state of an unfinished training; removed at the end.
-        checkpoint_seconds: between two checkpoints; 0 writes none.
-        model_folder: gets the weights and model_info.json.
-        results_folder: gets history.csv.
-
-    Raises:
-        loop.Diverged: the loss became NaN or infinite; model_folder is left as it was.
+    Hyperparameters that are None in `given` come from `tuned`. The state of an unfinished training lies in
+    `checkpoint_folder`, written every `checkpoint_seconds`; 0 writes none. Raises loop.Diverged and leaves model_folder
+    as it was.
     """
     started, images = datetime.now(UTC), len(dataset.train.labels)
     resolved, sources = resolve(given, tuned, dataset.defaults)
@@ -105,19 +96,12 @@ def train(
 
 def log_start(dataset: Dataset, examples: Examples, hp: Hyperparameters) -> None:
     """Log what is trained, and how."""
-    images, device = len(examples.labels), best_device()
+    real, images, device = len(dataset.train.labels), len(examples.labels), best_device()
+    kind = "bfloat16" if has_bfloat16(device) else "fp32"
     log.info(
-        "Training on %d images of %s and %d generated ones (%s, %s): %d steps of %d, %s, learning rate %.3g.",
-        len(dataset.train.labels),
-        dataset.name,
-        images - len(dataset.train.labels),
-        device,
-        "bfloat16" if has_bfloat16(device) else "fp32",
-        hp.steps(images),
-        hp.batch_size,
-        hp.optimizer,
-        hp.lr,
+        "Training on %d images of %s and %d generated ones (%s, %s):", real, dataset.name, images - real, device, kind
     )
+    log.info("%d steps of %d, %s, learning rate %.3g.", hp.steps(images), hp.batch_size, hp.optimizer, hp.lr)
 
 
 def fingerprint(dataset: Dataset, hp: Hyperparameters, seed: int) -> str:

@@ -33,12 +33,7 @@ TILES: dict[int, tuple[int, tuple[float, ...]]] = {
 def cook_toom(outputs: int, points: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Matrices A, G, B such that A @ ((G @ w) * (B @ x)) correlates x (outputs + 2,) with w (3,).
 
-    Args:
-        outputs: length of the result.
-        points: outputs + 1 different numbers, to which infinity is added.
-
-    Returns:
-        float64 A (outputs, outputs + 2), G (outputs + 2, 3), B (outputs + 2, outputs + 2).
+    `points` are outputs + 1 different numbers, to which infinity is added.
     """
     size = outputs + 2
     a, g, b = np.zeros((outputs, size)), np.zeros((size, 3)), np.zeros((size, size))
@@ -54,11 +49,7 @@ def cook_toom(outputs: int, points: tuple[float, ...]) -> tuple[np.ndarray, np.n
 
 @lru_cache
 def transforms(side: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """The three transforms for square inputs with a border of one zero pixel.
-
-    Returns:
-        input (products * tiles, pixels), filter (products, 9), output (pixels, products * tiles).
-    """
+    """The three transforms for square inputs with a border of one zero pixel; for the shapes see below."""
     outputs, points = TILES[side]
     a, g, b = cook_toom(outputs, points)
     tiles, size = -(-side // outputs), outputs + 2
@@ -73,6 +64,7 @@ def transforms(side: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     input_transform = np.einsum("pkh,qlw->pqklhw", reads, reads).reshape(-1, side * side)
     output_transform = np.einsum("hpk,wql->hwpqkl", leaves, leaves).reshape(side * side, -1)
     filter_transform = np.einsum("pr,qs->pqrs", g, g).reshape(-1, 9)
+    # (products * tiles, pixels), (products, 9), (pixels, products * tiles)
     matrices = (input_transform, filter_transform, output_transform)
     input_matrix, filter_matrix, output_matrix = (torch.tensor(matrix, dtype=dtype) for matrix in matrices)
     return input_matrix, filter_matrix, output_matrix
@@ -118,10 +110,7 @@ def pixels_last(x: Tensor, side: int, channels: int) -> Tensor:
 
 
 class WinogradConv2d(nn.Conv2d):
-    """A Conv2d that in training mode, on the CPU, for inputs of a side in TILES, takes the fast algorithm.
-
-    Else, and so always in evaluation mode, it computes what nn.Conv2d does, whose parameters it has.
-    """
+    """A Conv2d that in training mode, on the CPU, for inputs of a side in TILES, takes the fast algorithm."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, H, W)."""
