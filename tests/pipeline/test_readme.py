@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import requests
+import yaml
 from helpers import REFERENCE, ROOT
 from helpers.small_pipeline import ENVIRONMENT, MAKE, run
 from helpers.torchserve import free_ports
