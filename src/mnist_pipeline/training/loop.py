@@ -21,7 +21,7 @@ from mnist_pipeline.training.checkpoint import Checkpoint
 from mnist_pipeline.training.hyperparameters import HyperparameterError, Hyperparameters
 from mnist_pipeline.training.inference import accuracy
 from mnist_pipeline.training.network import DigitNetwork
-from mnist_pipeline.training.step import Learner, phases
+from mnist_pipeline.training.step import Learner, Phase, phases
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,6 @@ def fit(
     Raises:
         Diverged: the loss became NaN or infinite.
         HyperparameterError: a batch has more images than there are, or the optimizer is unknown.
-        OSError: the checkpoint cannot be written.
     """
     hp, device = hyperparameters, next(network.parameters()).device
     if hp.batch_size > len(train.images):
@@ -84,18 +83,11 @@ def fit(
     network.to(memory_format=torch.channels_last).train()
     winograd.convert(network)
 
-    state = checkpoint.load() if checkpoint else None
-    progress = Progress.from_state(state["progress"]) if state else Progress(hp.steps(len(train.images)))
-    remaining = [phase for phase in phases(hp.crop, progress.steps) if phase.end > progress.step]
-    learner = Learner(network, hp, cropped=bool(remaining) and remaining[0].cropped)
-    if state:
-        learner.load_state_dict(state["learner"])
-        log.info("resuming at step %d of %d", progress.step, progress.steps)
+    progress, learner, remaining = start_or_resume(network, hp, len(train.images), checkpoint)
     evaluation_steps = {round(progress.steps * (k + 1) / evaluations) for k in range(evaluations)}
     max_losses = 1 if device.type == "cpu" else GPU_LOSSES
     losses: list[Tensor] = []
     start, saved = time.perf_counter() - progress.seconds, time.perf_counter()
-
     hidden = True if description is None else None  # None: hidden where the output is no terminal
     with tqdm(total=progress.steps, initial=progress.step, desc=description, unit="step", disable=hidden) as bar:
         for phase in remaining:
@@ -122,6 +114,20 @@ def fit(
                     checkpoint.save({"progress": asdict(progress), "learner": learner.state_dict()})
                     saved = time.perf_counter()
     return progress.evaluations
+
+
+def start_or_resume(
+    network: DigitNetwork, hp: Hyperparameters, images: int, checkpoint: Checkpoint | None
+) -> tuple["Progress", Learner, list[Phase]]:
+    """A training's progress, its learner, and the phases that remain: of its checkpoint, if there is one."""
+    state = checkpoint.load() if checkpoint else None
+    progress = Progress.from_state(state["progress"]) if state else Progress(hp.steps(images))
+    remaining = [phase for phase in phases(hp.crop, progress.steps) if phase.end > progress.step]
+    learner = Learner(network, hp, cropped=bool(remaining) and remaining[0].cropped)
+    if state:
+        learner.load_state_dict(state["learner"])
+        log.info("resuming at step %d of %d", progress.step, progress.steps)
+    return progress, learner, remaining
 
 
 @dataclass
