@@ -90,8 +90,8 @@ def train(
     weights = model.save_model(model_folder, network.cpu(), description)
     if checkpoint:
         checkpoint.remove()
-    score, seconds = 100 * description["validation_accuracy"], history[-1].seconds
-    log.info("%s: validation accuracy %.2f %% after %.0f s of training.", weights, score, seconds)
+    score = 100 * description["validation_accuracy"]
+    log.info("%s: validation accuracy %.2f %% after %.0f s of training.", weights, score, history[-1].seconds)
 
 
 def log_start(dataset: Dataset, examples: Examples, hp: Hyperparameters) -> None:

@@ -51,15 +51,12 @@ def tune(
         initial_trials: values that are tried before the sampler's own, after the default ones; what they leave out has
             its default.
         trials: finished short trials that the study ends with, those of earlier runs included.
-        retrained_trials: how many of the best are trained again, next to the default values.
+        retrained_trials: the best ones, so many, are trained again, next to the default values.
         seconds: of the whole study. After half of them no further short trial starts, but for the default and initial
             ones, and one at least is completed; retrainings start if they are expected to fit into the other half.
         storage: SQLAlchemy's URL of the study's database.
         workers: trials that run at a time; above 1 only in a server's database.
         folder: gets best_params.yaml, trials.csv, study.json and the plots.
-
-    Returns:
-        The study. Its connections to the database are closed; reading it opens new ones.
 
     Raises:
         TuningError: the storage does not work or does not suit `workers`, the search space does not have an initial
@@ -71,8 +68,7 @@ def tune(
             "or name a PostgreSQL database: export MNIST_PIPELINE_STORAGE=postgresql://user:password@host/database"
         )
     defaults = find_defaults(objective)
-    for values in initial_trials:
-        check_possible(values, objective.space)
+    check_possible(initial_trials, objective.space)
     first = [defaults, *(defaults | dict(values) for values in initial_trials)][:trials]
     pruner = make_pruner(objective.pruner)
     with opened_study(objective.name, storage, pruner) as study, readable_storage_errors(storage):
@@ -86,10 +82,7 @@ def tune(
         candidates = find_candidates(study, defaults, retrained_trials)
         obstacle = find_obstacle(study, objective, candidates, seconds / 2 * workers)
         if not obstacle:
-            known = {trial.user_attrs.get(RETRAINS) for trial in study.get_trials(deepcopy=False)}
-            for trial in candidates:
-                if trial.number not in known:
-                    study.enqueue_trial(trial.params, user_attrs={RETRAINS: trial.number})
+            enqueue_retrainings(study, candidates)
             again = Progress(study, count_retrainings(study), float("inf"), retrainings=True)
             run(study, objective, again, storage, workers)
         choice = choose_trial(study, candidates, defaults, obstacle)
@@ -108,12 +101,11 @@ def find_defaults(objective: Objective) -> dict[str, Any]:
     return possible_values(values, objective.space)
 
 
-def check_possible(values: Mapping[str, Any], space: Space) -> None:
-    """Refuse values of an initial trial that the search space does not have; Optuna would silently replace them."""
-    possible = possible_values(values, space)
-    for name, value in values.items():
-        if name not in possible:
-            raise TuningError(f"tune.initial_trials: {name} = {value!r} is none of the values of {space[name]}")
+def check_possible(initial_trials: Sequence[Mapping[str, Any]], space: Space) -> None:
+    """Refuse values of initial trials that the search space does not have; Optuna would silently replace them."""
+    for values in initial_trials:
+        for name in values.keys() - possible_values(values, space).keys():
+            raise TuningError(f"tune.initial_trials: {name} = {values[name]!r} is none of the values of {space[name]}")
 
 
 def run(study: optuna.Study, objective: Objective, progress: Progress, storage: str, workers: int) -> None:
@@ -125,6 +117,14 @@ def run(study: optuna.Study, objective: Objective, progress: Progress, storage: 
             from mnist_pipeline.tuning import distributed  # needs Ray, an extra
 
             distributed.run(study, objective, progress, objective.seed, storage, workers)
+
+
+def enqueue_retrainings(study: optuna.Study, candidates: Sequence[FrozenTrial]) -> None:
+    """Queue a retraining of each candidate that has none yet."""
+    known = {trial.user_attrs.get(RETRAINS) for trial in study.get_trials(deepcopy=False)}
+    for trial in candidates:
+        if trial.number not in known:
+            study.enqueue_trial(trial.params, user_attrs={RETRAINS: trial.number})
 
 
 def find_obstacle(study: optuna.Study, objective: Objective, candidates: Sequence[FrozenTrial], seconds: float) -> str:
