@@ -39,7 +39,9 @@ def main() -> None:
             run("git", "checkout", "HEAD", "--", "params.yaml")
             run("dvc", "queue", "remove", short)  # the last step, so that a crash loses nothing
             print(f"{name} is queued again.")
-    print(run("dvc", "queue", "start").strip())
+    # The worker keeps what this command writes to, so whoever reads a pipe would wait for the whole queue.
+    started = subprocess.run(["dvc", "queue", "start"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    sys.exit("`dvc queue start` failed; run it to see why." if started.returncode else 0)
 
 
 def is_process(note: Path, word: str) -> bool:
