@@ -77,13 +77,8 @@ def fit(
         HyperparameterError: a batch has more images than there are, or the optimizer is unknown.
     """
     hp, device = hyperparameters, next(network.parameters()).device
-    if hp.batch_size > len(train.images):
-        raise HyperparameterError(f"batch_size = {hp.batch_size}, but there are {len(train.images)} training images")
-    train = Examples(train.images.to(device), train.labels.to(device))
-    network.to(memory_format=torch.channels_last).train()
-    winograd.convert(network)
-
     progress, learner, remaining = start_or_resume(network, hp, len(train.images), checkpoint)
+    train = Examples(train.images.to(device), train.labels.to(device))
     evaluation_steps = {round(progress.steps * (k + 1) / evaluations) for k in range(evaluations)}
     max_losses = 1 if device.type == "cpu" else GPU_LOSSES
     losses: list[Tensor] = []
@@ -120,6 +115,10 @@ def start_or_resume(
     network: DigitNetwork, hp: Hyperparameters, images: int, checkpoint: Checkpoint | None
 ) -> tuple["Progress", Learner, list[Phase]]:
     """A training's progress, its learner, and the phases that remain: of its checkpoint, if there is one."""
+    if hp.batch_size > images:
+        raise HyperparameterError(f"batch_size = {hp.batch_size}, but there are {images} training images")
+    network.to(memory_format=torch.channels_last).train()
+    winograd.convert(network)
     state = checkpoint.load() if checkpoint else None
     progress = Progress.from_state(state["progress"]) if state else Progress(hp.steps(images))
     remaining = [phase for phase in phases(hp.crop, progress.steps) if phase.end > progress.step]
