@@ -66,7 +66,6 @@ def fit(
     network's wide convolutions are WinogradConv2d; in evaluation mode it computes what it did before.
 
     Args:
-        network: where a checkpoint is found, with its first weights.
         train, validation: images to train and to evaluate with; validation images are cropped as long as those are.
         evaluations: how often to evaluate, evenly spaced; the last one is at the end.
         on_evaluation: called with each; what it raises ends the training.
@@ -83,7 +82,7 @@ def fit(
     max_losses = 1 if device.type == "cpu" else GPU_LOSSES
     losses: list[Tensor] = []
     start, saved = time.perf_counter() - progress.seconds, time.perf_counter()
-    hidden = True if description is None else None  # None: hidden where the output is no terminal
+    hidden = None if description else True  # None: where the output is no terminal
     with tqdm(total=progress.steps, initial=progress.step, desc=description, unit="step", disable=hidden) as bar:
         for phase in remaining:
             while progress.step < phase.end:

@@ -44,9 +44,8 @@ def train(
 ) -> None:
     """Train on a dataset, or resume from a checkpoint, and write the model, its description and history.csv.
 
-    Hyperparameters that are None in `given` come from `tuned`. The state of an unfinished training lies in
-    `checkpoint_folder`, written every `checkpoint_seconds`; 0 writes none. Raises loop.Diverged and leaves model_folder
-    as it was.
+    Hyperparameters that are None in `given` come from `tuned`. An unfinished training's state is written to
+    `checkpoint_folder` every `checkpoint_seconds`, if they are not 0. loop.Diverged leaves model_folder as it was.
     """
     started, images = datetime.now(UTC), len(dataset.train.labels)
     resolved, sources = resolve(given, tuned, dataset.defaults)

@@ -42,16 +42,15 @@ def tune(
 ) -> optuna.Study:
     """Run a study, or resume it if the storage has it already, and write what it found.
 
-    The same arguments on the same machine give the same best values, interrupted or not, unless `seconds` ends the
-    study early or several workers share it. A trial that diverges or runs out of memory has failed, and counts as
-    finished. Any other error in a trial ends the study and is raised; the next run repeats that trial.
+    The same arguments on the same machine give the same best values, interrupted or not, unless `seconds` ends it early
+    or several workers share it. A trial that diverges or runs out of memory has failed; any other error ends the study.
 
     Args:
         objective: what a trial does.
         initial_trials: values that are tried before the sampler's own, after the default ones; what they leave out has
             its default.
         trials: finished short trials that the study ends with, those of earlier runs included.
-        retrained_trials: the best ones, so many, are trained again, next to the default values.
+        retrained_trials: so many of the best are trained again, next to the default values.
         seconds: of the whole study. After half of them no further short trial starts, but for the default and initial
             ones, and one at least is completed; retrainings start if they are expected to fit into the other half.
         storage: SQLAlchemy's URL of the study's database.
@@ -59,8 +58,7 @@ def tune(
         folder: gets best_params.yaml, trials.csv, study.json and the plots.
 
     Raises:
-        TuningError: the storage does not work or does not suit `workers`, the search space does not have an initial
-            trial's values, or no trial was completed.
+        TuningError: the storage or the initial trials do not suit, or no trial was completed.
     """
     if workers > 1 and is_local(storage):
         raise TuningError(
