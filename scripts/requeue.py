@@ -1,7 +1,4 @@
-"""Queue again what failed or was killed, under its name and with its params.yaml, and start the queue: `make requeue`.
-
-After a power failure DVC calls the killed experiment running for ever, and `dvc queue stop --kill` ends the next worker.
-"""
+"""Queue again the experiments that failed or were killed, which DVC cannot, and start the queue: `make requeue`."""
 
 import json
 import re
@@ -16,7 +13,9 @@ OUTCOMES = (":!params.yaml", ":!dvc.lock", ":!results", ":!.dvc/tmp")  # all els
 
 def main() -> None:
     if run("git", "status", "--porcelain", "--untracked-files=no", "."):
-        sys.exit('Nothing was queued. Commit your changes first (git commit -am "My run"): they would be queued, too.')
+        sys.exit(
+            "Nothing was queued. Commit or undo your changes first (`git diff` shows them): they would be queued, too."
+        )
     working = any(is_process(worker, "queue-worker") for worker in (FOLDER / "celery").glob("dvc-exp-worker-*.json"))
     status = run("dvc", "queue", "status")
     for short, name, state in re.findall(r"^([0-9a-f]{7}) +(\S+) .* (Running|Failed) *$", status, re.MULTILINE):
@@ -32,16 +31,14 @@ def main() -> None:
                 run("dvc", "queue", "kill", name)
             if copy.exists():
                 shutil.rmtree(json.loads(copy.read_text())["root_dir"], ignore_errors=True)
-            if not re.search(
-                rf" {re.escape(name)} .* Queued", status
-            ):  # by a run of this script that was itself killed
+            if not re.search(rf" {name} .* Queued", status):  # as after a kill of this script
                 Path("params.yaml").write_text(run("git", "show", f"{revision}:./params.yaml"))
                 run("dvc", "exp", "run", "--queue", "--name", name)
                 run("git", "checkout", "HEAD", "--", "params.yaml")
             run("dvc", "queue", "remove", short)  # the last step, so that a crash loses nothing
             print(f"{name} is queued again.")
     # The worker keeps this command's stdout, so whoever reads a pipe would wait for the whole queue.
-    subprocess.run(["dvc", "queue", "start"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(["dvc", "queue", "start"], check=True, stdout=subprocess.DEVNULL)
 
 
 def is_process(note: Path, word: str) -> bool:

@@ -82,7 +82,7 @@ def processes_in(folder: Path) -> list[psutil.Process]:
 
 
 def wait_until(happened: Callable[[], bool]) -> None:
-    for _ in range(1200):
+    for _ in range(6000):
         if happened():
             return
         time.sleep(0.1)
