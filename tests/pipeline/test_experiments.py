@@ -82,7 +82,7 @@ def processes_in(folder: Path) -> list[psutil.Process]:
 
 
 def wait_until(happened: Callable[[], bool]) -> None:
-    for _ in range(1200):
+    for _ in range(6000):
         if happened():
             return
         time.sleep(0.1)
@@ -106,7 +106,6 @@ def test_a_grid_that_is_killed_in_the_middle_is_completed_and_compared(project: 
     start = ["dvc", "queue", "start"]
     subprocess.run(start, cwd=project, env=ENVIRONMENT, check=True, stdout=subprocess.DEVNULL)
     wait_until((project / ".dvc/tmp/begun").exists)
-    assert "is running, and left alone" in run(project, *REQUEUE)
     kill(project)
     lines = show_table(project)
     assert lines[1].split()[:2] == ["2", "90.50"]

@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +148,11 @@ def test_a_failed_experiment_has_no_metrics_and_says_why(tmp_path: Path, source:
 
 
 def test_running_queued_and_finished_experiments_are_told_apart() -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()", "revision"], stdin=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        ["bash", "-c", "echo; read", "revision"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()  # before, it may not have its command line yet
         local = {"pid": process.pid, "task_id": "revision"}
         assert read_experiment(shown(), {"state": "running", "local": local}).reason == ""
         process.communicate(b"\n")
