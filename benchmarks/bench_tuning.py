@@ -32,7 +32,7 @@ from mnist_pipeline.training.hyperparameters import SHORTEST_EPOCH, resolve
 from mnist_pipeline.training.inference import predict
 from mnist_pipeline.training.runtime import configure
 from mnist_pipeline.tuning.study import make_pruner, tune
-from mnist_pipeline.tuning.trials import find_best, run_one
+from mnist_pipeline.tuning.trials import rank, run_one
 from stages.tune import make_objective
 
 WAYS = ("defaults", "study", "random")
@@ -49,6 +49,8 @@ def main() -> None:
     parser.add_argument("--ways", nargs="*", choices=WAYS, default=WAYS)
     parser.add_argument("--result", default="tuning", help="name of the file in benchmarks/results")
     arguments = parser.parse_args()
+    if "random" in arguments.ways and "study" not in arguments.ways:
+        parser.error("random values take the time of the study: add study")
     configure()
     logging.disable(logging.INFO)
     runs: list[dict[str, Any]] = []
@@ -117,9 +119,11 @@ def compare(
         study = optuna.create_study(
             direction="maximize", sampler=RandomSampler(seed), pruner=make_pruner(params.pruner)
         )
-        while time.perf_counter() - start < found["study"]["seconds"] or (best := find_best(study)) is None:
+        while time.perf_counter() - start < found["study"]["seconds"] or not rank(study):
             run_one(study, objective)
-        found["random"] = {"values": best.params, "seconds": time.perf_counter() - start} | count(study.trials)
+        found["random"] = {"values": rank(study)[0].params, "seconds": time.perf_counter() - start} | count(
+            study.trials
+        )
     trained: dict[str, dict[str, Any]] = {}
     for way in (way for way in WAYS if way in ways):
         hp, _ = resolve({}, found[way]["values"], dataset.defaults)

@@ -33,8 +33,10 @@ def main() -> None:
                 shutil.rmtree(json.loads(copy.read_text())["root_dir"], ignore_errors=True)
             if not re.search(rf" {name} .* Queued", status):  # as after a kill of this script
                 Path("params.yaml").write_text(run("git", "show", f"{revision}:./params.yaml"))
-                run("dvc", "exp", "run", "--queue", "--name", name)
-                run("git", "checkout", "HEAD", "--", "params.yaml")
+                try:
+                    run("dvc", "exp", "run", "--queue", "--name", name)
+                finally:
+                    run("git", "checkout", "HEAD", "--", "params.yaml")
             run("dvc", "queue", "remove", short)  # the last step, so that a crash loses nothing
             print(f"{name} is queued again.")
     # The worker keeps this command's stdout, so whoever reads a pipe would wait for the whole queue.

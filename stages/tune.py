@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from mnist_pipeline import console, settings
+from mnist_pipeline.data.catalogue import are_digits
 from mnist_pipeline.data.dataset import Dataset, load
 from mnist_pipeline.training.hyperparameters import resolve
 from mnist_pipeline.training.runtime import configure
@@ -18,7 +19,7 @@ def main() -> None:
     objective = make_objective(params.tune, dataset, params.tune.seed)
     tune(
         objective,
-        params.tune.initial_trials,
+        [{name: values[name] for name in values if name in objective.space} for values in params.tune.initial_trials],
         trials=params.tune.trials,
         retrained_trials=params.tune.retrained_trials,
         seconds=params.tune.seconds,
@@ -33,14 +34,14 @@ def make_objective(params: settings.Tune, dataset: Dataset, seed: int) -> Object
     """What a trial does: what params.yaml says, on a dataset, with a seed for each trial's network and images."""
     fixed, _ = resolve({}, {}, dataset.defaults)
     space = dict(params.search_space)
-    if dataset.reader == "handwriting":
+    if dataset.reader == "handwriting" or are_digits(dataset.class_names):
         space.pop("flip", None)  # the mirror image of a character is another one
     return Objective(
         dataset=dataset,
         space=space,
         fixed=fixed,
         images_per_trial=params.images_per_trial,
-        retraining=params.retraining,
+        retraining_fraction=params.retraining_fraction,
         evaluations=params.evaluations,
         evaluation_images=params.evaluation_images,
         pruner=params.pruner,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from optuna.distributions import BaseDistribution, json_to_distribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, json_to_distribution
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
@@ -95,7 +95,7 @@ class Tune(Section):
     evaluation_images: int = Field(ge=100, le=30_000)
     pruner: Literal["halving", "median", "none"]
     retrained_trials: int = Field(ge=0, le=100)
-    retraining: Real = Field(ge=0.01, le=1)
+    retraining_fraction: Real = Field(ge=0.01, le=1)
     seed: Seed
     workers: int = Field(ge=1, le=10_000)
     storage: str
@@ -125,7 +125,8 @@ class Tune(Section):
         return typed
 
 
-KEYS = {"categorical": {"choices"}, "int": {"low", "high", "step", "log"}, "float": {"low", "high", "step", "log"}}
+RANGE = {"type", "low", "high", "step", "log"}
+KEYS = {"categorical": {"type", "choices"}, "int": RANGE, "float": RANGE}
 
 
 def make_distribution(name: str, line: Any) -> BaseDistribution:
@@ -133,34 +134,48 @@ def make_distribution(name: str, line: Any) -> BaseDistribution:
     if name not in TUNABLE:
         raise ValueError(f"{name} cannot be tuned; what can: {', '.join(TUNABLE)}")
     kind = line.get("type") if isinstance(line, dict) else None
-    if kind not in KEYS:
+    if not isinstance(kind, str) or kind not in KEYS:
         raise ValueError(f"{name} = {line!r}: it needs a type, which is one of {', '.join(KEYS)}")
-    known = {"type", *KEYS[kind]}
-    if unknown := [key for key in line if key not in known]:
-        raise ValueError(f"{name}.{unknown[0]} is unknown; known here: {', '.join(sorted(known))}")
-    typed = {key: number(value) for key, value in line.items()}
+    if unknown := [key for key in line if key not in KEYS[kind]]:
+        raise ValueError(f"{name}.{unknown[0]} is unknown; known here: {', '.join(sorted(KEYS[kind]))}")
     if kind == "categorical":
-        typed["choices"] = [convert(f"{name}.choices", value, name) for value in line.get("choices") or []]
-    else:
-        for end in ("low", "high"):
-            convert(f"{name}.{end}", line.get(end), name)
+        return CategoricalDistribution(read_choices(name, line.get("choices")))
+    ends = {end: convert(f"{name}.{end}", line.get(end), name) for end in ("low", "high")}
+    whole, step, log = kind == "int", number(line.get("step")), line.get("log", False)
+    for end, value in (*ends.items(), ("step", step)):
+        is_right = isinstance(value, int | float) and not isinstance(value, bool) and not (whole and value % 1)
+        if not is_right and not (end == "step" and value is None):
+            raise ValueError(f"{name}.{end} = {value!r}, but it has to be a {'whole ' * whole}number")
+    if not whole and isinstance(ends["low"], int):
+        raise ValueError(f"{name}.type = 'float', but its values are whole numbers: int or categorical")
+    if not isinstance(log, bool):
+        raise ValueError(f"{name}.log = {log!r}, but it is true or false")
     try:
         with warnings.catch_warnings(action="error", category=UserWarning):  # such as: not divisible by the step
-            return json_to_distribution(json.dumps(typed))
+            return json_to_distribution(json.dumps({"type": kind, **ends, "step": step, "log": log}))
     except (ValueError, UserWarning) as error:
         raise ValueError(f"{name}: {error}") from None
+
+
+def read_choices(name: str, choices: Any) -> list[Any]:
+    """Convert the choices of a hyperparameter, of which there is at least one, and none twice."""
+    if not isinstance(choices, list) or not choices:
+        raise ValueError(f"{name}.choices = {choices!r}, but it is a list of values: [a, b]")
+    typed = [convert(f"{name}.choices", value, name) for value in choices]
+    if twice := [value for place, value in enumerate(typed) if value in typed[:place]]:
+        raise ValueError(f"{name}.choices: {twice[0]!r} is listed twice")
+    return typed
 
 
 def convert(place: str, value: Any, name: str) -> Any:
     """Convert a value to the type of the hyperparameter `name` in `Train`, and check its range."""
     field: FieldInfo = Train.model_fields[name]
+    if value is None:
+        raise ValueError(f"{place} has no value")
     try:
-        found = TypeAdapter(field.rebuild_annotation(), config=Section.model_config).validate_python(value)
+        return TypeAdapter(field.rebuild_annotation(), config=Section.model_config).validate_python(value)
     except ValidationError as error:
         raise ValueError(f"{place}: {value!r}: {error.errors()[0]['msg']}") from error
-    if found is None:
-        raise ValueError(f"{place} is missing")
-    return found
 
 
 class Archive(Section):

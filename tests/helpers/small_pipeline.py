@@ -50,7 +50,7 @@ def copy(mnist: Path, folder: Path) -> Path:
     params = yaml.safe_load((REFERENCE / "params.yaml").read_text())
     params["data"] |= {"dataset": "folder", "source": str(few_digits(mnist, folder.parent)), "validation_images": 300}
     params["tune"] |= {"trials": 3, "images_per_trial": 500, "evaluations": 2, "evaluation_images": 100}
-    params["tune"] |= {"retrained_trials": 1, "retraining": 0.01, "seconds": 10_000}
+    params["tune"] |= {"retrained_trials": 1, "retraining_fraction": 0.01, "seconds": 10_000}
     params["train"] |= {"epochs": 0.6, "checkpoint_seconds": 3.0, "outliers": 0.05, "digit_forms": 0.02}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     # The project's own configuration, without the remote or the cache that a team may have added.

@@ -36,7 +36,7 @@ def make_objective(source: Path, **changes: Any) -> Objective:
         space=SPACE,
         fixed=replace(Hyperparameters(epochs=0.02), **DEFAULTS),  # type: ignore[arg-type]
         images_per_trial=48,
-        retraining=0.3,
+        retraining_fraction=0.3,
         evaluations=3,
         evaluation_images=40,
         pruner="none",

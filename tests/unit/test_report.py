@@ -73,11 +73,13 @@ def draw_study(folder: Path) -> None:
         return value
 
     study.optimize(objective, n_trials=3)
-    plots.draw(folder, study, study.best_trial)
+    plots.draw(folder, study, optuna.create_study(), study.best_trial)
     summary = {"finished": 3, "complete": 3, "pruned": 0, "failed": 0}
     best = {"best_trial": study.best_trial.number, "best_value": study.best_value}
     chosen = {"chosen_trial": study.trials[0].number, "chosen_value": study.trials[0].value}
-    files.write_json(folder / "study.json", {"study": "a study", **summary, **best, **chosen})
+    files.write_json(
+        folder / "study.json", {"study": "a study", "reason": "It is the best.", **summary, **best, **chosen}
+    )
 
 
 def write_lock(folder: Path, evaluated: str) -> None:

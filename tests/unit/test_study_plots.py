@@ -47,7 +47,7 @@ def make_study(trials: int, parameters: int = 3) -> optuna.Study:
 
 def test_every_trial_is_in_its_plots(figures: dict[str, Figure], tmp_path: Path) -> None:
     study = make_study(20)
-    plots.draw(tmp_path, study, study.best_trial)
+    plots.draw(tmp_path, study, optuna.create_study(), study.best_trial)
     assert sorted(figures) == NAMES
     complete = study.get_trials(states=(TrialState.COMPLETE,))
     pruned = study.get_trials(states=(TrialState.PRUNED,))
@@ -71,13 +71,13 @@ def test_every_trial_is_in_its_plots(figures: dict[str, Figure], tmp_path: Path)
 @pytest.mark.parametrize(("trials", "parameters"), [(1, 3), (6, 1)])
 def test_few_trials_and_one_parameter_make_plots_too(trials: int, parameters: int, tmp_path: Path) -> None:
     study = make_study(trials, parameters)
-    plots.draw(tmp_path, study, study.best_trial)
+    plots.draw(tmp_path, study, optuna.create_study(), study.best_trial)
     assert sorted(path.stem for path in tmp_path.glob("*.png")) == NAMES
 
 
 def test_what_cannot_be_plotted_is_said_in_its_place(figures: dict[str, Figure], tmp_path: Path) -> None:
     study = make_study(6)
-    plots.draw(tmp_path, study, study.best_trial)
+    plots.draw(tmp_path, study, optuna.create_study(), study.best_trial)
     (text,) = figures["importances"].axes[0].texts
-    assert "needs 10 complete trials" in text.get_text()
+    assert "need 10 complete trials" in text.get_text()
     plt.close("all")

@@ -32,20 +32,20 @@ from mnist_pipeline.training.hyperparameters import Hyperparameters, resolve
 from mnist_pipeline.training.loop import Diverged
 from mnist_pipeline.training.step import make_optimizer
 from mnist_pipeline.tuning import plots
-from mnist_pipeline.tuning.choice import choose_trial, find_candidates
+from mnist_pipeline.tuning.choice import Choice, choose_trial, find_candidates, find_default_trial
 from mnist_pipeline.tuning.objective import Objective
 from mnist_pipeline.tuning.progress import Progress
 from mnist_pipeline.tuning.results import count_states, summarise, write_results
 from mnist_pipeline.tuning.search_space import suggest
 from mnist_pipeline.tuning.storage import TuningError, open_storage, open_study
-from mnist_pipeline.tuning.study import make_pruner, run_here, tune
+from mnist_pipeline.tuning.study import complete, make_pruner, run_here, tune
 from mnist_pipeline.tuning.trials import (
     RETRAINS,
     RETRIES,
     error_of,
     is_finished,
-    is_retraining,
     make_sampler,
+    rank,
     retry_interrupted,
     run_one,
 )
@@ -71,10 +71,11 @@ def states(study: optuna.Study) -> list[str]:
 # A real study, killed and resumed.
 
 
-def trials(out: Path) -> list[FrozenTrial]:
+def trials(out: Path, kind: str = "") -> list[FrozenTrial]:
+    """The short trials of the study in a folder, or its retrainings (kind "-retrained")."""
     database = open_storage(f"sqlite:///{out}/db.sqlite3", 1)
-    (name,) = optuna.get_all_study_names(database)
-    return optuna.load_study(study_name=name, storage=database).trials
+    name = min(optuna.get_all_study_names(database), key=len)
+    return optuna.load_study(study_name=name + kind, storage=database).trials
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
@@ -111,15 +112,19 @@ def test_a_killed_study_keeps_what_it_had_and_ends_with_exactly_the_trials_asked
     after = trials(out)
     assert [trial.state for trial in before] == [TrialState.COMPLETE, TrialState.RUNNING]
     assert after[0] == before[0]
-    assert [trial.state.name for trial in after] == ["COMPLETE", "FAIL", *["COMPLETE"] * 5]
+    assert [trial.state.name for trial in after] == ["COMPLETE", "FAIL", *["COMPLETE"] * 3]
     assert after[0].params == DEFAULTS
     assert after[1].params == after[2].params == {"optimizer": "adam", "batch_size": 16, "lr": 1e-3}
-    complete = [trial for trial in after if trial.state == TrialState.COMPLETE]
-    points = [tuple(trial.params.items()) for trial in complete if not is_retraining(trial)]
+    points = [tuple(trial.params.items()) for trial in only_complete(after)]
     assert len(set(points)) == len(points) == 4
-    again = [trial for trial in after if is_retraining(trial)]
+    again = trials(out, "-retrained")
     assert [trial.params for trial in again] == [after[trial.user_attrs[RETRAINS]].params for trial in again]
-    assert again[0].params == DEFAULTS
+    assert [trial.params == DEFAULTS for trial in again] == [True, False]
+
+
+def only_complete(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """The complete ones of some trials."""
+    return [trial for trial in trials if trial.state == TrialState.COMPLETE]
 
 
 @pytest.mark.slow
@@ -134,16 +139,17 @@ def test_it_finds_what_an_uninterrupted_study_finds(
     found = json.loads((tmp_path / "results/study.json").read_text())
     assert found["study"] == whole.study_name
     assert found["study"].startswith("MNIST-")
-    assert (found["finished"], found["complete"], found["pruned"], found["failed"]) == (6, 6, 0, 0)
-    assert found["best_value"] == max(trial.value or 0 for trial in whole.trials[:4])
+    assert (found["finished"], found["complete"], found["pruned"], found["failed"]) == (4, 4, 0, 0)
+    assert found["retrained"] == 2
+    assert found["best_value"] == whole.best_value
     assert whole.trials[found["chosen_trial"]].params == best
-    assert "Number of finished trials:  6" in said.out
+    assert "Number of finished trials:  4" in said.out
     assert found["reason"] in said.out
-    assert f"  Value:  {found['best_value']}" in said.out
+    assert f"  Value:  {found['chosen_value']}" in said.out
     rows = list(csv.DictReader((tmp_path / "results/trials.csv").read_text().splitlines()))
     assert [row["state"] for row in rows] == ["complete"] * 6
     assert [row["retrains"] != "" for row in rows] == [False] * 4 + [True] * 2
-    for trial in whole.trials[4:]:  # its mistakes are those that its accuracy counts
+    for trial in trials(tmp_path, "-retrained"):  # its mistakes are those that its accuracy counts
         assert trial.value == pytest.approx(1 - len(trial.user_attrs["mistakes"]) / 60, abs=1e-6)
 
 
@@ -152,9 +158,12 @@ def test_a_finished_study_runs_nothing_and_one_more_trial_runs_one(
     killed: tuple[Path, list[FrozenTrial]], mnist: Path
 ) -> None:
     out, _ = killed
-    assert len(study(mnist, out).trials) == 7
-    longer = study(mnist, out, trials=5).trials
-    assert sum(trial.state == TrialState.COMPLETE and not is_retraining(trial) for trial in longer) == 5
+    assert len(study(mnist, out).trials) == 5
+    assert len(trials(out, "-retrained")) == 2
+    longer = study(mnist, out, trials=5)
+    assert len(only_complete(longer.trials)) == 5
+    best = next(trial.number for trial in rank(longer) if trial.params != DEFAULTS)
+    assert {0, best} <= {trial.user_attrs[RETRAINS] for trial in trials(out, "-retrained")}
 
 
 def test_a_changed_objective_is_a_new_study(mnist: Path) -> None:
@@ -167,7 +176,7 @@ def test_a_changed_objective_is_a_new_study(mnist: Path) -> None:
         replace(objective, space={**SPACE, "lr": wider}),
         replace(objective, fixed=Hyperparameters(weight_decay=0.1)),
         replace(objective, images_per_trial=49),
-        replace(objective, retraining=0.5),
+        replace(objective, retraining_fraction=0.5),
         replace(objective, evaluations=4),
         replace(objective, pruner="halving"),
         replace(objective, seed=1),
@@ -194,11 +203,11 @@ def test_a_failed_trial_is_recorded_with_its_error_and_the_study_goes_on(storage
     result = run(storage, fails_at(0, 2, 3), 5)
     assert states(result) == ["FAIL", "COMPLETE", "FAIL", "FAIL", "COMPLETE"]
     assert error_of(result.trials[3]) == "Diverged: the loss became nan in trial 3"
-    choice = choose_trial(result, find_candidates(result, {"x": 0.25}, 2), {"x": 0.25})
-    write_results(result, choice, tmp_path)
+    choice = choose(result, nothing(), count=0)
+    write_results(result, nothing(), choice, tmp_path)
     rows = list(csv.DictReader((tmp_path / "trials.csv").read_text().splitlines()))
     assert rows[2]["error"] == "Diverged: the loss became nan in trial 2"
-    assert "Number of failed trials:  3" in summarise(result, choice)
+    assert "Number of failed trials:  3" in summarise(result, nothing(), choice)
 
 
 def diverge() -> None:
@@ -307,65 +316,88 @@ def test_any_other_error_ends_the_study_at_once_and_the_next_run_repeats_the_tri
 DEFAULT = {"x": 0.25}
 
 
-def retrained(defaults: set[int], *others: set[int], images: int = 1000) -> optuna.Study:
-    """A study of default values and others, all trained again; each retraining was wrong on some of the images."""
-    result = optuna.create_study(direction="maximize")
+def nothing() -> optuna.Study:
+    """A study without trials."""
+    return optuna.create_study(direction="maximize")
+
+
+def choose(result: optuna.Study, again: optuna.Study, count: int = 2) -> Choice | None:
+    default = find_default_trial(result, DEFAULT)
+    return choose_trial(find_candidates(result, default, count), default, rank(again))
+
+
+def short_trials(number: int) -> optuna.Study:
+    """A study of the default values and others."""
+    result = nothing()
     result.enqueue_trial(DEFAULT)
-    result.optimize(lambda trial: 0.5 + trial.suggest_float("x", 0, 1) / 10, n_trials=1 + len(others))
-    for number, mistakes in enumerate((defaults, *others)):
-        result.enqueue_trial(result.trials[number].params, user_attrs={RETRAINS: number})
-        trial = result.ask({"x": FloatDistribution(0, 1)})
-        trial.set_user_attr("mistakes", sorted(mistakes))
-        result.tell(trial, 1 - len(mistakes) / images)
+    result.optimize(lambda trial: 0.5 + trial.suggest_float("x", 0, 1) / 10, n_trials=number)
     return result
 
 
+def retrain(result: optuna.Study, *mistakes: set[int] | None, images: int = 1000) -> optuna.Study:
+    """The retrainings of its trials, each of them wrong on some of the images, or failed."""
+    again = nothing()
+    for number, wrong in enumerate(mistakes):
+        again.enqueue_trial(result.trials[number].params, user_attrs={RETRAINS: number})
+        trial = again.ask({"x": FloatDistribution(0, 1)})
+        if wrong is None:
+            again.tell(trial, state=TrialState.FAIL)
+        else:
+            trial.set_user_attr("mistakes", sorted(wrong))
+            again.tell(trial, 1 - len(wrong) / images)
+    return again
+
+
 @pytest.mark.parametrize(
-    ("defaults", "others", "chosen", "says"),
+    ("mistakes", "chosen", "says"),
     [
-        (set(range(50)), [set(range(60))], 0, "No trial beats the default values (95.00%)"),
-        (set(range(50)), [set(range(40))], 1, "on 10 images, wrong where they are right on 0"),
-        (set(range(50)), [set(range(49))], 0, "trial 1 is not clearly better"),  # 1 image to 0 is one standard error
-        (set(range(50)), [set(range(25, 72))], 0, "on 25 images, wrong where they are right on 22"),
-        (set(range(50)), [set(range(25, 60)), set(range(45))], 1, "on 25 images, wrong where they are right on 10"),
+        ([set(range(50)), set(range(60))], 0, "No trial beats the default values (95.00%)"),
+        ([set(range(50)), set(range(40))], 1, "on 10 images, wrong where they are right on 0"),
+        ([set(range(50)), set(range(49))], 0, "trial 1 is not clearly better"),  # 1 image to 0 is one standard error
+        ([set(range(50)), set(range(25, 72))], 0, "on 25 images, wrong where they are right on 22"),
+        ([set(range(50)), set(range(25, 60)), set(range(45))], 1, "on 25 images, wrong where they are right on 10"),
+        ([None, set(range(60))], 1, "The default values failed: trial 1 is the best of the others"),
     ],
 )
 def test_the_default_values_are_taken_unless_a_retraining_is_clearly_better_on_the_same_images(
-    defaults: set[int], others: list[set[int]], chosen: int, says: str, tmp_path: Path
+    mistakes: list[set[int] | None], chosen: int, says: str, tmp_path: Path
 ) -> None:
-    result = retrained(defaults, *others)
-    choice = choose_trial(result, find_candidates(result, DEFAULT, 2), DEFAULT)
+    result = short_trials(len(mistakes))
+    again = retrain(result, *mistakes)
+    choice = choose(result, again)
     assert choice is not None
     assert says in choice.reason
-    write_results(result, choice, tmp_path)
+    write_results(result, again, choice, tmp_path)
     assert yaml.safe_load((tmp_path / "best_params.yaml").read_text()) == result.trials[chosen].params
     found = json.loads((tmp_path / "study.json").read_text())
     assert (found["chosen_trial"], found["reason"]) == (chosen, choice.reason)
-    assert choice.reason in summarise(result, choice)
+    assert choice.reason in summarise(result, again, choice)
 
 
 def test_the_default_values_and_the_best_others_are_trained_again() -> None:
-    result = optuna.create_study(direction="maximize")
-    result.enqueue_trial(DEFAULT)
-    result.enqueue_trial({"x": 0.75})
-    result.enqueue_trial({"x": 0.75})
-    result.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
-    result.enqueue_trial({"x": 0.5})
-    result.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
-    assert [trial.number for trial in find_candidates(result, DEFAULT, 9)] == [0, 1, 3]  # 2 has the values of 1
-    assert [trial.number for trial in find_candidates(result, DEFAULT, 1)] == [0, 1]
-    assert [trial.number for trial in find_candidates(result, {"x": 0.1}, 1)] == [1]
+    result = nothing()
+    for value in (0.25, 0.75, 0.75, 0.5):
+        result.enqueue_trial({"x": value})
+    result.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=4)
+
+    def numbers(default: dict[str, float], count: int) -> list[int]:
+        return [trial.number for trial in find_candidates(result, find_default_trial(result, default), count)]
+
+    assert numbers(DEFAULT, 9) == [0, 1, 3]  # 2 has the values of 1
+    assert numbers(DEFAULT, 1) == [0, 1]
+    assert numbers(DEFAULT, 0) == [0]
+    assert numbers({"x": 0.1}, 1) == [1]  # the default values failed
+    assert numbers({"x": 0.1}, 0) == [1]
 
 
-def test_default_values_that_fail_are_not_taken() -> None:
-    result = optuna.create_study(direction="maximize")
-    result.enqueue_trial(DEFAULT)
-    run_one(result, fails_at(0))
-    run_one(result, fails_at(0))
-    choice = choose_trial(result, find_candidates(result, DEFAULT, 2), DEFAULT)
-    assert choice is not None
-    assert (choice.trial.number, choice.retraining) == (1, None)
-    assert "The default values failed" in choice.reason
+def test_default_values_that_the_search_space_does_not_have_are_sampled(mnist: Path) -> None:
+    objective = make_objective(mnist)
+    assert complete({}, objective) == DEFAULTS
+    assert complete({"optimizer": "adam"}, objective) == DEFAULTS | {"optimizer": "adam"}
+    narrow = replace(objective, space={**SPACE, "lr": FloatDistribution(0.01, 0.1)})
+    assert complete({}, narrow) == {"optimizer": "sgd", "batch_size": 16}
+    decay = replace(objective, space={"weight_decay": FloatDistribution(0, 1)})
+    assert complete({"optimizer": "adam"}, decay) == {"weight_decay": 0.05}
 
 
 def test_where_the_time_is_too_short_nothing_is_trained_again_and_it_is_said(
@@ -373,14 +405,17 @@ def test_where_the_time_is_too_short_nothing_is_trained_again_and_it_is_said(
 ) -> None:
     result = study(mnist, tmp_path, seconds=1e-3)
     assert len(result.trials) == 2  # the default values and the initial trial
-    assert "The default values are taken: to train them and the best 1 again" in capsys.readouterr().out
+    assert (
+        "The default values are taken: to train them and the best 1 again, with 96 images each"
+        in capsys.readouterr().out
+    )
     assert yaml.safe_load((tmp_path / "results/best_params.yaml").read_text()) == DEFAULTS
 
 
 def test_a_study_without_a_complete_trial_says_why(storage: str, tmp_path: Path) -> None:
     result = run(storage, fails_at(0, 1), 2)
     with pytest.raises(TuningError, match="none of 2 trials was completed; the last error: Diverged"):
-        write_results(result, choose_trial(result, find_candidates(result, {}, 2), {}), tmp_path)
+        write_results(result, nothing(), choose(result, nothing()), tmp_path)
     assert not list(tmp_path.glob("*.yaml"))
 
 
@@ -636,6 +671,6 @@ def test_a_study_leaves_no_connection_open(
     monkeypatch.setattr(plots, "draw", lambda *_: None)
     with pytest.raises(error) if error else nullcontext():
         result = study(mnist, tmp_path)
-        assert len(result.trials) == 6  # reading it afterwards leaves none open either
+        assert len(result.trials) == 4  # reading it afterwards leaves none open either
     assert connections
     assert not [each for each in connections if is_open(each)]

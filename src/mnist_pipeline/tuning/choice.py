@@ -7,7 +7,6 @@ gets right and the other wrong.
 """
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,96 +14,71 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from mnist_pipeline.tuning.trials import RETRAINS, is_retraining
+from mnist_pipeline.tuning.trials import RETRAINS, rank
 
 MARGIN = 1.0  # standard errors by which a retraining has to be better than that of the default values
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The values that the training takes, and why.
+    """The values that the training takes, and why."""
 
-    Attributes:
-        trial: the short trial that has these values.
-        reason: a sentence.
-        retraining: the retraining of that trial, if there is one.
-    """
-
-    trial: FrozenTrial
-    reason: str
-    retraining: FrozenTrial | None = None
+    trial: FrozenTrial  # the short trial that has these values
+    reason: str  # a sentence
+    retraining: FrozenTrial | None = None  # of that trial
 
 
-def find_candidates(study: optuna.Study, defaults: Mapping[str, Any], count: int) -> list[FrozenTrial]:
-    """The trials to train again: that of the default values first, if it did not fail, then the best others."""
-    trials = [trial for trial in study.get_trials(deepcopy=False) if not is_retraining(trial)]
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    found = find_default_trial(trials, defaults)
-    best = sorted(complete, key=lambda trial: (-(trial.value or 0), trial.number))
-    candidates = [found] if found else []
-    for trial in best:
-        if all(trial.params != other.params for other in candidates):
+def find_default_trial(study: optuna.Study, defaults: Mapping[str, Any]) -> FrozenTrial | None:
+    """The short trial of the default values, complete or pruned; None if it failed."""
+    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    return next((trial for trial in finished if trial.system_attrs.get("fixed_params") == defaults), None)
+
+
+def find_candidates(study: optuna.Study, default: FrozenTrial | None, count: int) -> list[FrozenTrial]:
+    """The trials to train again: that of the default values first, then so many of the best, each with other values."""
+    candidates = [default] if default else []
+    most = max(1, count + len(candidates))
+    for trial in rank(study):
+        if len(candidates) < most and all(trial.params != other.params for other in candidates):
             candidates.append(trial)
-    return candidates[: count + bool(found)]
-
-
-def find_default_trial(trials: Sequence[FrozenTrial], defaults: Mapping[str, Any]) -> FrozenTrial | None:
-    """The short trial of the default values, complete or pruned."""
-    states = (TrialState.COMPLETE, TrialState.PRUNED)
-    given = [trial for trial in trials if trial.system_attrs.get("fixed_params") == defaults]
-    return next((trial for trial in given if trial.state in states and not is_retraining(trial)), None)
-
-
-def expect_seconds(study: optuna.Study, images_per_trial: int, images: int) -> float:
-    """How long the training of so many images takes, by the short trials that are complete."""
-    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-    times = [trial.duration for trial in complete if trial.duration and not is_retraining(trial)]
-    return statistics.median(time.total_seconds() for time in times) * images / images_per_trial
-
-
-def count_retrainings(study: optuna.Study) -> int:
-    """How many trials are trained again, or have been; an interrupted retraining and its repetition are one."""
-    return len({trial.user_attrs[RETRAINS] for trial in study.get_trials(deepcopy=False) if is_retraining(trial)})
+    return candidates
 
 
 def choose_trial(
-    study: optuna.Study, candidates: Sequence[FrozenTrial], defaults: Mapping[str, Any], obstacle: str = ""
+    candidates: Sequence[FrozenTrial], default: FrozenTrial | None, retrained: Sequence[FrozenTrial], obstacle: str = ""
 ) -> Choice | None:
-    """Choose among the candidates by their retrainings.
+    """Choose among the candidates by their retrainings; None where there are no candidates.
 
     Args:
-        study: with any number of complete trials; None is returned if there is none.
         candidates: what `find_candidates` found.
-        defaults: the default values.
+        default: the trial of the default values.
+        retrained: the retrainings that are complete, of whichever trials.
         obstacle: why nothing was trained again, if so.
     """
     if not candidates:
         return None
-    default = find_default_trial(candidates, defaults)
-    numbers = {trial.number: trial for trial in candidates}
-    retrainings = {
-        trial.user_attrs[RETRAINS]: trial
-        for trial in study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-        if trial.user_attrs.get(RETRAINS) in numbers
-    }
+    if obstacle and default:
+        return Choice(default, f"The default values are taken: {obstacle}.")
+    by_number = {trial.number: trial for trial in candidates}
+    retrainings = {trial.user_attrs[RETRAINS]: trial for trial in retrained if trial.user_attrs[RETRAINS] in by_number}
     best = max(retrainings.values(), key=lambda trial: (trial.value or 0, -trial.number), default=None)
-    if default is None:
-        chosen = numbers[best.user_attrs[RETRAINS]] if best else candidates[0]
-        return Choice(chosen, f"The default values failed; trial {chosen.number} is the best of the others.", best)
-    known = retrainings.get(default.number)
-    if known is None or best is None:
-        return Choice(default, f"The default values are taken: {obstacle or 'their retraining failed'}.")
-    if best is known:
-        reason = f"No trial beats the default values ({known.value:.2%}) when trained for longer, so these are taken."
-        return Choice(default, reason, known)
-    better, worse = count_differences(best, known)
+    of_default = retrainings.get(default.number) if default else None
+    if of_default is None:
+        chosen = by_number[best.user_attrs[RETRAINS]] if best else candidates[0]
+        return Choice(chosen, f"The default values failed: trial {chosen.number} is the best of the others.", best)
+    assert default is not None
+    assert best is not None
+    if best is of_default:
+        reason = f"No trial beats the default values ({best.value:.2%}) when trained for longer, so these are taken."
+        return Choice(default, reason, best)
+    better, worse = count_differences(best, of_default)
     number = best.user_attrs[RETRAINS]
     against = f"right where they are wrong on {better} images, wrong where they are right on {worse}"
     if better - worse > MARGIN * math.sqrt(better + worse):
         reason = f"Trained for longer, trial {number} is better than the default values ({against})."
-        return Choice(numbers[number], reason, best)
+        return Choice(by_number[number], reason, best)
     reason = f"The default values are taken: trained for longer, trial {number} is not clearly better ({against})."
-    return Choice(default, reason, known)
+    return Choice(default, reason, of_default)
 
 
 def count_differences(first: FrozenTrial, second: FrozenTrial) -> tuple[int, int]:

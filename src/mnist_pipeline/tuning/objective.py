@@ -15,7 +15,7 @@ from mnist_pipeline.training.inference import predict
 from mnist_pipeline.training.network import DigitNetwork
 from mnist_pipeline.training.runtime import best_device
 from mnist_pipeline.tuning.search_space import Space, suggest
-from mnist_pipeline.tuning.trials import is_retraining
+from mnist_pipeline.tuning.trials import RETRAINS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +28,8 @@ class Objective:
         dataset: trials train on its training images and are evaluated on its validation images.
         space: the hyperparameters that are searched.
         fixed: the values of all others, and the default values of these; its epochs are those of the final training.
-        images_per_trial: training images that a trial sees; of a shorter final training, all that it sees.
-        retraining: part of the final training's images that a retraining sees.
+        images_per_trial: training images that a trial sees, never more than the final training does.
+        retraining_fraction: part of the final training's images that a retraining sees.
         evaluations: how often a trial is evaluated, and may be pruned.
         evaluation_images: validation images of each evaluation; all of them where there are fewer.
         pruner: by which rule trials are pruned: halving, median, or none.
@@ -40,7 +40,7 @@ class Objective:
     space: Space
     fixed: Hyperparameters
     images_per_trial: int
-    retraining: float
+    retraining_fraction: float
     evaluations: int
     evaluation_images: int
     pruner: str
@@ -73,7 +73,9 @@ class Objective:
     @property
     def images_per_retraining(self) -> int:
         """Training images that a retraining sees: more than a trial, unless the final training is as short."""
-        return min(self.final_images, max(2 * self.images_per_trial, round(self.retraining * self.final_images)))
+        return min(
+            self.final_images, max(2 * self.images_per_trial, round(self.retraining_fraction * self.final_images))
+        )
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Train with a trial's values.
@@ -89,10 +91,10 @@ class Objective:
             loop.Diverged: the loss became NaN or infinite.
         """
         values = suggest(trial, self.space)
-        if not is_retraining(trial):
+        if RETRAINS not in trial.user_attrs:
             return self.train(values, self.images_per_short_trial, self.seed, trial)[1]
-        network, _ = self.train(values, self.images_per_retraining, self.seed + 1)
         validation = self.dataset.validation
+        network, _ = self.train(values, self.images_per_retraining, self.seed + 1)
         wrong = predict(network, validation.images).argmax(1) != validation.labels
         trial.set_user_attr("mistakes", wrong.nonzero().flatten().tolist())
         return round(1 - wrong.double().mean().item(), 6)
@@ -126,4 +128,6 @@ class Objective:
             evaluations=self.evaluations if trial else 1,
             on_evaluation=report,
         )
+        if trial:
+            trial.set_user_attr("training_seconds", history[-1].seconds)
         return network, round(history[-1].validation_accuracy, 6)  # to as many digits as a float32 has

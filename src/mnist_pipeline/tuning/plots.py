@@ -14,53 +14,46 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as optuna_plots
 
 from mnist_pipeline.figures import ACCENT, INK, SOFT, save
-from mnist_pipeline.tuning.trials import RETRAINS, is_retraining
+from mnist_pipeline.tuning.trials import RETRAINS, rank
 
 ENOUGH_TRIALS = 10  # complete ones, below which importances are chance
 
 
-def draw(folder: Path, study: optuna.Study, chosen: FrozenTrial) -> None:
+def draw(folder: Path, study: optuna.Study, retrained: optuna.Study, chosen: FrozenTrial) -> None:
     """Write history.png, learning_curves.png and importances.png.
 
     Args:
         folder: gets the plots.
-        study: with at least one complete trial.
+        study: the short trials, at least one of them complete.
+        retrained: the retrainings.
         chosen: the trial whose values the training takes.
     """
-    trials = [
-        trial for trial in study.get_trials(deepcopy=False) if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
-    ]
-    short = [trial for trial in trials if not is_retraining(trial)]
-    save_history(folder / "history.png", trials, chosen)
-    save_learning_curves(folder / "learning_curves.png", short, chosen)
-    save_importances(folder / "importances.png", [trial for trial in short if trial.state == TrialState.COMPLETE])
+    states = (TrialState.COMPLETE, TrialState.PRUNED)
+    save_history(folder / "history.png", study.get_trials(deepcopy=False, states=states), rank(retrained), chosen)
+    save_learning_curves(folder / "learning_curves.png", study.get_trials(deepcopy=False, states=states), chosen)
+    save_importances(folder / "importances.png", study)
 
 
-def save_history(path: Path, trials: list[FrozenTrial], chosen: FrozenTrial) -> None:
-    """Draw the accuracy of each trial in the order in which they ran; retrainings, which saw more images, apart."""
+def save_history(path: Path, trials: list[FrozenTrial], retrained: list[FrozenTrial], chosen: FrozenTrial) -> None:
+    """Draw the accuracy of each trial in the order in which they ran, and of its retraining, which saw more images."""
     figure, axis = plt.subplots(figsize=(8, 4))
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    short = [trial for trial in complete if not is_retraining(trial)]
+    complete = {trial.number: trial.value or 0 for trial in trials if trial.state == TrialState.COMPLETE}
     pruned = [trial for trial in trials if trial.state == TrialState.PRUNED and trial.intermediate_values]
+    again = {trial.user_attrs[RETRAINS]: trial.value or 0 for trial in retrained}
     for label, marker, colour, points in (
-        ("complete", "o", ACCENT, {trial.number: trial.value or 0 for trial in short}),
-        (
-            "trained again, for longer",
-            "D",
-            SOFT,
-            {each.number: each.value or 0 for each in complete if each not in short},
-        ),
+        ("short trial", "o", ACCENT, complete),
+        ("the same, trained for longer", "D", SOFT, again),
         ("pruned, last evaluation", "x", "0.6", {trial.number: last_evaluation(trial) for trial in pruned}),
     ):
         if points:
             axis.scatter(list(points), list(points.values()), marker=marker, color=colour, label=label)
-    for trial in complete:
-        if chosen.number in (trial.number, trial.user_attrs.get(RETRAINS)):
-            axis.annotate(" chosen", (trial.number, trial.value or 0))
-    show_accuracies(axis, [trial.value or 0 for trial in complete])
+    for points in (complete, again):
+        if chosen.number in points:
+            axis.annotate(" chosen", (chosen.number, points[chosen.number]))
+    show_accuracies(axis, [*complete.values(), *again.values()])
     axis.set(xlabel="trial", ylabel="validation accuracy")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.legend(fontsize="small", loc="upper left")
+    axis.legend(fontsize="small", loc="upper right")
     save(figure, path)
 
 
@@ -106,15 +99,13 @@ def show_accuracies(axis: Axes, accuracies: list[float]) -> None:
     axis.yaxis.set_major_formatter(PercentFormatter(1))
 
 
-def save_importances(path: Path, complete: list[FrozenTrial]) -> None:
+def save_importances(path: Path, study: optuna.Study) -> None:
     """Draw how much each hyperparameter decides of the accuracy; a sentence takes its place where trials are few."""
-    if len(complete) >= ENOUGH_TRIALS and len({trial.value for trial in complete}) > 1:
-        study = optuna.create_study(direction="maximize")  # in memory: the study has retrainings too
-        study.add_trials(complete)
+    values = [trial.value for trial in rank(study)]
+    if len(values) >= ENOUGH_TRIALS and len(set(values)) > 1:
         with warnings.catch_warnings(action="ignore"):  # Optuna's plots with matplotlib are experimental
             axis = optuna_plots.plot_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
         axis.set(title="", ylabel="")
-        axis.get_legend().remove()
     else:
         axis = plt.subplots(figsize=(6.4, 1))[1]
         axis.axis("off")

@@ -8,7 +8,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
-from mnist_pipeline.tuning.trials import RETRAINS, describe_values, error_of, find_best, is_finished, is_retraining
+from mnist_pipeline.tuning.trials import RETRAINS, describe_values, error_of, is_finished, rank
 
 log = logging.getLogger(__name__)
 
@@ -20,18 +20,18 @@ class Progress:
         study: whose trials are counted.
         trials: finished trials that the study ends with.
         seconds: after so many no further trial starts.
-        initial: trials that are run in any case. Otherwise a busy machine, which had time for one of them, would take
-            its values.
-        retrainings: whether the retrainings are counted, in place of the short trials.
+        initial: trials that are run even after that. Otherwise a busy machine, which had time for one of them, would
+            take its values.
+        name: what the progress bar says.
     """
 
     def __init__(
-        self, study: optuna.Study, trials: int, seconds: float, initial: int = 0, *, retrainings: bool = False
+        self, study: optuna.Study, trials: int, seconds: float, initial: int = 0, *, name: str = "tune"
     ) -> None:
-        self.study, self.trials, self.initial, self.retrainings = study, trials, initial, retrainings
+        self.study, self.trials, self.initial, self.name = study, trials, initial, name
         self.deadline = time.monotonic() + seconds
         self.seen = {trial.number for trial in self.finished()}
-        if self.seen and not retrainings:
+        if self.seen:
             log.info("Resuming study %s: %d of %d trials are finished.", study.study_name, len(self.seen), trials)
 
     def __enter__(self) -> "Progress":
@@ -41,15 +41,9 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self.bar.close()
 
-    @property
-    def name(self) -> str:
-        """What the progress bar says."""
-        return "retrain" if self.retrainings else "tune"
-
     def finished(self) -> list[FrozenTrial]:
-        """The finished trials that are counted, in the order of their numbers."""
-        trials = self.study.get_trials(deepcopy=False)
-        return [trial for trial in trials if is_finished(trial) and is_retraining(trial) == self.retrainings]
+        """The finished trials, in the order of their numbers."""
+        return [trial for trial in self.study.get_trials(deepcopy=False) if is_finished(trial)]
 
     def may_start(self, running: int = 0) -> bool:
         """Whether another trial may start while so many are running."""
@@ -58,7 +52,7 @@ class Progress:
             return False
         if time.monotonic() < self.deadline or begun < self.initial:
             return True
-        return not running and find_best(self.study) is None
+        return not running and not rank(self.study)
 
     def update(self) -> None:
         """Show the trials that finished since the last update."""
@@ -66,8 +60,8 @@ class Progress:
             if trial.number not in self.seen:
                 self.seen.add(trial.number)
                 tqdm.write(describe(trial), file=sys.stderr)
-                best = find_best(self.study)
-                self.bar.set_postfix(best=f"{best.value:.2%}" if best else "-", refresh=False)
+                best = rank(self.study)[:1]
+                self.bar.set_postfix(best=f"{best[0].value:.2%}" if best else "-", refresh=False)
                 self.bar.update()
 
 
@@ -81,5 +75,5 @@ def describe(trial: FrozenTrial) -> str:
         TrialState.FAIL: f"failed ({error_of(trial)})",
     }[trial.state]
     seconds = trial.duration.total_seconds() if trial.duration else 0
-    again = f" (trial {trial.user_attrs[RETRAINS]} again)" if is_retraining(trial) else ""
-    return f"trial {trial.number}{again}: {outcome}, {seconds:.0f} s: {describe_values(trial.params)}"
+    name = f"trial {trial.user_attrs[RETRAINS]} again" if RETRAINS in trial.user_attrs else f"trial {trial.number}"
+    return f"{name}: {outcome}, {seconds:.0f} s: {describe_values(trial.params)}"

@@ -13,30 +13,30 @@ from mnist_pipeline.files import write_csv, write_json, write_text
 from mnist_pipeline.tuning import plots
 from mnist_pipeline.tuning.choice import Choice
 from mnist_pipeline.tuning.storage import TuningError
-from mnist_pipeline.tuning.trials import RETRAINS, error_of, find_best, is_finished
+from mnist_pipeline.tuning.trials import RETRAINS, error_of, is_finished, rank
 
 
-def write_results(study: optuna.Study, choice: Choice | None, folder: Path) -> None:
+def write_results(study: optuna.Study, retrained: optuna.Study, choice: Choice | None, folder: Path) -> None:
     """Write best_params.yaml, trials.csv, study.json and the plots, each of them whole or not at all.
 
     Raises:
         TuningError: no trial was completed.
     """
-    finished = [trial for trial in study.trials if is_finished(trial)]
-    best = find_best(study)
-    if best is None or choice is None:
+    finished = [trial for trial in study.get_trials(deepcopy=False) if is_finished(trial)]
+    if choice is None:
         errors = [error for trial in finished if (error := error_of(trial))]
         raise TuningError(f"none of {len(finished)} trials was completed; the last error: {(errors or ['none'])[-1]}")
-    write_csv(folder / "trials.csv", tabulate(finished))
-    chosen, retrained = choice.trial, choice.retraining
+    again = [trial for trial in retrained.get_trials(deepcopy=False) if is_finished(trial)]
+    write_csv(folder / "trials.csv", tabulate([*finished, *again]))
+    best, chosen = rank(study)[0], choice.trial
     write_json(
         folder / "study.json",
-        {"study": study.study_name, **count_states(finished)}
+        {"study": study.study_name, **count_states(finished), "retrained": len(again)}
         | {"best_trial": best.number, "best_value": best.value}
         | {"chosen_trial": chosen.number, "chosen_value": chosen.value}
-        | {"retrained_value": retrained.value if retrained else None, "reason": choice.reason},
+        | {"retrained_value": choice.retraining.value if choice.retraining else None, "reason": choice.reason},
     )
-    plots.draw(folder, study, chosen)
+    plots.draw(folder, study, retrained, chosen)
     heading = f"# Trial {chosen.number} of study {study.study_name}. {choice.reason}\n"
     write_text(folder / "best_params.yaml", heading + yaml.safe_dump(chosen.params))
 
@@ -46,7 +46,7 @@ def tabulate(trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
     return [
         {
-            "trial": trial.number,
+            "trial": None if RETRAINS in trial.user_attrs else trial.number,
             RETRAINS: trial.user_attrs.get(RETRAINS),
             "state": trial.state.name.lower(),
             "value": trial.value if trial.state == TrialState.COMPLETE else None,
@@ -67,15 +67,16 @@ def count_states(finished: Iterable[FrozenTrial]) -> dict[str, int]:
     return {"finished": states.total(), **{name: states[state] for name, state in kinds.items()}}
 
 
-def summarise(study: optuna.Study, choice: Choice | None) -> str:
-    """Describe a study's outcome in some lines, with the reason of the choice."""
-    best = find_best(study)
+def summarise(study: optuna.Study, retrained: optuna.Study, choice: Choice | None) -> str:
+    """Describe a study's outcome in some lines: the values that the training takes, and why."""
     lines = ["Study statistics:"]
-    for name, count in count_states(trial for trial in study.trials if is_finished(trial)).items():
+    counts = count_states(trial for trial in study.trials if is_finished(trial))
+    counts["retrained"] = len(rank(retrained))
+    for name, count in counts.items():
         if count or name != "failed":
             lines.append(f"  Number of {name} trials:  {count}")
-    if best is not None and choice is not None:
-        lines += ["Best trial:", f"  Value:  {best.value}", "  Params:"]
-        lines += [f"    {name}: {value}" for name, value in best.params.items()]
+    if choice is not None:
+        lines += [f"Chosen trial: {choice.trial.number}", f"  Value:  {choice.trial.value}", "  Params:"]
+        lines += [f"    {name}: {value}" for name, value in choice.trial.params.items()]
         lines.append(choice.reason)
     return "\n".join(lines)

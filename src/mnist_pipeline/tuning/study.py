@@ -6,6 +6,8 @@ interrupted trial is run again (trials.py says when), and a study ends with exac
 """
 
 import logging
+import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,13 +18,13 @@ from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvin
 from optuna.trial import FrozenTrial
 
 from mnist_pipeline.training.hyperparameters import WEIGHT_DECAY
-from mnist_pipeline.tuning.choice import choose_trial, count_retrainings, expect_seconds, find_candidates
+from mnist_pipeline.tuning.choice import choose_trial, find_candidates, find_default_trial
 from mnist_pipeline.tuning.objective import Objective
 from mnist_pipeline.tuning.progress import Progress
 from mnist_pipeline.tuning.results import summarise, write_results
 from mnist_pipeline.tuning.search_space import Space, possible_values
 from mnist_pipeline.tuning.storage import TuningError, is_local, opened_study, readable_storage_errors
-from mnist_pipeline.tuning.trials import RETRAINS, make_sampler, retry_interrupted, run_one
+from mnist_pipeline.tuning.trials import RETRAINS, is_finished, make_sampler, rank, retry_interrupted, run_one
 
 log = logging.getLogger(__name__)
 
@@ -65,38 +67,52 @@ def tune(
             f"tune.workers = {workers}, but {storage} is a file, which one worker can write to. Set tune.workers to 1, "
             "or name a PostgreSQL database: export MNIST_PIPELINE_STORAGE=postgresql://user:password@host/database"
         )
-    defaults = find_defaults(objective)
     check_possible(initial_trials, objective.space)
-    first = [defaults, *(defaults | dict(values) for values in initial_trials)][:trials]
-    pruner = make_pruner(objective.pruner)
-    with opened_study(objective.name, storage, pruner) as study, readable_storage_errors(storage):
-        if is_local(storage):
-            retry_interrupted(study)
+    defaults, *others = [complete(values, objective) for values in ({}, *initial_trials)]
+    log_missing_defaults(objective, defaults)
+    name, pruner = objective.name, make_pruner(objective.pruner)
+    with (
+        readable_storage_errors(storage),
+        opened_study(name, storage, pruner) as study,
+        opened_study(f"{name}-retrained", storage, NopPruner()) as retrained,
+    ):
+        first = [defaults, *others][:trials]
         progress = Progress(study, trials, seconds / 2, len(first))
         if progress.may_start():
             for values in first:
                 study.enqueue_trial(values, skip_if_exists=True)
         run(study, objective, progress, storage, workers)
-        candidates = find_candidates(study, defaults, retrained_trials)
-        obstacle = find_obstacle(study, objective, candidates, seconds / 2 * workers)
+        default = find_default_trial(study, defaults)
+        candidates = find_candidates(study, default, retrained_trials)
+        waiting = find_untrained(retrained, candidates)
+        obstacle = find_obstacle(study, objective, candidates, len(waiting), seconds / 2, workers)
         if not obstacle:
-            enqueue_retrainings(study, candidates)
-            again = Progress(study, count_retrainings(study), float("inf"), retrainings=True)
-            run(study, objective, again, storage, workers)
-        choice = choose_trial(study, candidates, defaults, obstacle)
-        write_results(study, choice, folder)
-        print(summarise(study, choice))
+            known = {trial.user_attrs[RETRAINS] for trial in retrained.get_trials(deepcopy=False)}
+            for trial in waiting:
+                if trial.number not in known:
+                    retrained.enqueue_trial(trial.params, user_attrs={RETRAINS: trial.number})
+            total = sum(is_finished(trial) for trial in retrained.get_trials(deepcopy=False)) + len(waiting)
+            run(retrained, objective, Progress(retrained, total, math.inf, name="retrain"), storage, workers)
+        choice = choose_trial(candidates, default, rank(retrained), obstacle)
+        write_results(study, retrained, choice, folder)
+        print(summarise(study, retrained, choice))
     if len(progress.seen) < trials:
         log.info("Half of %g s were over after %d of %d trials.", seconds, len(progress.seen), trials)
     return study
 
 
-def find_defaults(objective: Objective) -> dict[str, Any]:
-    """The default values of the hyperparameters that are searched, but those that the search space does not have."""
-    values = asdict(objective.fixed)
-    if values["weight_decay"] is None:
-        values["weight_decay"] = WEIGHT_DECAY[objective.fixed.optimizer]
-    return possible_values(values, objective.space)
+def complete(values: Mapping[str, Any], objective: Objective) -> dict[str, Any]:
+    """Some values and the defaults of the others that are searched, without those outside of the search space."""
+    every = asdict(objective.fixed) | dict(values)
+    if every["weight_decay"] is None:
+        every["weight_decay"] = WEIGHT_DECAY[every["optimizer"]]
+    return possible_values(every, objective.space)
+
+
+def log_missing_defaults(objective: Objective, defaults: Mapping[str, Any]) -> None:
+    """Log which default values the first trial cannot have."""
+    for name in objective.space.keys() - defaults.keys():
+        log.info("%s: its default is not in tune.search_space, so the first trial has a random value.", name)
 
 
 def check_possible(initial_trials: Sequence[Mapping[str, Any]], space: Space) -> None:
@@ -110,6 +126,7 @@ def run(study: optuna.Study, objective: Objective, progress: Progress, storage: 
     """Run trials until the progress has enough: in this process, or on Ray where the storage is a server's."""
     with progress:
         if is_local(storage):
+            retry_interrupted(study)
             run_here(study, objective, progress, objective.seed)
         else:
             from mnist_pipeline.tuning import distributed  # needs Ray, an extra
@@ -117,25 +134,32 @@ def run(study: optuna.Study, objective: Objective, progress: Progress, storage: 
             distributed.run(study, objective, progress, objective.seed, storage, workers)
 
 
-def enqueue_retrainings(study: optuna.Study, candidates: Sequence[FrozenTrial]) -> None:
-    """Queue a retraining of each candidate that has none yet."""
-    known = {trial.user_attrs.get(RETRAINS) for trial in study.get_trials(deepcopy=False)}
-    for trial in candidates:
-        if trial.number not in known:
-            study.enqueue_trial(trial.params, user_attrs={RETRAINS: trial.number})
+def find_untrained(retrained: optuna.Study, candidates: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The candidates whose retraining is not finished."""
+    trials = retrained.get_trials(deepcopy=False)
+    finished = {trial.user_attrs[RETRAINS] for trial in trials if is_finished(trial)}
+    return [trial for trial in candidates if trial.number not in finished]
 
 
-def find_obstacle(study: optuna.Study, objective: Objective, candidates: Sequence[FrozenTrial], seconds: float) -> str:
-    """Why the candidates are not trained again within so many seconds; empty where nothing hinders it."""
+def find_obstacle(
+    study: optuna.Study,
+    objective: Objective,
+    candidates: Sequence[FrozenTrial],
+    waiting: int,
+    seconds: float,
+    workers: int,
+) -> str:
+    """Why so many waiting candidates are not trained again within some seconds; empty where nothing hinders it."""
     if len(candidates) < 2:
-        return "no other trial was completed"
-    images = objective.images_per_retraining * len(candidates)
-    expected = expect_seconds(study, objective.images_per_short_trial, images)
-    if expected <= seconds or count_retrainings(study):
+        return "there is no other trial to compare them with"
+    times = [trial.user_attrs.get("training_seconds", 0.0) for trial in rank(study)]
+    factor = objective.images_per_retraining / objective.images_per_short_trial
+    expected = statistics.median(times) * factor * waiting / max(1, min(workers, waiting))
+    if expected <= seconds:
         return ""
     return (
         f"to train them and the best {len(candidates) - 1} again, with {objective.images_per_retraining} images each, "
-        f"would take {expected:.0f} s or so. For a choice set tune.seconds to {2 * expected:.0f} or more"
+        f"takes some {expected:.0f} s. For a choice set tune.seconds to {math.ceil(2 * expected)} or more"
     )
 
 

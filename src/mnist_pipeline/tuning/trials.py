@@ -11,7 +11,7 @@ COMPLETE, PRUNED and failed trials are finished. An interrupted trial is queued 
 the study resumes: by Optuna's own callback, up to RETRIES times; after that it counts as failed.
 
 A trial trains for a short time. The best ones and the default values are then trained again for longer: a retraining is
-a trial too, with the number of the trial that it repeats in the user attribute RETRAINS.
+a trial of another study, with the number of the trial that it repeats in the user attribute RETRAINS.
 """
 
 import errno
@@ -121,16 +121,7 @@ def describe_values(values: Mapping[str, Any]) -> str:
     )
 
 
-def is_retraining(trial: FrozenTrial | optuna.Trial) -> bool:
-    """Whether a trial trains another one's values again, for longer."""
-    return RETRAINS in trial.user_attrs
-
-
-def find_best(study: optuna.Study) -> FrozenTrial | None:
-    """The complete short trial with the highest value, the earliest of equals; None if there is none."""
+def rank(study: optuna.Study) -> list[FrozenTrial]:
+    """The complete trials, the highest value first, the earlier of equals first."""
     complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-    return min(
-        (trial for trial in complete if not is_retraining(trial)),
-        key=lambda trial: (-(trial.value or 0), trial.number),
-        default=None,
-    )
+    return sorted(complete, key=lambda trial: (-(trial.value or 0), trial.number))
