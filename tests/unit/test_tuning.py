@@ -47,7 +47,6 @@ from mnist_pipeline.tuning.trials import (
     make_sampler,
     rank,
     retry_interrupted,
-    run_one,
 )
 
 
