@@ -48,7 +48,7 @@ def compare(runs: Sequence[Experiment], commit: Settings, baseline: Settings) ->
     groups: dict[tuple[str, ...], dict[tuple[str, ...], Experiment]] = defaultdict(dict)
     for run in runs:
         groups[pick(run.settings, varied)][pick(run.settings, SEEDS)] = run
-    rows = []
+    rows: list[Row] = []
     for values, group in groups.items():
         names = dict(zip(varied, values, strict=True))
         compared = pick(baseline | {key: names[key] for key in DATA if key in names}, varied)
