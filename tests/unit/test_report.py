@@ -138,7 +138,7 @@ class Page(HTMLParser):
 def test_tells_all_of_the_model_in_one_file(made: Path) -> None:
     page = Page(render(made))
     assert page.open == []
-    assert page.pictures == 8
+    assert page.pictures == 7
     assert all(address.startswith("data:") for address in page.addresses)
     info = json.loads((made / "saved_models/model_info.json").read_text())
     figures = accuracy_with_interval(torch.arange(FEW) < 180)
@@ -171,7 +171,7 @@ def test_leaves_out_what_there_is_not(copy: Path) -> None:
     shutil.rmtree(copy / "benchmarks")
     (copy / "results/evaluate/plots/mistakes.png").unlink()
     page = Page(render(copy))
-    assert page.pictures == 7
+    assert page.pictures == 6
     assert "Benchmarks" not in {piece.strip() for piece in page.pieces}
     assert "as a user would" not in page.text
 
