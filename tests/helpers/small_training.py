@@ -21,7 +21,15 @@ def train(digits: Dataset, out: Path, *, seed: int = 0, checkpoint_seconds: floa
     # An epoch of few images counts as one of 5,000: 0.128 of it are the 640 images.
     train_and_save(
         digits,
-        {"lr": 1e-3, "batch_size": 32, "rotation": 10.0, "epochs": 0.128, "outliers": 0.0, "digit_forms": 0.0}
+        {
+            "optimizer": "adam",
+            "lr": 1e-3,
+            "batch_size": 32,
+            "rotation": 10.0,
+            "epochs": 0.128,
+            "outliers": 0.0,
+            "digit_forms": 0.0,
+        }
         | changes,
         {},
         seed=seed,

@@ -79,7 +79,7 @@ def test_with_many_images_nothing_is_changed_or_said(caplog: pytest.LogCaptureFi
     assert caplog.messages == []
 
 
-@pytest.mark.parametrize(("dataset", "expected"), [("MNIST", 2.0), ("FashionMNIST", 5.0), ("CIFAR10", 10.0)])
+@pytest.mark.parametrize(("dataset", "expected"), [("MNIST", 2.0), ("FashionMNIST", 5.0), ("CIFAR10", 8.0)])
 def test_null_means_the_epochs_of_the_dataset(dataset: str, expected: float) -> None:
     defaults = DATASETS[dataset].hyperparameters
     assert resolve({"epochs": None}, {}, defaults)[0].epochs == expected
