@@ -152,7 +152,7 @@ def test_tells_all_of_the_model_in_one_file(made: Path) -> None:
         "as a user would; 3 are refused 98.00 %",
         "lr 0.00125 the study",
         "batch_size 8 params.yaml",
-        "weight_decay 0.05 default for adam",
+        "weight_decay 0.001 default for sgd",
         f"rotation {DATASETS['MNIST'].hyperparameters['rotation']} default for MNIST",
         "conv3_2 convolution 512 × 7 × 7",  # noqa: RUF001
         "3 trials: 3 complete, 0 pruned early.",
