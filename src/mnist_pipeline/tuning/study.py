@@ -62,36 +62,27 @@ def tune(
     Raises:
         TuningError: the storage or the initial trials do not suit, or no trial was completed.
     """
-    if workers > 1 and is_local(storage):
-        raise TuningError(
-            f"tune.workers = {workers}, but {storage} is a file, which one worker can write to. Set tune.workers to 1, "
-            "or name a PostgreSQL database: export MNIST_PIPELINE_STORAGE=postgresql://user:password@host/database"
-        )
+    check_workers(workers, storage)
     check_possible(initial_trials, objective.space)
-    defaults, *others = [complete(values, objective) for values in ({}, *initial_trials)]
-    log_missing_defaults(objective, defaults)
-    name, pruner = objective.name, make_pruner(objective.pruner)
+    first = [complete(values, objective) for values in ({}, *initial_trials)][:trials]
+    log_missing_defaults(objective, first[0])
+    name = objective.name
     with (
         readable_storage_errors(storage),
-        opened_study(name, storage, pruner) as study,
+        opened_study(name, storage, make_pruner(objective.pruner)) as study,
         opened_study(f"{name}-retrained", storage, NopPruner()) as retrained,
     ):
-        first = [defaults, *others][:trials]
         progress = Progress(study, trials, seconds / 2, len(first))
         if progress.may_start():
             for values in first:
                 study.enqueue_trial(values, skip_if_exists=True)
         run(study, objective, progress, storage, workers)
-        default = find_default_trial(study, defaults)
+        default = find_default_trial(study, first[0])
         candidates = find_candidates(study, default, retrained_trials)
         waiting = find_untrained(retrained, candidates)
         obstacle = find_obstacle(study, objective, candidates, len(waiting), seconds / 2, workers)
         if not obstacle:
-            known = {trial.user_attrs[RETRAINS] for trial in retrained.get_trials(deepcopy=False)}
-            for trial in waiting:
-                if trial.number not in known:
-                    retrained.enqueue_trial(trial.params, user_attrs={RETRAINS: trial.number})
-            total = sum(is_finished(trial) for trial in retrained.get_trials(deepcopy=False)) + len(waiting)
+            total = enqueue_retrainings(retrained, waiting)
             run(retrained, objective, Progress(retrained, total, math.inf, name="retrain"), storage, workers)
         choice = choose_trial(candidates, default, rank(retrained), obstacle)
         write_results(study, retrained, choice, folder)
@@ -99,6 +90,15 @@ def tune(
     if len(progress.seen) < trials:
         log.info("Half of %g s were over after %d of %d trials.", seconds, len(progress.seen), trials)
     return study
+
+
+def check_workers(workers: int, storage: str) -> None:
+    """Refuse several workers on a file."""
+    if workers > 1 and is_local(storage):
+        raise TuningError(
+            f"tune.workers = {workers}, but {storage} is a file, which one worker can write to. Set tune.workers to 1, "
+            "or name a PostgreSQL database: export MNIST_PIPELINE_STORAGE=postgresql://user:password@host/database"
+        )
 
 
 def complete(values: Mapping[str, Any], objective: Objective) -> dict[str, Any]:
@@ -132,6 +132,16 @@ def run(study: optuna.Study, objective: Objective, progress: Progress, storage: 
             from mnist_pipeline.tuning import distributed  # needs Ray, an extra
 
             distributed.run(study, objective, progress, objective.seed, storage, workers)
+
+
+def enqueue_retrainings(retrained: optuna.Study, waiting: Sequence[FrozenTrial]) -> int:
+    """Queue the retrainings that are not queued yet, and return how many finished ones there will be in all."""
+    trials = retrained.get_trials(deepcopy=False)
+    known = {trial.user_attrs[RETRAINS] for trial in trials}
+    for trial in waiting:
+        if trial.number not in known:
+            retrained.enqueue_trial(trial.params, user_attrs={RETRAINS: trial.number})
+    return sum(is_finished(trial) for trial in trials) + len(waiting)
 
 
 def find_untrained(retrained: optuna.Study, candidates: Sequence[FrozenTrial]) -> list[FrozenTrial]:
