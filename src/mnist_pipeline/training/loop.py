@@ -91,7 +91,6 @@ def fit(
                 progress.step += 1
                 if phase.cropped and progress.step == phase.end:
                     learner.grow()
-
                 evaluates = progress.step in evaluation_steps
                 saves = checkpoint is not None and time.perf_counter() - saved >= checkpoint.seconds
                 if evaluates or saves or len(losses) == max_losses:
