@@ -64,7 +64,7 @@ def show_seeds(found: dict[str, Any]) -> Rows:
 def show_training(found: dict[str, Any]) -> Rows:
     return [
         ("images/s over the usual PyTorch loop's", f"{found['speedup']:.1f} times (median of {found['n']} turns)"),
-        ("without the early crop", f"{found['speedup_on_full_images']:.1f} times"),
+        ("the same without the early crop (`train.crop=0`)", f"{found['speedup_on_full_images']:.1f} times"),
         ("part of the machine's matrix rate that is executed", percent(found["executed_fraction_of_limit"], 0)),
     ]
 
@@ -97,7 +97,7 @@ def show_hostile(found: dict[str, Any]) -> Rows:
         ("a hostile picture alone: longest", f"{found['alone_worst_seconds']:.1f} s"),
         *(
             (
-                f"{label} pictures beside hostile ones: median, longest wait",
+                f"{label} pictures next to hostile ones: median, longest wait",
                 f"{found[key]['median_seconds']:.2f}, {found[key]['worst_seconds']:.2f} s",
             )
             for label, key in (("small", "small"), ("photographed", "photograph"))
@@ -126,7 +126,7 @@ def show_pictures(found: dict[str, Any]) -> Rows:
         ),
         *(
             (
-                f"{label}, n = {found[key]['pictures']}: accepted as digits; at the level that 99 % of digits pass",
+                f"{label}, n = {found[key]['pictures']}: accepted; accepted where 99 % of the digits are",
                 f"{percent(found[key]['answered'], 1)}; {percent(found[key]['answered_at_99_percent_of_digits'], 1)}",
             )
             for key, label in others.items()
@@ -153,8 +153,8 @@ def show_workers(found: dict[str, Any]) -> Rows:
             f"efficiency of {most['workers']} workers, trials of {found['trial_seconds']:g} s",
             percent(most["efficiency"], 0),
         ),
-        ("workers that one database carries", f"{bounds['database']:.0f}"),
-        ("workers that one coordinator carries", f"{bounds['coordinator']:.0f}"),
+        ("workers that one database carries, calculated", f"{bounds['database']:.0f}"),
+        ("workers that one coordinator carries, calculated", f"{bounds['coordinator']:.0f}"),
     ]
 
 
