@@ -183,8 +183,7 @@ FIGURES: dict[str, tuple[str, str, Path, str, Callable[[dict[str, Any]], Rows]]]
     ),
     "tuning": (
         "What tuning is worth",
-        "5,000 images of each dataset as somebody's own folder; what a study and random values found, trained as the "
-        "default values are.",
+        "5,000 images as somebody's own folder; what a search found is trained as the default values are.",
         RESULTS / "tuning.json",
         "bench-tuning",
         show_tuning,
