@@ -53,7 +53,7 @@ def save_history(path: Path, trials: list[FrozenTrial], retrained: list[FrozenTr
     show_accuracies(axis, [*complete.values(), *again.values()])
     axis.set(xlabel="trial", ylabel="validation accuracy")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.legend(fontsize="small", loc="upper right")
+    axis.legend(fontsize="small", loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
     save(figure, path)
 
 
