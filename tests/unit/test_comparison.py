@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,8 @@ def test_a_dead_process_is_not_taken_for_another_with_its_number(
 
     note = tmp_path / "note.json"
     assert not is_process(note, "python")
-    note.write_text(json.dumps({"pid": os.getpid()}))
-    assert is_process(note, "pytest")
-    assert not is_process(note, "queue-worker")
+    with subprocess.Popen([sys.executable, "-c", "input()", "a-task"], stdin=subprocess.PIPE) as process:
+        note.write_text(json.dumps({"pid": process.pid}))
+        assert is_process(note, "a-task")
+        assert not is_process(note, "queue-worker")
+        process.communicate(b"\n")

@@ -52,7 +52,7 @@ def choose_trial(
     Args:
         candidates: what `find_candidates` found.
         default: the trial of the default values.
-        retrained: the retrainings that are complete, of whichever trials.
+        retrained: the retrainings that are complete, of whichever trials, the best first.
         obstacle: why nothing was trained again, if so.
     """
     if not candidates:
@@ -61,13 +61,11 @@ def choose_trial(
         return Choice(default, f"The default values are taken: {obstacle}.")
     by_number = {trial.number: trial for trial in candidates}
     retrainings = {trial.user_attrs[RETRAINS]: trial for trial in retrained if trial.user_attrs[RETRAINS] in by_number}
-    best = max(retrainings.values(), key=lambda trial: (trial.value or 0, -trial.number), default=None)
+    best = next(iter(retrainings.values()), None)
     of_default = retrainings.get(default.number) if default else None
-    if of_default is None:
+    if best is None or default is None or of_default is None:
         chosen = by_number[best.user_attrs[RETRAINS]] if best else candidates[0]
         return Choice(chosen, f"The default values failed: trial {chosen.number} is the best of the others.", best)
-    assert default is not None
-    assert best is not None
     if best is of_default:
         reason = f"No trial beats the default values ({best.value:.2%}) when trained for longer, so these are taken."
         return Choice(default, reason, best)

@@ -28,9 +28,9 @@ def draw(folder: Path, study: optuna.Study, retrained: optuna.Study, chosen: Fro
         retrained: the retrainings.
         chosen: the trial whose values the training takes.
     """
-    states = (TrialState.COMPLETE, TrialState.PRUNED)
-    save_history(folder / "history.png", study.get_trials(deepcopy=False, states=states), rank(retrained), chosen)
-    save_learning_curves(folder / "learning_curves.png", study.get_trials(deepcopy=False, states=states), chosen)
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    save_history(folder / "history.png", trials, rank(retrained), chosen)
+    save_learning_curves(folder / "learning_curves.png", trials, chosen)
     save_importances(folder / "importances.png", study)
 
 

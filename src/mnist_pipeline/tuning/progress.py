@@ -56,11 +56,11 @@ class Progress:
 
     def update(self) -> None:
         """Show the trials that finished since the last update."""
+        best = rank(self.study)[:1]
         for trial in self.finished():
             if trial.number not in self.seen:
                 self.seen.add(trial.number)
                 tqdm.write(describe(trial), file=sys.stderr)
-                best = rank(self.study)[:1]
                 self.bar.set_postfix(best=f"{best[0].value:.2%}" if best else "-", refresh=False)
                 self.bar.update()
 

@@ -104,7 +104,7 @@ def error_of(trial: FrozenTrial) -> str | None:
     if trial.state != TrialState.FAIL:
         return None
     if len(list_repeated(trial)) >= RETRIES:
-        return f"Died: its process ended {RETRIES + 1} times without an error; perhaps there is too little memory"
+        return f"Died: its process ended {RETRIES + 1} times, or an error ended it; perhaps there is too little memory"
     error = trial.user_attrs.get("error")
     return str(error) if error else None
 
