@@ -185,7 +185,10 @@ def test_a_dead_process_is_not_taken_for_another_with_its_number(
 
     note = tmp_path / "note.json"
     assert not is_process(note, "python")
-    with subprocess.Popen([sys.executable, "-c", "input()", "a-task"], stdin=subprocess.PIPE) as process:
+    command = [sys.executable, "-c", "print(flush=True); input()", "a-task"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # Linux shows a process's command line only when it has begun
         note.write_text(json.dumps({"pid": process.pid}))
         assert is_process(note, "a-task")
         assert not is_process(note, "queue-worker")
