@@ -8,13 +8,15 @@ import io
 import socket
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import psutil
 import requests
-from common import ROOT, describe_machine, write
+from common import ROOT
+from figures import publish
 from helpers import hostile
 from helpers.fastapi_server import running
 from PIL import Image
@@ -42,8 +44,6 @@ def main() -> None:
         url = server.service.inference
         memory = [measure_memory(server.process.pid)]
         alone = {name: ask(requests.Session(), url, name, body) for name, body in bodies.items()}
-        for name, (status, took) in alone.items():
-            print(f"{name:16} {len(bodies[name]) / 1024:9.0f} KiB: {status} after {took:5.2f} s")
         stop = threading.Event()
         answers: list[tuple[int, float]] = []
         threads = [threading.Thread(target=attack, args=(url, bodies, k, stop, answers)) for k in range(CONNECTIONS)]
@@ -66,18 +66,17 @@ def main() -> None:
     content: dict[str, Any] = {
         "alone_worst_seconds": max(seconds for _, seconds in alone.values()),
         "alone_seconds": {name: seconds for name, (_, seconds) in alone.items()},
-        "hostile_answers": count(answers),
         "hostile_worst_seconds": max(seconds for _, seconds in answers),
         "memory_mib": {"idle": memory[0], "most": max(memory)},
-        "machine": describe_machine(),
     }
     for name, each in waits.items():
-        median, worst = float(np.median([wait for _, wait in each])), max(wait for _, wait in each)
-        content[name] = {"answers": count(each), "median_seconds": round(median, 3), "worst_seconds": worst}
-        print(f"{name}: {count(each)}; median {median:.3f} s, worst {worst:.2f} s")
-    print(f"hostile: {content['hostile_answers']}; worst {content['hostile_worst_seconds']:.2f} s")
-    print(f"memory: {content['memory_mib']}")
-    write("hostile", content)
+        seconds = [wait for _, wait in each]
+        content[name] = {
+            "answers": Counter(status for status, _ in each),
+            "median_seconds": round(float(np.median(seconds)), 3),
+            "worst_seconds": max(seconds),
+        }
+    publish("hostile", content)
 
 
 def measure_memory(process: int) -> int:
@@ -91,10 +90,9 @@ def measure_memory(process: int) -> int:
 
 def ask(session: requests.Session, url: str, name: str, body: bytes) -> tuple[int, float]:
     """The status of an answer, and the seconds that it took."""
-    verb = "explanations" if name == "explanation" else "predictions"
     headers = {"content-type": "application/x-www-form-urlencoded"} if name == "form" else {}
     start = time.perf_counter()
-    status = session.post(f"{url}/{verb}/mnist", data=body, headers=headers, timeout=120).status_code
+    status = session.post(f"{url}/predictions/mnist", data=body, headers=headers, timeout=120).status_code
     return status, round(time.perf_counter() - start, 3)
 
 
@@ -130,12 +128,6 @@ def make_photograph() -> bytes:
     file = io.BytesIO()
     Image.fromarray(paper).save(file, "JPEG", quality=90)
     return file.getvalue()
-
-
-def count(answers: list[tuple[int, float]]) -> dict[str, int]:
-    """Answers by status."""
-    statuses = [status for status, _ in answers]
-    return {str(status): statuses.count(status) for status in sorted(set(statuses))}
 
 
 if __name__ == "__main__":

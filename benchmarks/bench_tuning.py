@@ -20,7 +20,8 @@ from typing import Any
 import optuna
 import yaml
 from bench_accuracy import train
-from common import ROOT, describe_machine, write
+from common import ROOT
+from figures import publish
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
@@ -61,10 +62,7 @@ def main() -> None:
                 of_seed = compare(dataset, test, seed, arguments.images, arguments.ways, Path(folder) / data.name)
                 runs.append({"dataset": data.name, "seed": seed, "ways": of_seed})
                 summary = summarise(runs, arguments.ways)
-                content = {"images": arguments.images, "summary": summary, "runs": runs}
-                write(arguments.result, content | {"machine": describe_machine()})
-    for name, figures in summary.items():
-        print(f"{name}: mean {figures['mean']:.2%}, standard deviation {figures['sd']:.2%}, n = {figures['n']}")
+                publish(arguments.result, {"images": arguments.images, "summary": summary, "runs": runs})
 
 
 def fetch(names: Sequence[str], mirrors: Sequence[str], folder: Path) -> list[Path]:

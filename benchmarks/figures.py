@@ -8,10 +8,11 @@ import argparse
 import json
 import subprocess
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
-from common import RESULTS, ROOT
+from common import RESULTS, ROOT, describe_machine
 
 PAGE = ROOT / "docs/results.md"
 HEADING = """# Results
@@ -117,7 +118,7 @@ def show_soak(found: dict[str, Any]) -> Rows:
 
 
 def show_pictures(found: dict[str, Any]) -> Rows:
-    digits = {"photographs": "drawn photographs of a digit", "numbers": "drawn numbers", "touching": "touching pairs"}
+    digits = {"photographs": "drawn photographs of a digit", "numbers": "drawn numbers"}
     others = {"letters": "letters", "garments": "garments", "scribbles": "scribbles"}
     return [
         *(
@@ -201,6 +202,20 @@ FIGURES: dict[str, tuple[str, str, Path, str, Callable[[dict[str, Any]], Rows]]]
     ),
     "workers": ("Many workers", "Trials that only wait.", RESULTS / "workers.json", "bench-workers", show_workers),
 }
+
+
+def publish(name: str, content: dict[str, Any]) -> None:
+    """Write benchmarks/results/<name>.json with the machine, the day and the commit, and print what the page shows."""
+    RESULTS.mkdir(exist_ok=True)
+    command = ["git", "log", "-1", "--format=%h"]
+    commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    content = content | {"machine": describe_machine(), "commit": commit, "date": date.today().isoformat()}
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(content, indent=2) + "\n")
+    for title, _, file, _, show in FIGURES.values():
+        if file == path:
+            print(f"\n{title}", *(f"{label}: {value}" for label, value in show(content)), sep="\n")
+    print(f"\nWritten to {path.relative_to(ROOT)}")
 
 
 def render() -> str:

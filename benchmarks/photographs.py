@@ -1,7 +1,7 @@
-"""Renders MNIST's digits as people would send them: photographs and screenshots of 15 kinds, as encoded files.
+"""Renders MNIST's digits as people would send them: photographs and screenshots of 12 kinds, as encoded files.
 
-`photograph` redraws the strokes with another pen, places them on a canvas, draws ink on paper, adds a desk, light, blur
-and noise of a camera, and encodes the result. Every picture follows from its digit and the random generator alone.
+`photograph` redraws the strokes with another pen, places them on a canvas, draws ink on paper, adds light, blur and
+noise of a camera, and encodes the result. Every picture follows from its digit and the random generator alone.
 """
 
 import io
@@ -28,7 +28,6 @@ PAPERS: tuple[Colour, ...] = ((250, 250, 248), (240, 238, 230), (225, 222, 215),
 COLOURED: tuple[Colour, ...] = ((250, 240, 130), (180, 225, 180), (250, 190, 200), (175, 205, 240), (200, 170, 130))
 BOARDS: tuple[Colour, ...] = ((35, 60, 45), (45, 45, 48), (30, 40, 55))
 CHALKS: tuple[Colour, ...] = ((235, 235, 230), (240, 225, 150), (235, 190, 200))
-DESKS: tuple[Colour, ...] = ((95, 65, 40), (60, 45, 35), (70, 72, 75), (130, 95, 60))
 BRIGHT: tuple[Colour, ...] = ((0, 0, 0), (200, 30, 30), (20, 60, 200), (0, 110, 60), (110, 20, 130))
 PALE: tuple[Colour, ...] = ((255, 255, 255), (245, 245, 245), (255, 250, 220), (225, 240, 255))
 DARK: tuple[Colour, ...] = ((0, 0, 0), (18, 18, 18), (30, 33, 40), (15, 25, 60))
@@ -52,9 +51,6 @@ class Style:
     grain: float = 0.1  # part of the ink that the paper's roughness leaves out, 0 to 1
     lines: str = ""  # that are printed on the paper: "ruled", "graph" or none
     shade: float = 0.35  # largest part of the light that a gradient or a vignette takes away, 0 to 1
-    creases: int = 0  # in the paper
-    shadow: bool = False  # something casts a shadow on the paper
-    desk: bool = False  # the paper lies on a desk that is in the picture
     camera: bool = True  # False: a screenshot
     transparent: bool = False  # the ink lies on a transparent background
     rotated: bool = False  # the pixels are rotated, and an EXIF tag says so
@@ -69,10 +65,7 @@ KINDS = {
     "ruled": Style(width=(1.0, 3.0), lines="ruled"),
     "graph": Style(width=(1.2, 3.0), lines="graph"),
     "coloured": Style(papers=COLOURED, inks=INKS[:4]),
-    "crumpled": Style(creases=12),
-    "shadow": Style(shadow=True),
     "turned": Style(rotated=True),
-    "desk": Style(desk=True),
     "chalk": Style(width=(1.5, 3.5), inks=CHALKS, papers=BOARDS, grain=0.45),
     "screenshot": Style(
         (0.8, 5.0), BRIGHT, PALE, grain=0.0, camera=False, formats=("PNG", "WEBP", "GIF", "BMP", "JPEG")
@@ -218,8 +211,6 @@ def draw(ink: np.ndarray, size: float, style: Style, rng: np.random.Generator) -
     picture += covered[..., None] * (to_float(pick(style.inks, rng)) - picture)
     if not style.camera:
         return picture
-    if style.desk:
-        draw_desk(picture, ink, rng)
     picture *= draw_light(height, width, style, rng)[..., None]
     picture *= rng.uniform(0.92, 1.05, 3).astype(np.float32)  # white balance
     picture = cv2.GaussianBlur(picture, (0, 0), 0.3 + rng.uniform(0, 0.015) * size / 2)
@@ -263,53 +254,15 @@ def draw_lines(picture: np.ndarray, size: float, lines: str, rng: np.random.Gene
         picture += line[..., None] * (colour - picture)
 
 
-def draw_desk(picture: np.ndarray, ink: np.ndarray, rng: np.random.Generator) -> None:
-    """Draw a darker desk into a picture, float32 (h, w, 3): the paper is cut to a quadrangle around the ink."""
-    height, width = ink.shape
-    left, top, wide, high = cv2.boundingRect((ink > 0).astype(np.uint8))
-    margins = np.array([left, top, width - left - wide, height - top - high])
-    reach = margins * rng.uniform(0, 0.7, 4) * (rng.random(4) < 0.6)  # how far the desk reaches in on each side
-    x0, y0, x1, y1 = reach[0], reach[1], width - reach[2], height - reach[3]
-    slack = 0.1 * margins.min()
-    far = 2 * max(width, height)  # on a side without desk the paper's edge lies outside the picture
-    x0, y0 = (x0 if reach[0] else -far), (y0 if reach[1] else -far)
-    x1, y1 = (x1 if reach[2] else far), (y1 if reach[3] else far)
-    corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]) + rng.uniform(-slack, slack, (4, 2))
-    paper: np.ndarray = np.zeros((height, width), np.float32)
-    cv2.fillConvexPoly(paper, corners.round().astype(np.int32), 1.0)
-    paper = cv2.GaussianBlur(paper, (0, 0), 0.5 + max(height, width) / 800)
-    wood = to_float(pick(DESKS, rng)) * (1 + 0.1 * cv2.resize(draw_noise(40, 3, rng), (width, height)))[..., None]
-    picture += (1 - paper)[..., None] * (wood - picture)
-
-
 def draw_light(height: int, width: int, style: Style, rng: np.random.Generator) -> np.ndarray:
-    """The part of the light that reaches each pixel, float32 (h, w): gradient, vignette, creases and a cast shadow."""
+    """The part of the light that reaches each pixel, float32 (h, w): a gradient and a vignette."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     x, y = x / width - 0.5, y / height - 0.5
     angle = rng.uniform(0, 2 * np.pi)
     gradient = rng.uniform(0, style.shade)
     light = 1 - gradient * (0.5 + x * np.cos(angle) + y * np.sin(angle)).clip(0, 1)
     light -= rng.uniform(0, style.shade) * (x**2 + y**2)  # a vignette
-    for _ in range(style.creases):
-        light *= draw_crease(x, y, rng)
-    if style.shadow:
-        light *= draw_shadow(x, y, rng)
     return light.astype(np.float32)
-
-
-def draw_crease(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A factor of the light around a crease, brighter on one side; x and y, (h, w), are -0.5 to 0.5."""
-    angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(-0.6, 0.6)
-    distance = x * np.cos(angle) + y * np.sin(angle) - offset
-    return 1 + rng.uniform(0.03, 0.13) * np.sign(distance) * np.exp(-np.abs(distance) / rng.uniform(0.03, 0.2))
-
-
-def draw_shadow(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A factor of the light, lower on one side of a wavy line; x and y, (h, w), are -0.5 to 0.5."""
-    angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(-0.25, 0.25)
-    wave = 0.04 * np.sin(rng.uniform(3, 12) * (x * np.sin(angle) - y * np.cos(angle)) + rng.uniform(0, 6))
-    distance = x * np.cos(angle) + y * np.sin(angle) - offset + wave
-    return 1 - rng.uniform(0.3, 0.65) / (1 + np.exp(-np.clip(distance / rng.uniform(0.004, 0.05), -50, 50)))
 
 
 def encode(picture: np.ndarray, style: Style, rng: np.random.Generator) -> bytes:

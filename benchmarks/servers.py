@@ -6,7 +6,6 @@ server. Each has an environment of its own, which is not in the lock.
 
 import json
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -133,17 +132,10 @@ def install(name: str) -> Path:
     content = "\n".join([sys.version, *packages])
     if not ready.exists() or ready.read_text() != content:
         print(f"Making the environment of {name}: about a minute, and 750 MB at most")
-        call([sys.executable, "-m", "venv", "--clear", str(folder)])
-        call([str(folder / "bin/python"), "-m", "pip", "install", "--quiet", *packages])
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        subprocess.run([str(folder / "bin/python"), "-m", "pip", "install", "--quiet", *packages], check=True)
         ready.write_text(content)
     return folder / "bin/python"
-
-
-def call(command: list[str]) -> None:
-    """Run a command; raises StartError with the end of its output where it fails."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if done.returncode:
-        raise StartError(f"{shlex.join(command)} failed:\n{done.stdout[-1000:]}")
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import psutil
 from bench_serve import CONNECTIONS, check_tools, write_requests
-from common import ROOT, describe_machine, run_in_subprocess, write
+from common import ROOT, run_in_subprocess
+from figures import publish
 from servers import HERE, fastapi_server, served_by_torchserve
 
 ARCHIVE = ROOT / "model_store" / "mnist.mar"
@@ -30,8 +31,7 @@ def main() -> None:
     with ThreadPoolExecutor() as pool:
         soaked = pool.map(lambda server: run_in_subprocess(__file__, "soak", server, minutes), SERVERS)
         content = dict(zip(SERVERS, soaked, strict=True))
-    print(json.dumps(content, indent=2))
-    write("soak", content | {"machine": describe_machine()})
+    publish("soak", content)
     if any(each["errors"] or each["growth"] >= 0.05 for each in content.values()):
         sys.exit("the soak failed: errors, or memory that grew by 5 % or more")
 
