@@ -11,7 +11,6 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from common import ROOT
 from figures import publish
@@ -24,7 +23,7 @@ from mnist_pipeline.training.generated import add_generated
 from mnist_pipeline.training.hyperparameters import Hyperparameters, resolve
 from mnist_pipeline.training.inference import predict
 from mnist_pipeline.training.network import DigitNetwork
-from mnist_pipeline.training.runtime import best_device, configure
+from mnist_pipeline.training.runtime import configure
 
 RECIPES = {"default": {}, **yaml.safe_load((Path(__file__).parent / "recipes.yaml").read_text())}
 
@@ -77,8 +76,7 @@ def run(dataset: Dataset, test: Examples, hp: Hyperparameters, seed: int) -> dic
 
 def train(dataset: Dataset, hp: Hyperparameters, seed: int, description: str) -> tuple[DigitNetwork, loop.Evaluation]:
     """Train a network as the stage does, and return it with its evaluation on the validation images."""
-    torch.manual_seed(seed)
-    network = DigitNetwork(len(dataset.class_names), dataset.mean, dataset.std, dataset.image_size).to(best_device())
+    network = loop.new_network(dataset, seed)
     images = add_generated(dataset.train, hp, dataset.class_names, seed)
     history = loop.fit(network, images, dataset.validation, hp, seed=seed, evaluations=1, description=description)
     return network, history[-1]

@@ -33,7 +33,7 @@ def main() -> None:
 def make_objective(params: settings.Tune, dataset: Dataset, seed: int) -> Objective:
     """What a trial does: what params.yaml says, on a dataset, with a seed for each trial's network and images."""
     fixed, _ = resolve({}, {}, dataset.defaults)
-    space = dict(params.search_space)
+    space = params.distributions
     if dataset.reader == "handwriting" or are_digits(dataset.class_names):
         space.pop("flip", None)  # the mirror image of a character is another one
     return Objective(

@@ -18,19 +18,11 @@ def dataset(source: Path) -> Dataset:
 
 def train(digits: Dataset, out: Path, *, seed: int = 0, checkpoint_seconds: float = 0.0, **changes: Any) -> None:
     """Train for 20 steps, or resume; `changes` are hyperparameters."""
-    # An epoch of few images counts as one of 5,000: 0.128 of it are the 640 images.
+    given = {"optimizer": "adam", "lr": 1e-3, "batch_size": 32, "rotation": 10.0, "outliers": 0.0, "digit_forms": 0.0}
+    given["epochs"] = 0.128  # an epoch of few images counts as one of 5,000: these are the 640
     train_and_save(
         digits,
-        {
-            "optimizer": "adam",
-            "lr": 1e-3,
-            "batch_size": 32,
-            "rotation": 10.0,
-            "epochs": 0.128,
-            "outliers": 0.0,
-            "digit_forms": 0.0,
-        }
-        | changes,
+        given | changes,
         {},
         seed=seed,
         checkpoint_folder=out / "checkpoints",

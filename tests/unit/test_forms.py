@@ -15,7 +15,8 @@ from mnist_pipeline.sources.download import download
 from mnist_pipeline.sources.forms import Wanted
 from mnist_pipeline.sources.own_data import read_own
 from mnist_pipeline.training import model
-from mnist_pipeline.training.augmentation import Augmentation
+from mnist_pipeline.training.augmentation import augment
+from mnist_pipeline.training.hyperparameters import Hyperparameters
 from mnist_pipeline.training.network import DigitNetwork
 
 RNG = np.random.default_rng(0)
@@ -136,7 +137,8 @@ def test_the_network_takes_images_of_any_size_and_colour(channels: int, size: in
 
 def test_images_that_are_only_shifted_and_mirrored_keep_their_pixels() -> None:
     images = torch.from_numpy(RNG.integers(0, 256, (200, 3, 16, 16), np.uint8))
-    changed = Augmentation(translation=2.0, flip=0.5)(images, torch.Generator().manual_seed(0))
+    hp = Hyperparameters(translation=2.0, flip=0.5)
+    changed = augment(images, hp, torch.Generator().manual_seed(0))
     places = set()
     for before, after in zip(images, changed, strict=True):
         padded = torch.nn.functional.pad(before.float(), (2,) * 4, mode="reflect").to(torch.uint8)

@@ -37,9 +37,8 @@ def test_every_kind_of_outlier_has_ink_and_differs(kind: str, sources: outliers.
 
 def test_only_digits_have_all_kinds_of_outliers() -> None:
     assert outliers.choose_kinds(DIGITS) == tuple(outliers.KINDS)
-    for names in (("a", "b"), ("1", "0"), ("Bag", "Coat")):
-        assert "letters" not in outliers.choose_kinds(names)
-        assert "turned digits" not in outliers.choose_kinds(names)
+    for names in (("a", "b"), ("1", "0")):
+        assert not {"letters", "turned digits"} & set(outliers.choose_kinds(names))
 
 
 def test_forms_of_digits_are_as_mnist_holds_digits() -> None:
@@ -48,11 +47,9 @@ def test_forms_of_digits_are_as_mnist_holds_digits() -> None:
     assert set(digits) == set(range(10))
     for form in forms:
         assert form.shape == (28, 28)
-        rows, columns = np.flatnonzero(form.max(1) > 60), np.flatnonzero(form.max(0) > 60)
-        assert 15 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= 20
-        y, x = (np.average(np.arange(28), weights=form.sum(axis, dtype=float)) for axis in (1, 0))
-        assert abs(y - 13.5) < 1.5
-        assert abs(x - 13.5) < 1.5
+        assert 15 <= max(np.ptp(np.flatnonzero(form.max(axis) > 60)) + 1 for axis in (0, 1)) <= 20
+        for axis in (0, 1):
+            assert abs(np.average(np.arange(28), weights=form.sum(axis, dtype=float)) - 13.5) < 1.5
 
 
 def test_so_many_are_added_as_were_asked_for(few: Dataset) -> None:

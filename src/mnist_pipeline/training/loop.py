@@ -15,19 +15,20 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mnist_pipeline.console import PipelineError
-from mnist_pipeline.data.dataset import Examples
+from mnist_pipeline.data.dataset import Dataset, Examples
 from mnist_pipeline.training import winograd
+from mnist_pipeline.training.augmentation import augment
 from mnist_pipeline.training.checkpoint import Checkpoint
 from mnist_pipeline.training.hyperparameters import HyperparameterError, Hyperparameters
 from mnist_pipeline.training.inference import accuracy
 from mnist_pipeline.training.network import DigitNetwork
-from mnist_pipeline.training.step import Learner, Phase, phases
+from mnist_pipeline.training.runtime import best_device
+from mnist_pipeline.training.step import Learner
 
 log = logging.getLogger(__name__)
 
 # Purposes of a training's random streams.
 ORDER, AUGMENTATION = 0, 1
-GPU_LOSSES = 100  # losses that gather on a GPU before they are read: reading one waits for all steps before it
 
 
 class Diverged(PipelineError):
@@ -47,6 +48,12 @@ class Evaluation:
     validation_accuracy: float  # 0..1
 
 
+def new_network(dataset: Dataset, seed: int) -> DigitNetwork:
+    """An untrained network for a dataset, on the best device; equal seeds give equal weights."""
+    torch.manual_seed(seed)
+    return DigitNetwork(len(dataset.class_names), dataset.mean, dataset.std, dataset.image_size).to(best_device())
+
+
 def fit(
     network: DigitNetwork,
     train: Examples,
@@ -62,8 +69,8 @@ def fit(
     """Train a network in place, on its device; where a checkpoint of the same training is found, resume from it.
 
     All randomness follows from the seed and the step, so a resumed training ends with the same weights as an
-    uninterrupted one, byte for byte (on a GPU, whose sums change their order, with equally good ones). Afterwards the
-    network's wide convolutions are WinogradConv2d; in evaluation mode it computes what it did before.
+    uninterrupted one, byte for byte (on a GPU, whose sums change their order, with equally good ones). Afterwards
+    conv3_2 is a WinogradConv2d; in evaluation mode the network computes what it did before.
 
     Args:
         train, validation: images to train and to evaluate with; validation images are cropped as long as those are.
@@ -73,58 +80,52 @@ def fit(
 
     Raises:
         Diverged: the loss became NaN or infinite.
-        HyperparameterError: a batch has more images than there are, or the optimizer is unknown.
+        HyperparameterError: a batch has more images than there are.
     """
     hp, device = hyperparameters, next(network.parameters()).device
-    progress, learner, remaining = start_or_resume(network, hp, len(train.images), checkpoint)
-    train = Examples(train.images.to(device), train.labels.to(device))
-    evaluation_steps = {round(progress.steps * (k + 1) / evaluations) for k in range(evaluations)}
-    max_losses = 1 if device.type == "cpu" else GPU_LOSSES
-    losses: list[Tensor] = []
-    start, saved = time.perf_counter() - progress.seconds, time.perf_counter()
-    hidden = None if description else True  # None: where the output is no terminal
-    with tqdm(total=progress.steps, initial=progress.step, desc=description, unit="step", disable=hidden) as bar:
-        for phase in remaining:
-            while progress.step < phase.end:
-                lr = hp.lr_at(progress.step / progress.steps)
-                losses.append(learner.step(batch_at(progress.step, train, hp, seed), lr))
-                progress.step += 1
-                if phase.cropped and progress.step == phase.end:
-                    learner.grow()
-                evaluates = progress.step in evaluation_steps
-                saves = checkpoint is not None and time.perf_counter() - saved >= checkpoint.seconds
-                if evaluates or saves or len(losses) == max_losses:
-                    progress.add_losses(losses, hp)
-                    losses.clear()
-                    progress.seconds = time.perf_counter() - start
-                    bar.set_postfix(progress.summary(hp), refresh=False)
-                bar.update()
-                if evaluates:
-                    score = accuracy(learner.predict(validation.images), validation.labels)
-                    on_evaluation(progress.add_evaluation(hp, lr, score))
-                    start = time.perf_counter() - progress.seconds  # evaluating is not training
-                if checkpoint and saves:
-                    checkpoint.save({"progress": asdict(progress), "learner": learner.state_dict()})
-                    saved = time.perf_counter()
-    return progress.evaluations
-
-
-def start_or_resume(
-    network: DigitNetwork, hp: Hyperparameters, images: int, checkpoint: Checkpoint | None
-) -> tuple["Progress", Learner, list[Phase]]:
-    """A training's progress, its learner, and the phases that remain: of its checkpoint, if there is one."""
-    if hp.batch_size > images:
-        raise HyperparameterError(f"batch_size = {hp.batch_size}, but there are {images} training images")
+    if hp.batch_size > len(train.images):
+        raise HyperparameterError(f"batch_size = {hp.batch_size}, but there are {len(train.images)} training images")
     network.to(memory_format=torch.channels_last).train()
     winograd.convert(network)
     state = checkpoint.load() if checkpoint else None
-    progress = Progress.from_state(state["progress"]) if state else Progress(hp.steps(images))
-    remaining = [phase for phase in phases(hp.crop, progress.steps) if phase.end > progress.step]
-    learner = Learner(network, hp, cropped=bool(remaining) and remaining[0].cropped)
+    progress = Progress.from_state(state["progress"]) if state else Progress(hp.steps(len(train.images)))
+    cropped_steps = math.ceil(hp.crop * progress.steps)
+    learner = Learner(network, hp, cropped=progress.step < cropped_steps)
     if state:
         learner.load_state_dict(state["learner"])
         log.info("resuming at step %d of %d", progress.step, progress.steps)
-    return progress, learner, remaining
+
+    train = Examples(train.images.to(device), train.labels.to(device))
+    evaluation_steps = {round(progress.steps * (k + 1) / evaluations) for k in range(evaluations)}
+    start, saved = time.perf_counter() - progress.seconds, time.perf_counter()
+    hidden = None if description else True  # None: where the output is no terminal
+    with tqdm(total=progress.steps, initial=progress.step, desc=description, unit="step", disable=hidden) as bar:
+        while progress.step < progress.steps:
+            lr = hp.lr_at(progress.step / progress.steps)
+            loss = learner.step(batch_at(progress.step, train, hp, seed), lr)
+            if not math.isfinite(loss):
+                raise Diverged(
+                    f"the loss became {loss} at step {progress.step} of {progress.steps} (learning rate {lr:.3g}, "
+                    f"batch of {hp.batch_size}, {hp.optimizer}); try a smaller learning rate first"
+                )
+            progress.losses.append(loss)
+            progress.step += 1
+            if learner.cropped and progress.step == cropped_steps:
+                learner.grow()
+            progress.seconds = time.perf_counter() - start
+            shown = {"loss": f"{loss:.3f}"}
+            if progress.evaluations:
+                shown["validation"] = f"{progress.evaluations[-1].validation_accuracy:.2%}"
+            bar.set_postfix(shown, refresh=False)
+            bar.update()
+            if progress.step in evaluation_steps:
+                score = accuracy(learner.predict(validation.images), validation.labels)
+                on_evaluation(progress.add_evaluation(hp, lr, score))
+                start = time.perf_counter() - progress.seconds  # evaluating is not training
+            if checkpoint and time.perf_counter() - saved >= checkpoint.seconds:
+                checkpoint.save({"progress": asdict(progress), "learner": learner.state_dict()})
+                saved = time.perf_counter()
+    return progress.evaluations
 
 
 @dataclass
@@ -134,31 +135,13 @@ class Progress:
     steps: int  # of the whole training
     step: int = 0  # done
     seconds: float = 0.0
-    losses: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)  # of each step done
     evaluations: list[Evaluation] = field(default_factory=list)
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "Progress":
         """From what `asdict` made of one."""
         return cls(**state | {"evaluations": [Evaluation(**evaluation) for evaluation in state["evaluations"]]})
-
-    def add_losses(self, losses: list[Tensor], hp: Hyperparameters) -> None:
-        """Read losses from the device; one that is not finite ends the training."""
-        for loss in torch.stack(losses).tolist():
-            step = len(self.losses)
-            if not math.isfinite(loss):
-                raise Diverged(
-                    f"the loss became {loss} at step {step} of {self.steps} (learning rate "
-                    f"{hp.lr_at(step / self.steps):.3g}, batch of {hp.batch_size}, {hp.optimizer}); "
-                    "try a smaller learning rate first"
-                )
-            self.losses.append(loss)
-
-    def summary(self, hp: Hyperparameters) -> dict[str, str]:
-        """What the progress bar shows."""
-        score = f"{self.evaluations[-1].validation_accuracy:.2%}" if self.evaluations else "-"
-        speed = self.step * hp.batch_size / self.seconds
-        return {"loss": f"{self.losses[-1]:.3f}", "validation": score, "images/s": f"{speed:.0f}"}
 
     def add_evaluation(self, hp: Hyperparameters, lr: float, validation_accuracy: float) -> Evaluation:
         """Append an evaluation of the steps done, and return it."""
@@ -190,7 +173,7 @@ def batch_at(step: int, train: Examples, hp: Hyperparameters, seed: int) -> Exam
     order = epoch_order(len(train.images), epoch, seed, train.images.device)
     index = order[position * hp.batch_size :][: hp.batch_size]
     generator = torch.Generator(train.images.device).manual_seed(stream_seed(seed, AUGMENTATION, step))
-    return Examples(hp.augmentation(train.images[index], generator), train.labels[index])
+    return Examples(augment(train.images[index], hp, generator), train.labels[index])
 
 
 @lru_cache(maxsize=1)
@@ -201,5 +184,5 @@ def epoch_order(count: int, epoch: int, seed: int, device: torch.device) -> Tens
 
 
 def stream_seed(seed: int, purpose: int, index: int) -> int:
-    """Derive the seed of one of a training's random streams, which are independent of each other."""
+    """The seed of one of a training's random streams, which are independent of each other."""
     return int(np.random.SeedSequence((seed, purpose, index)).generate_state(1, np.uint64)[0])

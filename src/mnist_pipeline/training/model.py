@@ -1,5 +1,6 @@
 """A trained model on disk: time-stamped weights, and the model_info.json that names and describes them."""
 
+import copy
 import hashlib
 import io
 import json
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from mnist_pipeline import files
 from mnist_pipeline.console import PipelineError
@@ -27,8 +27,7 @@ class ModelError(PipelineError):
 
 def save_model(folder: Path, network: DigitNetwork, description: ModelDescription) -> Path:
     """Replace a model folder as a whole by weights in fp32 and model_info.json; returns the path of the weights."""
-    # A path given to torch.save ends up in the file; equal weights should be equal bytes.
-    buffer = io.BytesIO()
+    buffer = io.BytesIO()  # a path given to torch.save ends up in the file; equal weights should be equal bytes
     torch.save({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}, buffer)
     name = f"{datetime.fromisoformat(description['started']):%Y%m%d-%H%M%S}.pth"
     info: ModelInfo = {
@@ -73,23 +72,17 @@ def load_model(folder: Path) -> tuple[DigitNetwork, ModelInfo]:
 
 def layers(network: DigitNetwork, size: int = 28) -> list[dict[str, Any]]:
     """The layer table for images of a size: name, type and output shape (channels first) of each named layer."""
-    channels = len(network.mean)
+    probe = copy.deepcopy(network).cpu().eval()
     rows: list[dict[str, Any]] = []
 
-    def note(name: str, layer: nn.Module) -> Any:
+    def add_row(name: str, output: torch.Tensor) -> None:
         kind = "convolution" if name.startswith("conv") else "fully connected"
-        return layer.register_forward_hook(
-            lambda _, __, output: rows.append({"name": name, "type": kind, "output": list(output.shape[1:])})
-        )
+        rows.append({"name": name, "type": kind, "output": list(output.shape[1:])})
 
-    hooks = [note(name, layer) for name, layer in network.named_children()]
-    training = network.training
-    network.eval()
+    for name, layer in probe.named_children():
+        layer.register_forward_hook(lambda _layer, _inputs, output, name=name: add_row(name, output))
     with torch.inference_mode():
-        network(torch.zeros(1, channels, size, size, dtype=torch.uint8, device=network.mean.device))
-    network.train(training)
-    for hook in hooks:
-        hook.remove()
+        probe(torch.zeros(1, len(network.mean), size, size, dtype=torch.uint8))
     return rows
 
 

@@ -3,22 +3,6 @@
 from typing import Any, NotRequired, TypedDict
 
 
-class Normalisation(TypedDict):
-    """What the network subtracts from a pixel, scaled to 0..1, and divides it by: a value for each channel."""
-
-    mean: list[float]
-    std: list[float]
-
-
-class DatasetDescription(TypedDict):
-    """What a model was trained on."""
-
-    name: str
-    training_images: int
-    validation_images: int
-    sha256: dict[str, str]  # file name -> sum
-
-
 class ServingInfo(TypedDict):
     """Which ONNX file a CPU serves, and why; `archive` adds it."""
 
@@ -46,12 +30,12 @@ class ModelDescription(TypedDict):
     image_size: int  # height and width of the images, pixels
     colour: str  # grey or rgb
     on_black: bool  # whether the training images stand on black; a picture with a bright border is then inverted
-    normalisation: Normalisation
+    normalisation: dict[str, list[float]]  # mean and std of the pixels, 0..1, a value for each channel
     temperature: float
     validation_accuracy: float  # 0..1
     hyperparameters: dict[str, dict[str, Any]]  # name -> value and source
     seed: int
-    dataset: DatasetDescription
+    dataset: dict[str, Any]  # name, number of training and validation images, SHA-256 of each file
     device: str
     training_seconds: float
     started: str  # ISO 8601, UTC

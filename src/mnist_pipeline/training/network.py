@@ -20,8 +20,7 @@ class DigitNetwork(nn.Module):
     `mean` and `std` of the training images' pixels, 0..1, are one for each channel; `image_size` is a multiple of 4.
 
     `temperature` scales the last layer: in evaluation mode the logits are divided by it, so that their softmax is
-    calibrated. It is 1 until training/temperature.py fits it on validation images after training (Guo et al., 2017).
-    Nobody else divides by it.
+    calibrated. It is 1 until training/temperature.py fits it on validation images. Nobody else divides by it.
     """
 
     mean: Tensor
@@ -29,11 +28,7 @@ class DigitNetwork(nn.Module):
     temperature: Tensor
 
     def __init__(
-        self,
-        classes: int = 10,
-        mean: Sequence[float] = (MEAN,),
-        std: Sequence[float] = (STD,),
-        image_size: int = 28,
+        self, classes: int = 10, mean: Sequence[float] = (MEAN,), std: Sequence[float] = (STD,), image_size: int = 28
     ) -> None:
         super().__init__()
         self.conv1 = convolution(len(mean), 32)

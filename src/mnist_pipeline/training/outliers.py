@@ -26,17 +26,16 @@ FONTS = (
 
 
 class Sources:
-    """The training images that outliers are made of, and their labels: uint8 (N, 28, 28), int64 (N,)."""
+    """The training images that outliers are made of, uint8 (N, 28, 28), by their labels, int64 (N,)."""
 
     def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
-        self.images, self.labels = images, labels
-        self.classes = {int(label): np.flatnonzero(labels == label) for label in np.unique(labels)}
+        self.by_label = {int(label): images[labels == label] for label in np.unique(labels)}
 
     def pick(self, rng: np.random.Generator, labels: Sequence[int] = ()) -> tuple[Ink, int]:
         """A random image and its label, which is one of `labels` if there are such images."""
-        among = [label for label in labels if label in self.classes] or [*self.classes]
+        among = [label for label in labels if label in self.by_label] or [*self.by_label]
         label = among[int(rng.integers(len(among)))]
-        return self.images[rng.choice(self.classes[label])], label
+        return rng.choice(self.by_label[label]), label
 
 
 def draw_letter(rng: np.random.Generator, sources: Sources) -> Ink:
@@ -133,7 +132,7 @@ def walk(rng: np.random.Generator, count: int, most: float) -> NDArray[np.float6
 def join_halves(rng: np.random.Generator, sources: Sources) -> Ink:
     """The upper or left half of one image and the other half of another of a different class."""
     first, label = sources.pick(rng)
-    second, _ = sources.pick(rng, [other for other in sources.classes if other != label])
+    second, _ = sources.pick(rng, [other for other in sources.by_label if other != label])
     joined, middle = first.copy(), SIDE // 2
     if rng.random() < 0.5:
         joined[middle:] = second[middle:]

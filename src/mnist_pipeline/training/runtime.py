@@ -32,9 +32,8 @@ def configure() -> None:
 
     - Large tensors get huge pages, which take one page fault where 512 small pages take 512: a training step on full
       images is some 15 % faster. PyTorch reads this environment variable once, when it allocates its first tensor.
-    - glibc keeps the memory that is freed, for the tensors of the next step. A training step allocates and frees some
-      300 MB of large tensors, and glibc would return each to the system and fetch it again, page by page. Where the
-      C library is another one, this does nothing.
+    - glibc keeps the memory that is freed, for the tensors of the next step. It would otherwise return some 300 MB to
+      the system in each step, and fetch them again page by page. Another C library is left as it is.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):

@@ -16,15 +16,9 @@ from mnist_pipeline.data.dataset import Dataset, Examples
 from mnist_pipeline.training import loop, model
 from mnist_pipeline.training.checkpoint import Checkpoint
 from mnist_pipeline.training.generated import add_generated
-from mnist_pipeline.training.hyperparameters import (
-    Hyperparameters,
-    adapt_to_size,
-    record_adaptation,
-    resolve,
-)
+from mnist_pipeline.training.hyperparameters import Hyperparameters, adapt_to_size, record_adaptation, resolve
 from mnist_pipeline.training.inference import accuracy, predict
 from mnist_pipeline.training.model_info import ModelDescription
-from mnist_pipeline.training.network import DigitNetwork
 from mnist_pipeline.training.runtime import best_device, has_bfloat16
 from mnist_pipeline.training.temperature import fit_temperature
 
@@ -51,10 +45,13 @@ def train(
     resolved, sources = resolve(given, tuned, dataset.defaults)
     hp = adapt_to_size(resolved, images)
     sources = record_adaptation(sources, hp, images)
-    torch.manual_seed(seed)
-    network = DigitNetwork(len(dataset.class_names), dataset.mean, dataset.std, dataset.image_size).to(best_device())
+    network, device = loop.new_network(dataset, seed), best_device()
     examples = add_generated(dataset.train, hp, dataset.class_names, seed)
-    log_start(dataset, examples, hp)
+    log.info("Training on %d images of %s and %d generated ones:", images, dataset.name, len(examples.labels) - images)
+    kind, steps = "bfloat16" if has_bfloat16(device) else "fp32", hp.steps(len(examples.labels))
+    log.info(
+        "%d steps of %d, %s, learning rate %.3g (%s, %s).", steps, hp.batch_size, hp.optimizer, hp.lr, device, kind
+    )
     checkpoint = None
     if checkpoint_seconds:
         checkpoint = Checkpoint(checkpoint_folder, fingerprint(dataset, hp, seed), checkpoint_seconds)
@@ -80,7 +77,7 @@ def train(
             "validation_images": len(dataset.validation.labels),
             "sha256": dataset.checksums,
         },
-        "device": str(best_device()),
+        "device": str(device),
         "training_seconds": history[-1].seconds,
         "started": started.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -91,16 +88,6 @@ def train(
         checkpoint.remove()
     score = 100 * description["validation_accuracy"]
     log.info("%s: validation accuracy %.2f %% after %.0f s of training.", weights, score, history[-1].seconds)
-
-
-def log_start(dataset: Dataset, examples: Examples, hp: Hyperparameters) -> None:
-    """Log what is trained, and how."""
-    real, images, device = len(dataset.train.labels), len(examples.labels), best_device()
-    kind = "bfloat16" if has_bfloat16(device) else "fp32"
-    log.info(
-        "Training on %d images of %s and %d generated ones (%s, %s):", real, dataset.name, images - real, device, kind
-    )
-    log.info("%d steps of %d, %s, learning rate %.3g.", hp.steps(images), hp.batch_size, hp.optimizer, hp.lr)
 
 
 def fingerprint(dataset: Dataset, hp: Hyperparameters, seed: int) -> str:

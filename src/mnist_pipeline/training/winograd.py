@@ -1,9 +1,9 @@
 """3x3 convolutions of many channels with a third to a fifth of the multiplications, for training on a CPU.
 
-Winograd's minimal filtering F(m x m, 3 x 3) of Lavin & Gray (arXiv 1509.09308), with the matrices of Cook and Toom: the
-input transform and the filter transform bring tiles of the input and the filters to a basis in which a convolution is
-one product for each basis function; the output transform brings the products back. Each transform is one matrix product
-with a constant matrix; between them stands one batch of matrix products, over the channels.
+Winograd's minimal filtering F(m x m, 3 x 3) of Lavin & Gray (arXiv 1509.09308), with the matrices of Cook and Toom: two
+transforms bring tiles of the input and the filters to a basis in which a convolution is one product for each basis
+function; the output transform brings the products back. Each is one matrix product with a constant matrix; between them
+stands one batch of matrix products, over the channels.
 
 The price is rounding. In bfloat16 a result is off by one to six per cent of its size, where the plain convolution's
 is by 0.3 (tests/unit/test_winograd.py holds both to that); training does not feel it (docs/design.md).
@@ -16,18 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-LEAST_CHANNELS = 256  # with fewer, the transforms take longer than the multiplications saved
+from mnist_pipeline.training.network import DigitNetwork
 
-# For each height and width of the input: m of F(m x m, 3 x 3), the outputs of a tile along one axis, and the finite
-# points of the basis, one more than outputs (the last of the outputs + 2 is infinity). Of all sets of simple fractions
-# tried, those whose convolution in bfloat16 came nearest to the one in float64.
-OF_FOUR = (4, (0.0, 0.75, -0.75, 1.5, -1.5))
-TILES: dict[int, tuple[int, tuple[float, ...]]] = {
-    5: (5, (0.0, 0.5, -0.75, 1.0, -1.5, 2.0)),  # one tile: 49 products where the definition has 225
-    7: OF_FOUR,  # 2x2 tiles: 144 products where the definition has 441
-    # Of images of other sizes; in fp32 each is 1.3 to 2.6 times as fast as the plain convolution, both ways (Zen 3).
-    **dict.fromkeys((3, 4, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16), OF_FOUR),
-}
+Tile = tuple[int, tuple[float, ...]]
+# m of F(m x m, 3 x 3), the outputs of a tile along one axis, and the finite points of the basis, one more than outputs
+# (the last of the outputs + 2 is infinity). Of all sets of simple fractions tried, those whose convolution in bfloat16
+# came nearest to the one in float64.
+FOUR_OUTPUTS: Tile = (4, (0.0, 0.75, -0.75, 1.5, -1.5))
+FIVE_OUTPUTS: Tile = (5, (0.0, 0.5, -0.75, 1.0, -1.5, 2.0))
+# By height and width of the input. MNIST's are 7: 2x2 tiles, 144 products where the definition has 441; and 5 where the
+# images are cropped: one tile, 49 products where it has 225. In fp32 the others too are 1.3 to 2.6 times as fast as the
+# plain convolution, both ways (Zen 3).
+TILES = dict.fromkeys(range(3, 17), FOUR_OUTPUTS) | {5: FIVE_OUTPUTS}
 
 
 def cook_toom(outputs: int, points: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -48,7 +48,7 @@ def cook_toom(outputs: int, points: tuple[float, ...]) -> tuple[np.ndarray, np.n
 
 
 @lru_cache
-def transforms(side: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+def transforms(side: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
     """The three transforms for square inputs with a border of one zero pixel; for the shapes see below."""
     outputs, points = TILES[side]
     a, g, b = cook_toom(outputs, points)
@@ -65,9 +65,7 @@ def transforms(side: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     output_transform = np.einsum("hpk,wql->hwpqkl", leaves, leaves).reshape(side * side, -1)
     filter_transform = np.einsum("pr,qs->pqrs", g, g).reshape(-1, 9)
     # (products * tiles, pixels), (products, 9), (pixels, products * tiles)
-    matrices = (input_transform, filter_transform, output_transform)
-    input_matrix, filter_matrix, output_matrix = (torch.tensor(matrix, dtype=dtype) for matrix in matrices)
-    return input_matrix, filter_matrix, output_matrix
+    return tuple(torch.tensor(matrix, dtype=dtype) for matrix in (input_transform, filter_transform, output_transform))
 
 
 class WinogradFunction(torch.autograd.Function):
@@ -110,36 +108,23 @@ def pixels_last(x: Tensor, side: int, channels: int) -> Tensor:
 
 
 class WinogradConv2d(nn.Conv2d):
-    """A Conv2d that in training mode, on the CPU, for inputs of a side in TILES, takes the fast algorithm."""
+    """A Conv2d that in training mode, on the CPU, for square inputs of a side in TILES, takes the fast algorithm."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) -> (N, out_channels, H, W)."""
-        height, width = x.shape[-2:]
-        if self.training and x.device.type == "cpu" and height == width and height in TILES:
+        """(N, in_channels, S, S) -> (N, out_channels, S, S)."""
+        if self.training and x.device.type == "cpu" and x.shape[-1] in TILES:
             return WinogradFunction.apply(x, self.weight.to(x.dtype))
         return super().forward(x)
 
 
-def convert(network: nn.Module) -> None:
-    """Replace in place the wide 3x3 convolutions of a network by WinogradConv2d, once, before training.
+def convert(network: DigitNetwork) -> None:
+    """Have the network's widest convolution, conv3_2, take the fast algorithm in training.
 
-    As nn.SyncBatchNorm.convert_sync_batchnorm does. The parameters are the same objects and keep their names, so
-    optimizers and state dictionaries stay valid; evaluation, export and deepcopy behave as before.
+    The others have too few channels: the transforms would take longer than the multiplications saved. The weights are
+    the same object and keep their name, so optimizers and state dictionaries stay valid.
     """
-    for parent in list(network.modules()):
-        for name, layer in list(parent.named_children()):
-            if type(layer) is nn.Conv2d and is_suitable(layer):
-                converted = WinogradConv2d(
-                    layer.in_channels, layer.out_channels, 3, padding=1, bias=False, device="meta"
-                )
-                converted.weight = layer.weight
-                setattr(parent, name, converted.train(layer.training))
-
-
-def is_suitable(layer: nn.Conv2d) -> bool:
-    """Whether a convolution is one that WinogradFunction computes, and wide enough to gain from it."""
-    return (
-        (layer.kernel_size, layer.padding, layer.stride, layer.dilation) == ((3, 3), (1, 1), (1, 1), (1, 1))
-        and (layer.groups, layer.bias, layer.padding_mode) == (1, None, "zeros")
-        and min(layer.in_channels, layer.out_channels) >= LEAST_CHANNELS
-    )
+    plain = network.conv3_2[0]
+    assert isinstance(plain, nn.Conv2d)
+    fast = WinogradConv2d(plain.in_channels, plain.out_channels, 3, padding=1, bias=False, device="meta")
+    fast.weight = plain.weight
+    network.conv3_2[0] = fast.train(plain.training)

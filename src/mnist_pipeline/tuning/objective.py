@@ -6,14 +6,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import optuna
-import torch
 
 from mnist_pipeline.data.dataset import Dataset, Examples
 from mnist_pipeline.training import loop
 from mnist_pipeline.training.hyperparameters import SHORTEST_EPOCH, Hyperparameters, adapt_to_size
 from mnist_pipeline.training.inference import predict
 from mnist_pipeline.training.network import DigitNetwork
-from mnist_pipeline.training.runtime import best_device
 from mnist_pipeline.tuning.search_space import Space, suggest
 from mnist_pipeline.tuning.trials import RETRAINS
 
@@ -109,8 +107,7 @@ class Objective:
         """
         data, validation = self.dataset, self.dataset.validation
         epochs = images / max(len(data.train.labels), SHORTEST_EPOCH)
-        torch.manual_seed(seed)
-        network = DigitNetwork(len(data.class_names), data.mean, data.std, data.image_size)
+        network = loop.new_network(data, seed)
 
         def report(evaluation: loop.Evaluation) -> None:
             if trial is None:
@@ -120,7 +117,7 @@ class Objective:
                 raise optuna.TrialPruned
 
         history = loop.fit(
-            network.to(best_device()),
+            network,
             data.train,
             Examples(validation.images[: self.evaluation_images], validation.labels[: self.evaluation_images]),
             adapt_to_size(replace(self.fixed, **values, epochs=epochs), len(data.train.labels)),
