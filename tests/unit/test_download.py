@@ -278,5 +278,5 @@ def test_images_of_one_colour_are_refused_and_leave_nothing(tmp_path: Path) -> N
     flat = torch.zeros((6, 1, 28, 28), dtype=torch.uint8)
     save(Examples(flat, torch.arange(6) % 2), tmp_path / "source")
     with pytest.raises(DataError, match="all of one flat colour"):
-        download("folder", tmp_path / "data", source_folder=tmp_path / "source")
+        download("folder", tmp_path / "data", source_folder=tmp_path / "source", wanted=Wanted("picture"))
     assert not any((tmp_path / "data").iterdir())

@@ -18,7 +18,7 @@ def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
 def write_idx(path: Path, array: UInt8[np.ndarray, "..."]) -> str:
     """Write an array of bytes as an IDX file, and return the file's SHA-256."""
     header = bytes((0, 0, 8, array.ndim)) + np.array(array.shape, ">u4").tobytes()
-    content = np.ascontiguousarray(array)
+    content = np.ascontiguousarray(array).data
     digest = hashlib.sha256(header)
     digest.update(content)
     with path.open("wb") as file:
