@@ -14,8 +14,8 @@ from typing import Any
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write a file or a folder to; at the end of the block it takes the place of `path`.
 
-    Whoever reads `path` finds the old content or the new one, never a part. Missing parent folders are made. Where the
-    block raises, `path` stays as it was. Only one process at a time may replace the same path.
+    Whoever reads `path` finds the old content or the new one, never a part. Where the block raises, `path` stays as it
+    was. Missing parent folders are made. Only one process at a time may replace the same path.
 
     A file replaces a file in one rename. Where either is a folder, it takes two: between them, for microseconds, `path`
     does not exist. What a process leaves that is killed at that moment, the next `replacing` of the path puts back.
@@ -38,7 +38,6 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_files(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder. At the end its files replace those of the same names in `folder`; on errors none."""
     unfinished = folder / ".unfinished"
-    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     remove(unfinished)
     try:
@@ -50,8 +49,6 @@ def replacing_files(folder: Path) -> Iterator[Path]:
         fsync(folder)
     finally:
         remove(unfinished)
-        if made and not any(folder.iterdir()):
-            folder.rmdir()
 
 
 def restore(path: Path, replaced: Path, unfinished: Path) -> None:
@@ -67,11 +64,9 @@ def restore(path: Path, replaced: Path, unfinished: Path) -> None:
 
 def flush(path: Path) -> None:
     """Write a file, or a folder with all that it holds, through to the disk before it is renamed."""
-    fsync(path)
-    if path.is_dir():
-        for child in path.rglob("*"):
-            if not child.is_symlink():
-                fsync(child)
+    for each in (path, *path.rglob("*")):
+        if not each.is_symlink():
+            fsync(each)
 
 
 def fsync(path: Path) -> None:

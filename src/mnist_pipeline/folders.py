@@ -38,9 +38,8 @@ def visible_files(folder: Path) -> list[Path]:
 
 def natural_order(name: str) -> tuple[list[Any], str]:
     """A sorting key that puts 2 before 10, however é is stored; different names have different keys."""
-    pieces = [piece for piece in re.split(r"(\d+)", unicodedata.normalize("NFC", name)) if piece]
-    digits = [piece.lstrip("0") if piece.isdecimal() else None for piece in pieces]
-    return [(1, 0, p) if d is None else (0, len(d), d) for p, d in zip(pieces, digits, strict=True)], name
+    pieces = re.split(r"(\d+)", unicodedata.normalize("NFC", name))  # text and digits in turn
+    return [int(piece) if piece.isdecimal() else piece for piece in pieces], name
 
 
 def normalise_name(name: str) -> str:

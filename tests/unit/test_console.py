@@ -28,7 +28,6 @@ def print_of(error: BaseException, capfd: pytest.CaptureFixture[str], monkeypatc
     [
         (DataError("data/ is empty"), "DataError: data/ is empty\n"),
         (PermissionError(13, "Permission denied", "data"), "PermissionError: [Errno 13] Permission denied: 'data'\n"),
-        (OSError(28, "No space left on device"), "OSError: [Errno 28] No space left on device\n"),
     ],
 )
 def test_what_the_user_can_fix_is_one_line(
@@ -45,7 +44,7 @@ def test_its_stack_trace_can_be_asked_for(capfd: pytest.CaptureFixture[str], mon
     assert said.endswith("DataError: data/ is empty\n")
 
 
-@pytest.mark.parametrize("error", [TypeError, ValueError, ArithmeticError, KeyError, RuntimeError, ModuleNotFoundError])
+@pytest.mark.parametrize("error", [TypeError, ValueError, RuntimeError])
 def test_a_bug_is_not_caught(error: type[Exception]) -> None:
     def stage() -> None:
         raise error("a bug")
@@ -54,14 +53,10 @@ def test_a_bug_is_not_caught(error: type[Exception]) -> None:
         console.run(stage)
 
 
-def in_a_process(error: str) -> subprocess.CompletedProcess[str]:
-    script = f"from mnist_pipeline import console\ndef stage():\n    raise {error}\nconsole.run(stage)"
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-
-
 @pytest.mark.slow
 def test_an_interrupt_says_how_to_resume() -> None:
-    done = in_a_process("KeyboardInterrupt")
+    script = "from mnist_pipeline import console\ndef stage():\n    raise KeyboardInterrupt\nconsole.run(stage)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 130
     assert "`dvc repro` resumes" in done.stderr
     assert TRACE not in done.stderr

