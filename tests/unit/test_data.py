@@ -1,6 +1,5 @@
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,7 +7,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_pipeline import settings
 from mnist_pipeline.data.catalogue import (
     CENTRED_DIGITS,
     DATASETS,
@@ -176,7 +174,3 @@ def test_images_have_the_defaults_of_their_kind(
     expected: dict[str, float],
 ) -> None:
     assert default_hyperparameters(name, class_names, *form, on_black=on_black) == expected
-
-
-def test_params_yaml_takes_every_dataset_of_the_catalogue() -> None:
-    assert get_args(settings.Data.model_fields["dataset"].annotation) == tuple(DATASETS)
