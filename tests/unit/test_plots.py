@@ -53,7 +53,7 @@ def test_many_classes_make_a_legible_picture(count: int, tmp_path: Path, drawn: 
     axis = drawn[0].axes[0]
     shown = [text.get_text() for text in axis.get_yticklabels()]
     assert len(shown) == plots.MOST_CLASSES
-    assert axis.get_title(loc="left").startswith(f"20 mistakes in {20 * count:,} test images")
+    assert axis.get_title(loc="left").startswith(f"Mistakes: 20 in {20 * count:,} test images")
     numbers = {text.get_position(): text.get_text() for text in axis.texts}
     assert numbers[shown.index("class 7"), shown.index(f"class {count - 5}")] == "20"
 

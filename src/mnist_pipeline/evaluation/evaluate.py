@@ -123,5 +123,5 @@ def draw(folder: Path, logits: Tensor, test: Examples, temperature: float, names
     titles = [
         f"{labels[answers[k]]} at {probabilities[k].max():.0%}\nis {labels[test.labels[k]]} (image {k})" for k in worst
     ]
-    heading = f"{len(worst)} of {int((answers != test.labels).sum())} mistakes, the most confident first"
+    heading = f"Mistakes: {len(worst)} of {int((answers != test.labels).sum())}, the most confident first"
     plots.draw_mistakes(folder / "mistakes.png", test.images[torch.from_numpy(worst)].numpy(), titles, heading)

@@ -32,7 +32,7 @@ def draw_confusion(path: Path, actual: np.ndarray, predicted: np.ndarray, class_
     """Draw the confusion matrix, its diagonal uncoloured; of many classes those with the most mistakes."""
     matrix = confusion_matrix(actual, predicted, labels=range(len(class_names)))
     mistakes = matrix - np.diag(matrix.diagonal())
-    title = f"{mistakes.sum()} mistakes in {len(actual):,} test images"
+    title = f"Mistakes: {mistakes.sum()} in {len(actual):,} test images"
     if len(class_names) > MOST_CLASSES:
         title += f"\nThe {MOST_CLASSES} of {len(class_names)} classes with the most mistakes"
     order = np.argsort(-(mistakes.sum(0) + mistakes.sum(1)), kind="stable")
