@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from mnist_pipeline.evaluation.experiments import is_running
+
 FOLDER = Path(".dvc/tmp/exps")  # where DVC notes the processes, and the copies in which experiments run
 OUTCOMES = (":!params.yaml", ":!dvc.lock", ":!results", ":!.dvc/tmp")  # all else is code, which has to be the commit's
 
@@ -16,12 +18,12 @@ def main() -> None:
         sys.exit(
             "Nothing was queued. Commit or undo your changes first (`git diff` shows them): they would be queued, too."
         )
-    working = any(is_process(worker, "queue-worker") for worker in (FOLDER / "celery").glob("dvc-exp-worker-*.json"))
+    working = any(runs(worker, "queue-worker") for worker in (FOLDER / "celery").glob("dvc-exp-worker-*.json"))
     status = run("dvc", "queue", "status")
     for short, name, state in re.findall(r"^([0-9a-f]{7}) +(\S+) .* (Running|Failed) *$", status, re.MULTILINE):
         revision = run("git", "rev-parse", short).strip()
         copy, process = (FOLDER / "run" / revision / f"{revision}.{kind}" for kind in ("run", "json"))
-        if state == "Running" and (working or is_process(process, revision)):
+        if state == "Running" and (working or runs(process, revision)):
             print(f"{name} is running, and left alone.")
         elif subprocess.run(["git", "diff", "--quiet", "HEAD", revision, "--", ".", *OUTCOMES]).returncode:
             print(f"{name} is left alone: its code is not the last commit's. Queue it again yourself.")
@@ -43,10 +45,9 @@ def main() -> None:
     subprocess.run(["dvc", "queue", "start"], check=True, stdout=subprocess.DEVNULL)
 
 
-def is_process(note: Path, word: str) -> bool:
-    """Tell whether the process that a file of DVC notes exists and has this word in its command line."""
-    pid = json.loads(note.read_text())["pid"] if note.exists() else "none"
-    return (command := Path(f"/proc/{pid}/cmdline")).exists() and word in command.read_text()
+def runs(note: Path, word: str) -> bool:
+    """Tell whether the process that a file of DVC notes runs, with this word in its command line."""
+    return note.exists() and is_running(json.loads(note.read_text())["pid"], word)
 
 
 def run(*command: str) -> str:

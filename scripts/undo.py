@@ -17,6 +17,8 @@ from typing import Any
 import yaml
 from owned_folders import explain_foreign_files
 
+from mnist_pipeline.evaluation.experiments import flatten
+
 FILES = ("params.yaml", "dvc.lock", "results")  # what an experiment changes, of what git tracks
 
 # The outputs of a run that was never committed can still be in DVC's run cache, which restores the stages' outputs.
@@ -95,17 +97,8 @@ def list_changes(committed: str, current: str) -> list[str]:
     return [
         f"{key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}"
         for key in keys
-        if key not in before or key not in after or before[key] != after[key]
+        if before.get(key) != after.get(key)
     ]
-
-
-def flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each setting with its dotted key, such as train.lr."""
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def show(path: str) -> str:

@@ -1,7 +1,5 @@
 """The style of all pictures: readable in print, by the colour-blind, and small."""
 
-import unicodedata
-from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -9,7 +7,6 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
 
 from mnist_pipeline import files
 
@@ -29,8 +26,6 @@ STYLE = {
 }
 plt.style.use(STYLE)
 
-LONGEST_LABEL = 14  # characters
-
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as a PNG, without the software's version, which would make equal pictures differ."""
@@ -39,23 +34,6 @@ def save(figure: Figure, path: Path) -> None:
     plt.close(figure)
 
 
-def class_labels(class_names: Sequence[str]) -> list[str]:
-    """The names of classes, shortened, or #0, #1, … where a name cannot be drawn or two would be equal."""
-    short = [name if len(name) <= LONGEST_LABEL else name[: LONGEST_LABEL - 1] + "…" for name in class_names]
-    return [label if short.count(label) == 1 and is_drawable(label) else f"#{k}" for k, label in enumerate(short)]
-
-
-def is_drawable(text: str) -> bool:
-    """Whether matplotlib can draw a text legibly: one glyph a character, from left to right; and it is no number #k."""
-    glyphs = get_font(findfont("DejaVu Sans")).get_charmap()
-    return not (text.isspace() or text == "" or text.startswith("#")) and all(
-        ord(character) in glyphs
-        and unicodedata.bidirectional(character) not in ("R", "AL", "AN")
-        and unicodedata.category(character)[0] not in "CM"  # control characters, and marks that join others
-        for character in text
-    )
-
-
-def count_of(count: int, what: str) -> str:
-    """A number of things in words: 1 mistake, 2 mistakes."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+def shorten(name: str) -> str:
+    """The name of a class, at most 14 characters long."""
+    return name if len(name) <= 14 else name[:13] + "…"

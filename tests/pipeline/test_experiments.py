@@ -18,6 +18,7 @@ from helpers.small_pipeline import ENVIRONMENT, run
 pytestmark = pytest.mark.slow
 TABLE = (sys.executable, "-m", "mnist_pipeline.evaluation.experiments")
 REQUEUE = (sys.executable, str(ROOT / "scripts/requeue.py"))
+SOURCE = {"PYTHONPATH": str(ROOT / "src")}
 PIPELINE = """
 stages:
   train:
@@ -90,7 +91,7 @@ def wait_until(happened: Callable[[], bool]) -> None:
 
 
 def show_table(folder: Path) -> list[str]:
-    return run(folder, *TABLE, environment={"PYTHONPATH": str(ROOT / "src")}).splitlines()
+    return run(folder, *TABLE, environment=SOURCE).splitlines()
 
 
 def is_done(folder: Path) -> bool:
@@ -113,7 +114,7 @@ def test_a_grid_that_is_killed_in_the_middle_is_completed_and_compared(project: 
     assert states[:4] == [*["queued"] * 3, "running, its process is gone: make requeue"]
 
     run(project, "dvc", "exp", "run", "--queue", "--name", "own", "-S", "data.source=mine")
-    assert run(project, *REQUEUE).count("is queued again.") == 1
+    assert run(project, *REQUEUE, environment=SOURCE).count("is queued again.") == 1
     wait_until(lambda: is_done(project))
     lines = show_table(project)
     assert [line.split()[:5] for line in lines[1:3]] == [

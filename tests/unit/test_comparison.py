@@ -1,35 +1,26 @@
 """`make table`: groups over seeds, paired differences, their intervals, and what is said of unfinished experiments."""
 
 import csv
-import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import ROOT
 from PIL import Image
 
-from mnist_pipeline.evaluation.comparison import Experiment, compare, draw, mean_with_interval, tabulate
+from mnist_pipeline.evaluation.comparison import Experiment, compare, draw, tabulate
 from mnist_pipeline.evaluation.experiments import (
     ExperimentsError,
     choose_baseline,
     flatten,
+    is_running,
     read_experiment,
     read_experiments,
 )
 from mnist_pipeline.files import write_csv
 
-COMMIT = {
-    "data.dataset": "MNIST",
-    "data.source": "pictures",
-    "data.seed": "0",
-    "tune.seed": "0",
-    "train.lr": "null",
-    "train.seed": "0",
-}
+COMMIT = {"data.dataset": "MNIST", "data.source": "pictures", "tune.seed": "0", "train.lr": "null", "train.seed": "0"}
 
 
 def done(validation_accuracy: float, lr: str = "null", seed: int = 0, dataset: str = "MNIST") -> Experiment:
@@ -84,11 +75,6 @@ def test_a_named_baseline_is_compared_with_and_a_repeated_run_counts_once() -> N
         choose_baseline(GRID[0], GRID, "other")
 
 
-def test_too_few_values_have_no_interval() -> None:
-    assert mean_with_interval([]) == (None, None, None)
-    assert mean_with_interval([0.5]) == (0.5, None, None)
-
-
 def test_the_table_is_aligned_and_the_picture_and_the_csv_are_written(tmp_path: Path) -> None:
     varied, rows = compare(GRID, COMMIT, COMMIT)
     lines = tabulate(varied, rows).splitlines()
@@ -123,21 +109,9 @@ def shown(source: str = "pictures") -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("source", "text", "reason"),
     [
-        (
-            "pictures",
-            "SettingsError: train.lr is high\nERROR: failed: stage, exited with 1\n",
-            "SettingsError: train.lr is high",
-        ),
-        (
-            "mine",
-            "ERROR: failed to reproduce 'a': [Errno 2] No such file: '/tmp/x/mine'\n",
-            "data.source=mine is not in git",
-        ),
-        (
-            "/mine",
-            "ERROR: failed to reproduce 'a': No such file: '/mine'\n",
-            "failed to reproduce 'a': No such file: '/mine'",
-        ),
+        ("pictures", "SettingsError: lr is high\nERROR: failed: stage, exited with 1\n", "SettingsError: lr is high"),
+        ("mine", "ERROR: failed: [Errno 2] No such file: '/tmp/x/mine'\n", "data.source=mine is not in git"),
+        ("/mine", "ERROR: failed: No such file: '/mine'\n", "failed: No such file: '/mine'"),
         ("pictures", "> python stage.py\n", "it was killed: make requeue"),
     ],
 )
@@ -148,18 +122,21 @@ def test_a_failed_experiment_has_no_metrics_and_says_why(tmp_path: Path, source:
     assert found.reason.startswith(reason)
 
 
-def test_running_queued_and_finished_experiments_are_told_apart() -> None:
-    with subprocess.Popen(
-        ["bash", "-c", "echo; read", "revision"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
+def test_a_dead_process_is_not_taken_for_another_with_its_number() -> None:
+    command = ["bash", "-c", "echo; read", "revision"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout
         process.stdout.readline()  # before, it may not have its command line yet
         local = {"pid": process.pid, "task_id": "revision"}
         assert read_experiment(shown(), {"state": "running", "local": local}).reason == ""
+        assert not is_running(process.pid, "queue-worker")
         process.communicate(b"\n")
     for reused in (process.pid, os.getpid()):
         found = read_experiment(shown(), {"state": "running", "local": local | {"pid": reused}})
         assert (found.state, found.reason, found.metrics) == ("running", "its process is gone: make requeue", {})
+
+
+def test_queued_and_finished_experiments_are_told_apart() -> None:
     assert read_experiment(shown(), {"state": "queued", "local": None}).state == "queued"
     finished = read_experiment(shown(), {})
     assert (finished.state, finished.metrics) == ("", {"validation_accuracy": 0.5})
@@ -167,7 +144,7 @@ def test_running_queued_and_finished_experiments_are_told_apart() -> None:
 
 
 def test_equal_settings_are_equal_texts() -> None:
-    values = json.loads('{"a": {"b": 4.0, "c": 0.1}, "d": [1, {"e": null}], "f": false, "g": "x"}')
+    values = {"a": {"b": 4.0, "c": 0.1}, "d": [1, {"e": None}], "f": False, "g": "x"}
     assert dict(flatten(values)) == {"a.b": "4", "a.c": "0.1", "d": '[1, {"e": null}]', "f": "false", "g": "x"}
 
 
@@ -175,21 +152,3 @@ def test_one_line_where_there_is_no_repository(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ExperimentsError, match="you are not inside of a DVC repository"):
         read_experiments()
-
-
-def test_a_dead_process_is_not_taken_for_another_with_its_number(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(ROOT / "scripts")
-    from requeue import is_process
-
-    note = tmp_path / "note.json"
-    assert not is_process(note, "python")
-    command = [sys.executable, "-c", "print(flush=True); input()", "a-task"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()  # Linux shows a process's command line only when it has begun
-        note.write_text(json.dumps({"pid": process.pid}))
-        assert is_process(note, "a-task")
-        assert not is_process(note, "queue-worker")
-        process.communicate(b"\n")

@@ -24,25 +24,28 @@ def test_every_format(form: str, strokes: Strokes) -> None:
 @pytest.mark.parametrize(
     ("mode", "form"),
     [
-        ("1", "PNG"), ("L", "PNG"), ("LA", "PNG"), ("P", "PNG"), ("RGB", "PNG"), ("RGBA", "PNG"), ("CMYK", "JPEG"),
-        ("I;16", "PNG"), ("P", "GIF"), ("1", "BMP"), ("RGBA", "WEBP"), ("1", "TIFF"), ("LA", "TIFF"), ("CMYK", "TIFF"),
-        ("YCbCr", "TIFF"), ("I;16", "TIFF"), ("I", "TIFF"), ("F", "TIFF"),
+        ("1", "PNG"), ("LA", "PNG"), ("P", "PNG"), ("RGB", "PNG"), ("RGBA", "PNG"), ("CMYK", "JPEG"), ("P", "GIF"),
+        ("1", "BMP"), ("RGBA", "WEBP"), ("1", "TIFF"), ("LA", "TIFF"), ("CMYK", "TIFF"), ("YCbCr", "TIFF"),
     ],
 )  # fmt: skip
 def test_every_mode(mode: str, form: str) -> None:
-    grey = draw_digit()
-    if mode == "I;16":
-        for most in (257, 16, 4):  # a camera stores 12 or 10 bits in 16
-            assert_reads_as(encode(np.asarray(grey).astype(np.uint16) * most, form), least=0.95)
-    elif mode == "I":
-        assert_reads_as(encode(np.asarray(grey).astype(np.int32) << 23, form), least=0.95)
-    elif mode == "F":
-        for most in (1, 255):
-            assert_reads_as(encode((np.asarray(grey) / 255 * most).astype(np.float32), form), least=0.95)
-    elif mode == "P":
-        assert_reads_as(encode(grey.convert("RGB").quantize(16), form), least=0.95)
-    else:
-        assert_reads_as(encode(grey.convert(mode), form), least=0.95)
+    assert_reads_as(encode(draw_digit().convert(mode), form), least=0.95)
+
+
+GREY = np.asarray(draw_digit())
+
+
+@pytest.mark.parametrize(
+    ("numbers", "form"),
+    [
+        (GREY.astype(np.uint16) * 257, "TIFF"),
+        *((GREY.astype(np.uint16) * most, "PNG") for most in (257, 16, 4)),  # a camera stores 12 or 10 bits in 16
+        (GREY.astype(np.int32) << 23, "TIFF"),
+        *(((GREY / 255 * most).astype(np.float32), "TIFF") for most in (1, 255)),
+    ],
+)
+def test_numbers_of_more_than_8_bits(numbers: np.ndarray, form: str) -> None:
+    assert_reads_as(encode(numbers, form), least=0.95)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +56,6 @@ def test_exif_turns_the_picture(orientation: int, undo: Image.Transpose) -> None
     exif = Image.Exif()
     exif[0x0112] = orientation
     assert_reads_as(encode(draw_digit().transpose(undo), "JPEG", exif=exif), least=0.95)
-    assert_reads_as(encode(draw_digit().transpose(undo), "TIFF", tiffinfo={0x0112: orientation}), least=0.95)
 
 
 @pytest.mark.skipif("HEIF" in FORMATS, reason="the extra heic is installed")
@@ -70,18 +72,12 @@ def test_with_its_extra_heic_is_read() -> None:
 
 @pytest.mark.filterwarnings("ignore")  # Pillow's remarks on damaged metadata
 def test_damaged_exif_data_are_ignored() -> None:
-    for damage in (b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0nonsense", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12"):
+    for damage in (b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0nonsense"):
         assert_reads_as(encode(draw_digit(), "JPEG", exif=damage), least=0.95)
 
 
-def test_a_picture_of_several_shots_is_read() -> None:
-    shots = [draw_digit(SEVEN), draw_digit(TWO)]
-    assert_reads_as(encode(shots[0], "MPO", save_all=True, append_images=shots[1:]), least=0.95)
-
-
 def test_a_large_photograph_is_decoded_at_a_reduced_size() -> None:
-    large = draw_digit(SEVEN).resize((12_000, 9_000))
-    assert_reads_as(encode(large, "JPEG"), least=0.9)
+    assert_reads_as(encode(draw_digit(SEVEN).resize((12_000, 9_000)), "JPEG"), least=0.9)
 
 
 def test_transparency_lies_on_white_unless_the_ink_is_white() -> None:
@@ -95,23 +91,31 @@ def test_transparency_lies_on_white_unless_the_ink_is_white() -> None:
     ("image", "reason"),
     [
         (b"", "empty"),
-        (b"seven", "are no JPEG"),
         (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "are no JPEG"),
-        (b'{"instances": [7]}', "are no JPEG"),
         (bytes(5_000_000), "are no JPEG"),
         (encode(draw_digit(), "JPEG")[:-600], "decoded"),
         (encode(draw_digit())[:200], "decoded"),
-        (encode(draw_digit(), "TIFF")[:2000], "decoded"),
         (encode(draw_digit(), "PCX"), "no JPEG, PNG, WEBP, BMP, GIF, TIFF"),
-        (encode(draw_digit(), "PPM"), "are no JPEG"),
-        (b"\x89PNG\r\n\x1a\n", "are no JPEG|decoded"),
-        (hostile.write_png(7_500, 7_500, 10), "7500x7500 is 56250000 pixels; at most 25000000 of a PNG are decoded"),
-        (hostile.write_png(30_000, 30_000, 10), "pixels|bomb"),
     ],
     ids=lambda value: repr(value[:12]) if isinstance(value, bytes) else "",
 )
 def test_what_is_no_image_is_said(image: bytes, reason: str) -> None:
     with pytest.raises(NotAnImage, match=reason):
+        read_digit(image)
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        (hostile.write_png(7_500, 7_500, 10), "7500x7500 is 56250000 pixels; at most 25000000 of a PNG are decoded"),
+        (hostile.write_png(30_000, 30_000, 10), "900000000 pixels"),
+        (hostile.repeat_scans(300), "2000x2000 in 305 scans is 1220000000 pixels; at most 600000000 of a JPEG"),
+        (encode(np.zeros((4000, 4000), np.uint16)), "at most 12500000 of a PNG of more than 8 bits are decoded"),
+    ],
+    ids=["PNG", "bomb", "scans", "16 bits"],
+)
+def test_what_takes_long_or_much_memory_is_refused_before(image: bytes, reason: str) -> None:
+    with pytest.raises(TooMuchWork, match=reason):
         read_digit(image)
 
 
@@ -123,40 +127,19 @@ def test_a_users_own_files_have_no_limit_of_pixels() -> None:
         read_digit(scan, limited=False)
 
 
-@pytest.mark.parametrize(
-    ("image", "reason"),
-    [
-        (
-            hostile.repeat_scans(300),
-            "2000x2000 in 305 scans is 1220000000 pixels; at most 600000000 of a JPEG are decoded",
-        ),
-        (encode(np.zeros((4000, 4000), np.uint16)), "at most 12500000 of a PNG of more than 8 bits are decoded"),
-    ],
-)
-def test_what_takes_long_or_much_memory_is_refused_before(image: bytes, reason: str) -> None:
-    with pytest.raises(TooMuchWork, match=reason):
-        read_digit(image)
-
-
-def test_the_first_frame_of_an_animation_is_read() -> None:
+def test_of_several_pictures_in_a_file_the_first_is_read() -> None:
     frames = [draw_digit(SEVEN), draw_digit(TWO), draw_digit(FOUR)]
-    for form in ("GIF", "WEBP", "PNG", "TIFF"):
+    for form in ("GIF", "WEBP", "PNG", "TIFF", "MPO"):
         assert_reads_as(encode(frames[0], form, save_all=True, append_images=frames[1:]), least=0.95)
 
 
-SEVEN_40X30, TWO_40X30, FOUR_40X30 = (draw_digit(strokes, (40, 30), 22, (12, 4), 3) for strokes in (SEVEN, TWO, FOUR))
+SMALL = draw_digit(SEVEN, (40, 30), 22, (12, 4), 3)
 SEEDS = [
-    encode(SEVEN_40X30, "PNG"),
-    encode(SEVEN_40X30.convert("RGB").quantize(8), "PNG"),
-    encode(TWO_40X30.convert("RGB"), "JPEG"),
-    encode(TWO_40X30.convert("CMYK"), "JPEG"),
-    encode(FOUR_40X30, "WEBP"),
-    encode(FOUR_40X30.convert("RGBA"), "WEBP", lossless=True),
-    encode(SEVEN_40X30, "BMP"),
-    encode(SEVEN_40X30, "GIF", save_all=True, append_images=[TWO_40X30]),
-    encode(TWO_40X30, "TIFF"),
-    encode(FOUR_40X30.convert("RGB"), "TIFF", compression="tiff_lzw"),
-    encode(SEVEN_40X30, "TIFF", compression="jpeg"),
+    *(encode(SMALL, form) for form in ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")),
+    encode(SMALL.convert("RGB").quantize(8)),
+    encode(SMALL.convert("CMYK"), "JPEG"),
+    encode(SMALL.convert("RGBA"), "WEBP", lossless=True),
+    encode(SMALL.convert("RGB"), "TIFF", compression="tiff_lzw"),
 ]
 
 

@@ -1,9 +1,7 @@
 """docs/results.md is what `make figures` writes."""
 
 import sys
-from pathlib import Path
 
-import pytest
 from helpers import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -14,7 +12,7 @@ def test_the_page_of_results_is_written_from_the_files() -> None:
     assert figures.PAGE.read_text() == figures.render(), "write it anew: make figures"
 
 
-def test_a_table_shows_the_file_and_names_commit_day_and_machine(tmp_path: Path) -> None:
+def test_a_table_shows_the_file_and_names_commit_day_and_machine() -> None:
     found = {"commit": "1234567", "date": "2026-11-30", "machine": {"cores": 2, "processor": "a Z80", "torch": "2.14"}}
     said = figures.describe_source(found, "bench-train")
     assert said.strip() == "(`make bench-train`; 2026-11-30, commit 1234567; 2 cores of a Z80, PyTorch 2.14)"
@@ -27,10 +25,3 @@ def test_a_table_shows_the_file_and_names_commit_day_and_machine(tmp_path: Path)
 def test_every_benchmark_has_its_target() -> None:
     targets = (ROOT / "Makefile").read_text()
     assert all(f"\n{target}: " in targets for *_, target, _ in figures.FIGURES.values() if target)
-
-
-def test_an_unknown_benchmark_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["figures.py", "trian"])
-    with pytest.raises(SystemExit):
-        figures.main()
-    assert "trian is no benchmark; there are reference, accuracy" in capsys.readouterr().err

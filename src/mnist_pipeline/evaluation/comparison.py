@@ -16,6 +16,7 @@ SEEDS = ("train.seed", "tune.seed", "data.seed")
 DATA = ("data.dataset", "data.source")  # datasets differ in difficulty, so accuracies are compared within one
 
 Settings = dict[str, str]  # dotted key -> value
+Values = tuple[str, ...]  # of some settings
 Row = dict[str, Any]
 
 
@@ -30,50 +31,50 @@ class Experiment:
     reason: str = ""
 
 
+Group = dict[Values, Experiment]  # by the values of the seeds
+
+
 def compare(runs: Sequence[Experiment], commit: Settings, baseline: Settings) -> tuple[list[str], list[Row]]:
     """Compute a row of figures for each group of experiments that differ only in their seeds.
 
-    Args:
-        runs: done, the oldest first; of two with equal settings and seeds the later one counts.
-        commit: settings of the last commit.
-        baseline: settings of the baseline.
-
-    Returns:
-        The names of the settings in which experiments differ from the commit, and the rows, the best validation
-        accuracy of each dataset first. Accuracies are 0 to 1. A figure that does not exist, such as the interval of one
-        difference, is None.
+    The experiments are done, the oldest first; of two with equal settings and seeds the later one counts. Returns the
+    names of the settings in which they differ from the commit, and the rows, the best validation accuracy of each
+    dataset first. Accuracies are 0 to 1. A figure that does not exist, such as the interval of one difference, is None.
     """
     keys = dict.fromkeys([*commit, *(key for run in runs for key in run.settings)])
     varied = [key for key in keys if key not in SEEDS and {run.settings.get(key) for run in runs} - {commit.get(key)}]
-    groups: dict[tuple[str, ...], dict[tuple[str, ...], Experiment]] = defaultdict(dict)
+    groups: dict[Values, Group] = defaultdict(dict)
     for run in runs:
         groups[pick(run.settings, varied)][pick(run.settings, SEEDS)] = run
     rows: list[Row] = []
     for values, group in groups.items():
         names = dict(zip(varied, values, strict=True))
         compared = pick(baseline | {key: names[key] for key in DATA if key in names}, varied)
-        figures_of_group = summarise(group, groups.get(compared, {}) if compared != values else {})
-        rows.append(names | figures_of_group | {"is_baseline": compared == values})
+        is_baseline = compared == values
+        figures_of_group = summarise(group, {} if is_baseline else groups.get(compared, {}))
+        rows.append(names | figures_of_group | {"is_baseline": is_baseline})
     rows.sort(key=lambda row: ([row.get(key, "") for key in DATA], -row["validation_accuracy"]))
     return varied, rows
 
 
-def pick(settings: Settings, keys: Sequence[str]) -> tuple[str, ...]:
+def pick(settings: Settings, keys: Sequence[str]) -> Values:
     """Values of some settings."""
     return tuple(settings.get(key, "absent") for key in keys)
 
 
-def summarise(group: dict[tuple[str, ...], Experiment], baseline: dict[tuple[str, ...], Experiment]) -> Row:
-    """Compute the figures of a group, and its difference from the baseline; both map seeds to experiments."""
-    accuracy = {seeds: run.metrics["validation_accuracy"] for seeds, run in group.items()}
+def summarise(group: Group, baseline: Group) -> Row:
+    """Compute the figures of a group, and its difference from the baseline, which is taken seed by seed."""
+    accuracies = [run.metrics["validation_accuracy"] for run in group.values()]
     differences = [
-        accuracy[seeds] - baseline[seeds].metrics["validation_accuracy"] for seeds in group if seeds in baseline
+        run.metrics["validation_accuracy"] - baseline[seeds].metrics["validation_accuracy"]
+        for seeds, run in group.items()
+        if seeds in baseline
     ]
     mean, low, high = mean_with_interval(differences)
     row: Row = {
         "n": len(group),
-        "validation_accuracy": float(np.mean([*accuracy.values()])),
-        "validation_accuracy_sd": float(np.std([*accuracy.values()], ddof=1)) if len(group) > 1 else None,
+        "validation_accuracy": float(np.mean(accuracies)),
+        "validation_accuracy_sd": float(np.std(accuracies, ddof=1)) if len(group) > 1 else None,
         "pairs": len(differences),
         "difference": mean,
         "difference_low": low,
@@ -96,8 +97,12 @@ def mean_with_interval(values: Sequence[float]) -> tuple[float | None, float | N
 
 def tabulate(varied: Sequence[str], rows: Sequence[Row]) -> str:
     """Align the rows as a text: accuracies in %, differences in points, settings on the left."""
-    header = [*varied, "n", "validation %", "sd", "test %", "seconds", "difference, points (95 % interval)"]
-    lines = [header, *([*pick(row, varied), *format_figures(row)] for row in rows)]
+    lines = [(*varied, "n", "validation %", "sd", "test %", "seconds", "difference, points (95 % interval)")]
+    for row in rows:
+        accuracies = ("validation_accuracy", "validation_accuracy_sd", "accuracy")
+        percent = ["" if row[key] is None else f"{100 * row[key]:.2f}" for key in accuracies]
+        seconds = "" if row["training_seconds"] is None else f"{row['training_seconds']:.0f}"
+        lines.append((*pick(row, varied), str(row["n"]), *percent, seconds, describe_difference(row)))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     sides = ["<"] * len(varied) + [">"] * 5 + ["<"]
     return "\n".join(
@@ -106,17 +111,7 @@ def tabulate(varied: Sequence[str], rows: Sequence[Row]) -> str:
     )
 
 
-def format_figures(row: Row) -> list[str]:
-    """Write a row's figures for people."""
-    percent = [
-        "" if row[key] is None else f"{100 * row[key]:.2f}"
-        for key in ("validation_accuracy", "validation_accuracy_sd", "accuracy")
-    ]
-    seconds = "" if row["training_seconds"] is None else f"{row['training_seconds']:.0f}"
-    return [str(row["n"]), *percent, seconds, format_difference(row)]
-
-
-def format_difference(row: Row) -> str:
+def describe_difference(row: Row) -> str:
     """Write a row's difference from the baseline in points, its interval, and of how many seeds they are."""
     if row["is_baseline"]:
         return "baseline"
@@ -129,14 +124,8 @@ def format_difference(row: Row) -> str:
 
 
 def draw(file: Path, varied: Sequence[str], rows: Sequence[Row]) -> None:
-    """Draw each group's difference from the baseline with its interval, a panel for each dataset.
-
-    Args:
-        file: gets the PNG.
-        varied: names of the settings that tell the groups apart.
-        rows: of `compare`; a group without a difference has its name and no dot.
-    """
-    panels: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    """Draw each group's difference from the baseline with its interval, a panel for each dataset."""
+    panels: dict[Values, list[Row]] = defaultdict(list)
     for row in rows:
         panels[pick(row, [key for key in varied if key in DATA])].append(row)
     names = [key for key in varied if key not in DATA]
@@ -148,25 +137,15 @@ def draw(file: Path, varied: Sequence[str], rows: Sequence[Row]) -> None:
         layout="constrained",
     )
     for axis, (data, panel) in zip(axes[:, 0], panels.items(), strict=True):
-        for height, row in enumerate(reversed(panel)):
-            at = 0 if row["is_baseline"] else 100 * (row["difference"] if row["pairs"] else np.nan)
-            axis.plot(
-                at,
-                height,
-                "D" if row["is_baseline"] else "o",
-                color=figures.INK if row["is_baseline"] else figures.ACCENT,
-            )
-            if row["difference_low"] is not None:
-                axis.hlines(height, 100 * row["difference_low"], 100 * row["difference_high"], color=figures.ACCENT)
+        for height, row in enumerate(panel):
+            if row["is_baseline"]:
+                axis.plot(0, height, "D", color=figures.INK)
+            elif row["pairs"]:
+                half = 100 * (row["difference_high"] - row["difference"]) if row["pairs"] > 1 else None
+                axis.errorbar(100 * row["difference"], height, xerr=half, fmt="o", color=figures.ACCENT)
         axis.axvline(0, color=figures.INK, linewidth=1)
-        axis.set_yticks(range(len(panel)), [label(row, names) for row in reversed(panel)])
-        axis.set(title=", ".join(data), ylim=(-0.75, len(panel) - 0.25))
+        labels = [", ".join(f"{name}={row[name]}" for name in names) or "as committed" for row in panel]
+        axis.set_yticks(range(len(panel)), labels)
+        axis.set(title=", ".join(data), ylim=(len(panel) - 0.25, -0.75))
     axes[-1, 0].set_xlabel("validation accuracy less the baseline's, points; 95 % interval")
     figures.save(figure, file)
-
-
-def label(row: Row, names: Sequence[str]) -> str:
-    """Name a group in a picture by its settings, without what all names begin with: lr=0.1, epochs=4."""
-    short = [name.rpartition(".")[2] for name in names]
-    short = [brief if short.count(brief) == 1 else name for brief, name in zip(short, names, strict=True)]
-    return ", ".join(f"{brief}={row[name]}" for brief, name in zip(short, names, strict=True)) or "as committed"

@@ -10,18 +10,9 @@ from tqdm import tqdm
 from mnist_pipeline import files
 from mnist_pipeline.data.catalogue import DATASETS
 from mnist_pipeline.data.dataset import Examples, are_uneven
-from mnist_pipeline.evaluation import plots
-from mnist_pipeline.evaluation.calibration import reliability
-from mnist_pipeline.evaluation.metrics import (
-    accuracy_with_interval,
-    mcnemar,
-    measure,
-    measure_classes,
-    without_wrong_labels,
-    worst_mistakes,
-)
+from mnist_pipeline.evaluation import metrics, plots
 from mnist_pipeline.evaluation.pictures import encode_png, read_number
-from mnist_pipeline.figures import class_labels
+from mnist_pipeline.figures import shorten
 from mnist_pipeline.serving.answer import Model
 from mnist_pipeline.serving.archived import open_archive
 from mnist_pipeline.training import model
@@ -37,22 +28,11 @@ def evaluate(archived: Path, test: Examples, results_folder: Path, mistakes: int
     """Write metrics.json, details.json, predictions.csv, the tables that DVC plots, and the pictures.
 
     metrics.json holds the few numbers by which two models are compared, the validation accuracy first: who chooses one
-    of several models by that number leaves the test images for the final figure. details.json holds intervals of the
-    other accuracies, and precision and recall of each class. Every figure is of what a CPU server answers, the code and
-    the form of the network that are in the archive, but for the validation accuracy and "weights", which are of the
-    trained weights, and training_seconds.
+    of several models by that number leaves the test images for the final figure. Every figure is of what a CPU server
+    answers, but for the validation accuracy, training_seconds, and "weights", the trained weights in fp32. So many of
+    the worst `mistakes` are pictured.
 
-    Args:
-        archived: what `archive` left.
-        test: the test images.
-        results_folder: gets the results.
-        mistakes: how many of the worst mistakes to picture.
-
-    Returns:
-        The content of metrics.json.
-
-    Raises:
-        OpenError: the archive is missing or damaged.
+    Returns the content of metrics.json. Raises OpenError where the archive is missing or damaged.
     """
     with open_archive(archived) as (served, folder):
         info = served.info
@@ -61,38 +41,31 @@ def evaluate(archived: Path, test: Examples, results_folder: Path, mistakes: int
         others = {"weights": compare_with_weights(folder, logits, test)}
         wrong = DATASETS[info["dataset"]["name"]].wrong_test_labels
         if wrong and max(wrong) < len(test.labels):
-            others["without_wrong_labels"] = without_wrong_labels(logits, test.labels, wrong)
+            others["without_wrong_labels"] = metrics.without_wrong_labels(logits, test.labels, wrong)
         if info["reader"] == "handwriting":
             others["as_files"] = measure_files(served, test)
-    metrics = {
+    names, temperature = info["class_names"], info["temperature"]
+    per_class = metrics.measure_classes(logits, test.labels, names)
+    figures = {
         "validation_accuracy": info["validation_accuracy"],
-        **measure(logits, test.labels, info["temperature"]),
-        **{f"accuracy_{name}": figures["accuracy"] for name, figures in others.items()},
+        **metrics.measure(logits, test.labels, temperature),
+        **{f"accuracy_{name}": other["accuracy"] for name, other in others.items()},
         "other_answers": others["weights"]["other_answers"],
     }
     if "as_files" in others:
-        metrics["refused_files"] = others["as_files"]["refused"]
-    metrics["training_seconds"] = info["training_seconds"]
-    about = {"images": len(test.labels), "format": info["serving"]["format"]}
-    per_class = measure_classes(logits, test.labels, info["class_names"])
+        figures["refused_files"] = others["as_files"]["refused"]
+    figures["training_seconds"] = info["training_seconds"]
     if are_uneven(test.labels):  # the accuracy then hides the classes of few images
-        tested = {info["class_names"][label] for label in test.labels.tolist()}
-        metrics["balanced_accuracy"] = sum(per_class[name]["recall"] for name in tested) / len(tested)
-    details = about | others | {"per_class": per_class}
-    write_predictions(results_folder / "predictions.csv", logits, test.labels, info["class_names"])
-    files.write_json(results_folder / "details.json", details)
-    files.write_json(results_folder / "metrics.json", metrics)
-    draw(results_folder / "plots", logits, test, info["temperature"], info["class_names"], mistakes)
-    log.info(
-        "%s: accuracy %.2f %% (95 %% interval %.2f to %.2f), %d mistakes; calibration error %.4f.",
-        results_folder / "metrics.json",
-        100 * metrics["accuracy"],
-        100 * metrics["accuracy_low"],
-        100 * metrics["accuracy_high"],
-        metrics["errors"],
-        metrics["calibration_error"],
-    )
-    return metrics
+        recalls = [per_class[names[label]]["recall"] for label in test.labels.unique().tolist()]
+        figures["balanced_accuracy"] = sum(recalls) / len(recalls)
+    about = {"images": len(test.labels), "format": info["serving"]["format"]}
+    write_predictions(results_folder / "predictions.csv", logits, test.labels, names)
+    files.write_json(results_folder / "details.json", about | others | {"per_class": per_class})
+    files.write_json(results_folder / "metrics.json", figures)
+    draw(results_folder / "plots", logits, test, temperature, names, mistakes)
+    low, high = 100 * figures["accuracy_low"], 100 * figures["accuracy_high"]
+    log.info("Accuracy %.2f %% (95 %% interval %.2f to %.2f).", 100 * figures["accuracy"], low, high)
+    return figures
 
 
 def compare_with_weights(folder: Path, served: Tensor, test: Examples) -> dict[str, float]:
@@ -103,8 +76,8 @@ def compare_with_weights(folder: Path, served: Tensor, test: Examples) -> dict[s
     difference = (logits.softmax(1) - served.softmax(1)).abs().amax(1)
     right = logits.argmax(1) == test.labels
     return {
-        **accuracy_with_interval(right),
-        "mcnemar_p": mcnemar(right, served.argmax(1) == test.labels),
+        **metrics.accuracy_with_interval(right),
+        "mcnemar_p": metrics.mcnemar(right, served.argmax(1) == test.labels),
         "other_answers": int((served.argmax(1) != logits.argmax(1)).sum()),
         "largest_difference": difference.max().item(),
     }
@@ -120,14 +93,11 @@ def measure_files(served: Model, test: Examples) -> dict[str, float]:
         pictures = [encode_png(image) for image in batch.numpy()]
         answers += [read_number(found, names) for found, _ in served.find(pictures)]
     correct = [answer == names[label] for answer, label in zip(answers, test.labels.tolist(), strict=True)]
-    return {**accuracy_with_interval(torch.tensor(correct)), "refused": answers.count("")}
+    return {**metrics.accuracy_with_interval(torch.tensor(correct)), "refused": answers.count("")}
 
 
 def write_predictions(file: Path, logits: Tensor, labels: Tensor, names: list[str]) -> None:
-    """A row for each test image: its label, and what the server answers, a probability for each class.
-
-    The columns are label and probability_NAME, so that a class may be called label.
-    """
+    """Write a row for each test image: label, and probability_NAME for each class, so that a class may be "label"."""
     columns = [f"probability_{name}" for name in names]
     rows = [
         {"label": names[label], **{column: round(value, 6) for column, value in zip(columns, row, strict=True)}}
@@ -137,16 +107,7 @@ def write_predictions(file: Path, logits: Tensor, labels: Tensor, names: list[st
 
 
 def draw(folder: Path, logits: Tensor, test: Examples, temperature: float, names: list[str], mistakes: int) -> None:
-    """Write the tables and pictures of an evaluation.
-
-    Args:
-        folder: gets them.
-        logits: calibrated, (N, classes).
-        test: the N test images.
-        temperature: that the logits were divided by.
-        names: of the classes.
-        mistakes: how many of the worst ones to picture.
-    """
+    """Write the tables and pictures of an evaluation; the logits are divided by the temperature already."""
     answers, probabilities = logits.argmax(1), logits.softmax(1)
     rows = [
         {"actual": names[actual], "predicted": names[answer]}
@@ -154,15 +115,13 @@ def draw(folder: Path, logits: Tensor, test: Examples, temperature: float, names
     ]
     files.write_csv(folder / "confusion.csv", rows)
     plots.draw_confusion(folder / "confusion.png", test.labels.numpy(), answers.numpy(), names)
-    before = reliability((logits * temperature).softmax(1), test.labels)
-    after = reliability(probabilities, test.labels)
+    before = metrics.reliability((logits * temperature).softmax(1), test.labels)
+    after = metrics.reliability(probabilities, test.labels)
     files.write_csv(folder / "reliability.csv", after)
     plots.draw_reliability(folder / "reliability.png", before, after)
-    worst, labels = worst_mistakes(logits, test.labels, mistakes), class_labels(names)
+    worst, labels = metrics.worst_mistakes(logits, test.labels, mistakes), [shorten(name) for name in names]
     titles = [
         f"{labels[answers[k]]} at {probabilities[k].max():.0%}\nis {labels[test.labels[k]]} (image {k})" for k in worst
     ]
-    wrong = int((answers != test.labels).sum())
-    few = {0: "No mistake", 1: "The only mistake"}
-    heading = few.get(wrong, f"The {len(worst)} most confident of {wrong} mistakes")
+    heading = f"Mistakes: {len(worst)} of {int((answers != test.labels).sum())}, the most confident first"
     plots.draw_mistakes(folder / "mistakes.png", test.images[torch.from_numpy(worst)].numpy(), titles, heading)

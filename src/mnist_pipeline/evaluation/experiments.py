@@ -31,28 +31,23 @@ class ExperimentsError(PipelineError):
 
 
 def read_experiments() -> tuple[Experiment, list[Experiment]]:
-    """Read the last commit and its experiments, the oldest first, from DVC.
+    """Read the last commit and its experiments, the oldest first, from DVC. Raises ExperimentsError.
 
     `dvc.api.exp_show()` returns null as a text and 0 as 0.0, and has neither logs nor processes.
-
-    Raises:
-        ExperimentsError: DVC cannot list them, or there are none.
     """
     done = subprocess.run([sys.executable, "-m", "dvc", "exp", "show", "--json"], capture_output=True, text=True)
     if done.returncode:
         said = next((line for line in done.stderr.splitlines() if "ERROR: " in line), "`dvc exp show` failed")
-        killed = "; an experiment was killed as it began, `make requeue` queues it again" * ("/exps/run/" in said)
-        raise ExperimentsError(said.removeprefix("ERROR: ") + killed)
+        if "/exps/run/" in said:
+            said += "; an experiment was killed as it began, `make requeue` queues it again"
+        raise ExperimentsError(said.removeprefix("ERROR: "))
     shown = json.loads(done.stdout)
-    found = (
-        [read_experiment(each["revs"][0], each["executor"] or {}) for each in shown[-1]["experiments"] or []]
-        if shown
-        else []
-    )
+    found = shown[-1].get("experiments") if shown else None
     if not found:
         raise ExperimentsError("the last commit has no experiments; docs/experiments.md says how to queue some")
     commit = read_experiment(shown[-1] | {"name": f"commit {shown[-1]['rev'][:7]}"}, {})
-    return commit if is_run(commit) else replace(commit, metrics={}), found[::-1]
+    experiments = [read_experiment(each["revs"][0], each["executor"] or {}) for each in reversed(found)]
+    return commit if is_run(commit) else replace(commit, metrics={}), experiments
 
 
 def read_experiment(shown: dict[str, Any], executor: dict[str, Any]) -> Experiment:
@@ -69,13 +64,13 @@ def read_experiment(shown: dict[str, Any], executor: dict[str, Any]) -> Experime
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield each setting's dotted key and its value as YAML writes it, 4.0 as 4."""
+    """Yield each setting's dotted key, such as train.lr, and its value as YAML writes it, 4.0 as 4."""
     for key, value in values.items():
         if isinstance(value, dict):
             yield from flatten(value, f"{prefix}{key}.")
         else:
             value = int(value) if isinstance(value, float) and value.is_integer() else value
-            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
+            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def is_run(commit: Experiment) -> bool:
@@ -86,23 +81,27 @@ def is_run(commit: Experiment) -> bool:
     return bool(used) and all(commit.settings.get(key) == value for key, value in used)
 
 
+def is_running(pid: int, word: str) -> bool:
+    """Tell whether the process of this number has a word in its command line: numbers are used again."""
+    try:
+        return word in Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except OSError:  # it has ended
+        return False
+
+
 def explain(state: str, process: dict[str, Any], settings: Settings) -> str:
     """Say why an experiment failed, or that the process of a running one is gone; "" where there is nothing to say."""
     if state == "running" and process.get("pid"):
-        command = Path(f"/proc/{process['pid']}/cmdline")  # after a restart the number may be another process's
-        is_alive = command.exists() and process["task_id"] in command.read_text()
-        return "" if is_alive else "its process is gone: make requeue"
+        return "" if is_running(process["pid"], process["task_id"]) else "its process is gone: make requeue"
     text = Path(process.get("log") or "")
     if state != "failed" or not text.is_file():
         return ""
-    errors = [line for line in text.read_text(errors="replace").splitlines() if re.match(r"\w*(Error|ERROR): ", line)]
-    reason = [line for line in errors if ", exited with " not in line] or errors or ["it was killed: make requeue"]
+    errors = re.findall(r"^\w*(?:Error|ERROR): .*", text.read_text(errors="replace"), re.MULTILINE)
+    reasons = [line for line in errors if ", exited with " not in line] or errors or ["it was killed: make requeue"]
     source = settings.get("data.source", "")
-    if not source.startswith("/") and reason[-1].endswith(f"/{source}'"):
-        return (
-            f"data.source={source} is not in git: git add it and commit, or give its absolute path, and queue it again"
-        )
-    return reason[-1].removeprefix("ERROR: ")
+    if not source.startswith("/") and reasons[-1].endswith(f"/{source}'"):
+        return f"data.source={source} is not in git: git add it and commit, or give its absolute path; queue it again"
+    return reasons[-1].removeprefix("ERROR: ")
 
 
 def choose_baseline(commit: Experiment, experiments: Sequence[Experiment], name: str) -> Settings:
@@ -129,11 +128,10 @@ def main() -> None:
         print(tabulate(varied, rows))
         files.write_csv(arguments.to / "experiments.csv", rows)
         draw(arguments.to / "experiments.png", varied, rows)
+        log.info("Wrote %s and experiments.png.", arguments.to / "experiments.csv")
     for each in experiments:
         if each.state:
-            print(f"{each.name}: {each.state}" + f", {each.reason}" * bool(each.reason))
-    if rows:
-        log.info("Wrote %s and experiments.png.", arguments.to / "experiments.csv")
+            print(f"{each.name}: {each.state}, {each.reason}".removesuffix(", "))
 
 
 if __name__ == "__main__":

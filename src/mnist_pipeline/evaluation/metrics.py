@@ -1,14 +1,15 @@
-"""What a trained network does on images that it has not seen."""
+"""How often a network is right on images that it has not seen, and how far its probabilities can be trusted."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from scipy.stats import binomtest
+from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor
 from torch.nn import functional as F
 
-from mnist_pipeline.evaluation.calibration import calibration_error
+BINS = 15  # of the reliability curve, as in Guo et al. (2017)
 
 
 def accuracy_with_interval(correct: Tensor) -> dict[str, float]:
@@ -24,10 +25,7 @@ def accuracy_with_interval(correct: Tensor) -> dict[str, float]:
 def mcnemar(first: Tensor, second: Tensor) -> float:
     """How likely so large a difference between two equally good models is by chance, 0..1: McNemar's exact test (1947).
 
-    Both answer the same images, so only those count that one model alone gets right.
-
-    Args:
-        first, second: whether each model answers an image rightly, bool (N,).
+    Each bool (N,) says which images one model answers rightly. Only those count that one model alone gets right.
     """
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     count = only_first + only_second
@@ -37,10 +35,7 @@ def mcnemar(first: Tensor, second: Tensor) -> float:
 def measure(logits: Tensor, labels: Tensor, temperature: float) -> dict[str, float]:
     """Accuracy with its 95 % interval, mistakes, loss, and the calibration error with and without the temperature.
 
-    Args:
-        logits: calibrated, float (N, classes).
-        labels: int64 (N,).
-        temperature: that the logits were divided by.
+    Logits (N, classes) are divided by the temperature already; labels are int64 (N,).
     """
     correct = logits.argmax(1) == labels
     return {
@@ -52,22 +47,42 @@ def measure(logits: Tensor, labels: Tensor, temperature: float) -> dict[str, flo
     }
 
 
+def reliability(probabilities: Tensor, labels: Tensor) -> list[dict[str, float]]:
+    """A row for each bin of like confidence that holds any of the probabilities (N, classes); labels are (N,)."""
+    confidence, answer = probabilities.max(1)
+    correct = answer == labels
+    bins = (confidence * BINS).long().clamp(max=BINS - 1)
+    rows = []
+    for number in bins.unique():
+        inside = bins == number
+        rows.append(
+            {
+                "confidence": confidence[inside].mean().item(),
+                "accuracy": correct[inside].double().mean().item(),
+                "images": int(inside.sum()),
+            }
+        )
+    return rows
+
+
+def calibration_error(probabilities: Tensor, labels: Tensor) -> float:
+    """Expected calibration error, 0..1: the mean gap between confidence and accuracy over the images."""
+    rows = reliability(probabilities, labels)
+    return sum(row["images"] * abs(row["confidence"] - row["accuracy"]) for row in rows) / len(labels)
+
+
 def measure_classes(logits: Tensor, labels: Tensor, class_names: Sequence[str]) -> dict[str, dict[str, float]]:
     """Precision and recall of each class, by its name; 0 for a class that is never predicted, or of which none is."""
-    matrix = torch.bincount(labels * len(class_names) + logits.argmax(1), minlength=len(class_names) ** 2)
-    matrix = matrix.view(len(class_names), -1).double()  # (actual, predicted)
-    precision, recall = matrix.diag() / matrix.sum(0).clamp(min=1), matrix.diag() / matrix.sum(1).clamp(min=1)
-    return {name: {"precision": precision[k].item(), "recall": recall[k].item()} for k, name in enumerate(class_names)}
+    classes, answers = range(len(class_names)), logits.argmax(1).numpy()
+    figures = precision_recall_fscore_support(labels.numpy(), answers, labels=classes, zero_division=0)
+    return {
+        name: {"precision": float(precision), "recall": float(recall)}
+        for name, precision, recall in zip(class_names, *figures[:2], strict=True)
+    }
 
 
 def without_wrong_labels(logits: Tensor, labels: Tensor, wrong: Sequence[int]) -> dict[str, float]:
-    """Accuracy and its interval on the test images whose label is not known to be wrong.
-
-    Args:
-        logits: float (N, classes).
-        labels: int64 (N,).
-        wrong: indices of the images to leave out, below N.
-    """
+    """Accuracy and its interval without the images, by index, whose label is known to be wrong."""
     keep = torch.ones(len(labels), dtype=torch.bool)
     keep[list(wrong)] = False
     return accuracy_with_interval(logits[keep].argmax(1) == labels[keep])

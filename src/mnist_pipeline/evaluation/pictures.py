@@ -2,7 +2,8 @@
 
 import io
 from collections.abc import Sequence
-from textwrap import wrap
+from math import ceil, sqrt
+from textwrap import fill
 from typing import NamedTuple
 
 import numpy as np
@@ -39,7 +40,7 @@ class Shown(NamedTuple):
 
 def contact_sheet(pictures: Sequence[Shown], side: int = 160, columns: int = 6) -> Image.Image:
     """Draw pictures in rows, each in a square of `side` pixels, and next to it what the network saw of it."""
-    rows = -(-len(pictures) // columns)
+    rows = ceil(len(pictures) / columns)
     result = Image.new("RGB", (columns * 2 * side, rows * (side + 14)), (96, 96, 96))
     pen = ImageDraw.Draw(result)
     for i, shown in enumerate(pictures):
@@ -48,9 +49,9 @@ def contact_sheet(pictures: Sequence[Shown], side: int = 160, columns: int = 6) 
         result.paste(upright, (x + 2, y + 14), upright)
         pen.text((x + 2, y + 1), shown.title, fill="white")
         if isinstance(shown.seen, str):
-            pen.multiline_text((x + side, y + side // 3), "\n".join(wrap(shown.seen, 25)), fill="white")
+            pen.multiline_text((x + side, y + side // 3), fill(shown.seen, 25), fill="white")
             continue
-        across = int(np.ceil(np.sqrt(len(shown.seen))))
+        across = ceil(sqrt(len(shown.seen)))
         small = (side - 4) // across
         for k, image in enumerate(shown.seen):
             seen = to_picture(image).resize((small, small), Image.Resampling.NEAREST)

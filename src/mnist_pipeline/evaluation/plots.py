@@ -8,15 +8,15 @@ import numpy as np
 from matplotlib import pyplot as plt
 from sklearn.metrics import confusion_matrix
 
-from mnist_pipeline.figures import ACCENT, INK, SOFT, class_labels, count_of, save
+from mnist_pipeline.figures import ACCENT, INK, SOFT, save, shorten
 
 MOST_CLASSES = 30  # rows of a confusion matrix: 16 inches
 
 
 def draw_mistakes(path: Path, images: np.ndarray, titles: list[str], heading: str) -> None:
     """Draw a sheet of images, uint8 (N, C, S, S), with two lines of text above each."""
-    columns = max(1, min(max(5, ceil(sqrt(len(images)))), len(images)))
-    rows = max(1, -(-len(images) // columns))
+    columns = max(5, ceil(sqrt(len(images))))
+    rows = max(1, ceil(len(images) / columns))
     figure, axes = plt.subplots(rows, columns, figsize=(1.75 * columns, 2.1 * rows), squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
@@ -30,28 +30,21 @@ def draw_mistakes(path: Path, images: np.ndarray, titles: list[str], heading: st
 
 def draw_confusion(path: Path, actual: np.ndarray, predicted: np.ndarray, class_names: Sequence[str]) -> None:
     """Draw the confusion matrix, its diagonal uncoloured; of many classes those with the most mistakes."""
-    count, labels = len(class_names), class_labels(class_names)
-    title = f"{count_of(int((actual != predicted).sum()), 'mistake')} in {len(actual):,} test images"
-    if count > MOST_CLASSES:
-        wrong = actual != predicted
-        mistakes = np.bincount(np.concatenate([actual[wrong], predicted[wrong]]), minlength=count)  # of either class
-        shown = np.sort(np.argsort(-mistakes, kind="stable")[: MOST_CLASSES - 1])
-        place = np.full(count, len(shown))  # of each class in the matrix
-        place[shown] = range(len(shown))
-        actual, predicted, labels = place[actual], place[predicted], [*(labels[k] for k in shown), "all others"]
-        title += f"\nThe {len(shown)} of {count} classes with the most mistakes"
-    if any(label.startswith("#") for label in labels):
-        title += "\n#k is class k, counted from 0, of class_names in model_info.json"
-    matrix = confusion_matrix(actual, predicted, labels=range(len(labels)))
-    wrong = matrix * (1 - np.eye(len(labels), dtype=int))
+    matrix = confusion_matrix(actual, predicted, labels=range(len(class_names)))
+    mistakes = matrix - np.diag(matrix.diagonal())
+    title = f"Mistakes: {mistakes.sum()} in {len(actual):,} test images"
+    if len(class_names) > MOST_CLASSES:
+        title += f"\nThe {MOST_CLASSES} of {len(class_names)} classes with the most mistakes"
+    order = np.argsort(-(mistakes.sum(0) + mistakes.sum(1)), kind="stable")
+    shown = np.sort(order[:MOST_CLASSES])
+    matrix, mistakes = matrix[np.ix_(shown, shown)], mistakes[np.ix_(shown, shown)]
+    labels = [shorten(class_names[k]) for k in shown]
     size = max(5.0, 0.5 * len(labels) + 1)
     figure, axis = plt.subplots(figsize=(size, size))
-    axis.imshow(wrong, cmap="Blues", vmax=max(1, wrong.max()) * 1.6)
-    for row, column in zip(*matrix.nonzero(), strict=True):
-        axis.text(column, row, matrix[row, column], ha="center", va="center", fontsize=8, color=INK)
-    axis.set_xticks(range(len(labels)), labels)
-    if max(map(len, labels)) > 2:
-        plt.setp(axis.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
+    axis.imshow(mistakes, cmap="Blues", vmin=0, vmax=1.6 * max(1, mistakes.max()))
+    for row, column in np.argwhere(matrix):
+        axis.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=8, color=INK)
+    axis.set_xticks(range(len(labels)), labels, rotation="vertical" if max(map(len, labels)) > 2 else "horizontal")
     axis.set_yticks(range(len(labels)), labels)
     axis.grid(False)
     axis.set(xlabel="predicted", ylabel="actual", title=title)

@@ -45,10 +45,6 @@ class Answer:
     seen: Sequence[np.ndarray]  # by the network, uint8 (h, w) or (C, S, S) each
     milliseconds: float
 
-    @property
-    def right(self) -> bool:
-        return self.answer == self.label
-
 
 def score(archived: Path, pictures: Path, results_folder: Path) -> dict[str, Any]:
     """Read every picture of a folder, or of its sub-folders, through an archive; write score.json and mistakes.png.
@@ -59,9 +55,27 @@ def score(archived: Path, pictures: Path, results_folder: Path) -> dict[str, Any
     with open_archive(archived) as (served, _):
         read(served, next(iter(labels)), "")  # the first call is the slowest
         answers = [read(served, path, label) for path, label in tqdm(labels.items(), desc="pictures", disable=None)]
-    result = summarise(answers, pictures)
+    mistakes = [answer for answer in answers if answer.answer != answer.label]
+    times = [answer.milliseconds for answer in answers]
+    groups: dict[str, list[Answer]] = defaultdict(list)
+    for answer in sorted(answers, key=lambda answer: natural_order(answer.label)):
+        groups[answer.label].append(answer)
+    result = {
+        **count(answers),
+        "milliseconds_median": float(np.median(times)),
+        "milliseconds_95_percent": float(np.quantile(times, 0.95)),
+        "by_label": {label: count(group) for label, group in groups.items()},
+        "mistakes": [
+            {
+                "picture": str(mistake.path.relative_to(pictures)),
+                "label": mistake.label,
+                "answer": mistake.answer or None,
+                "reason": mistake.reason or None,
+            }
+            for mistake in mistakes
+        ],
+    }
     files.write_json(results_folder / "score.json", result)
-    mistakes = [answer for answer in answers if not answer.right]
     sheet = results_folder / "mistakes.png"
     sheet.unlink(missing_ok=True)
     if mistakes:
@@ -99,33 +113,9 @@ def read(served: Model, path: Path, label: str) -> Answer:
     return Answer(path, label, answer, reason, [one.item.image for one in found], milliseconds)
 
 
-def summarise(answers: Sequence[Answer], folder: Path) -> dict[str, Any]:
-    """The content of score.json."""
-    by_label: dict[str, list[Answer]] = defaultdict(list)
-    for answer in sorted(answers, key=lambda answer: natural_order(answer.label)):
-        by_label[answer.label].append(answer)
-    times = [answer.milliseconds for answer in answers]
-    return {
-        **count(answers),
-        "milliseconds_median": float(np.median(times)),
-        "milliseconds_95_percent": float(np.quantile(times, 0.95)),
-        "by_label": {label: count(group) for label, group in by_label.items()},
-        "mistakes": [
-            {
-                "picture": str(answer.path.relative_to(folder)),
-                "label": answer.label,
-                "answer": answer.answer or None,
-                "reason": answer.reason or None,
-            }
-            for answer in answers
-            if not answer.right
-        ],
-    }
-
-
 def count(answers: Sequence[Answer]) -> dict[str, Any]:
     """How many answers there are, how many are right and how many refusals, with the interval of their share."""
-    correct = torch.tensor([answer.right for answer in answers])
+    correct = torch.tensor([answer.answer == answer.label for answer in answers])
     return {
         **accuracy_with_interval(correct),
         "numbers_right": int(correct.sum()),
@@ -149,16 +139,12 @@ def describe(result: dict[str, Any]) -> str:
     """A table of the results: a line for each label, and one for all."""
     lines = ["label      n  right  refused  accuracy (95 % interval)"]
     for label, figures in [*result["by_label"].items(), ("all", result)]:
-        low, high = 100 * figures["accuracy_low"], 100 * figures["accuracy_high"]
         name = printable(label if len(label) <= 6 else f"{label[:5]}…")
-        lines.append(
-            f"{name:6}{figures['n']:6}{figures['numbers_right']:7}{figures['refused']:9}"
-            f"  {100 * figures['accuracy']:6.2f} % ({low:.2f} to {high:.2f})"
-        )
-    lines.append(
-        f"A picture takes {result['milliseconds_median']:.1f} ms (median), "
-        f"{result['milliseconds_95_percent']:.1f} ms (95 %)."
-    )
+        accuracy, low, high = (100 * figures[key] for key in ("accuracy", "accuracy_low", "accuracy_high"))
+        counts = f"{figures['n']:6}{figures['numbers_right']:7}{figures['refused']:9}"
+        lines.append(f"{name:6}{counts}  {accuracy:6.2f} % ({low:.2f} to {high:.2f})")
+    median, most = result["milliseconds_median"], result["milliseconds_95_percent"]
+    lines.append(f"A picture takes {median:.1f} ms (median), {most:.1f} ms (95 %).")
     return "\n".join(lines)
 
 

@@ -6,30 +6,11 @@ picture instead. Functions take bytes and return arrays, so that they can run in
 one takes too long. The folder travels in the archive under another package's name, so it imports only numpy, OpenCV,
 Pillow and centring.py.
 """
+# ruff: noqa: F401  what the package offers
 
 from ..centring import SIDE
-from .components import MAX_DIGITS, NothingToRead
+from .components import NothingToRead
 from .decoding import FORMATS, NotAnImage, TooMuchWork, border_of, decode
 from .handwriting import find_parts, read_digit, read_digits, read_otherwise
 from .normalisation import Item, Parts
 from .picture import Form, fit_picture, read_image
-
-__all__ = [
-    "FORMATS",
-    "MAX_DIGITS",
-    "SIDE",
-    "Form",
-    "Item",
-    "NotAnImage",
-    "NothingToRead",
-    "Parts",
-    "TooMuchWork",
-    "border_of",
-    "decode",
-    "find_parts",
-    "fit_picture",
-    "read_digit",
-    "read_digits",
-    "read_image",
-    "read_otherwise",
-]

@@ -1,5 +1,6 @@
 """The ink of a picture -> which of it belongs to which digit, in reading order."""
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import cv2
@@ -11,10 +12,11 @@ MAX_DIGITS = 64  # in a picture
 MAX_SEEDS = 256  # components of a digit's size, before those that belong together are joined
 MAX_PIECES = 8  # things so close together that they may be one digit; of more, each is a thing of its own
 NEAR = 0.3  # of a digit's longest side: its parts are not farther from each other
+NO_INK = "there is no ink in the picture but specks and lines"
 
 
 class NothingToRead(ValueError):
-    """A picture was decoded, but no digit was found in it; the message says why."""
+    """A picture in which no digit was found; the message says why."""
 
 
 class Chain(NamedTuple):
@@ -32,8 +34,7 @@ class Components(NamedTuple):
     boxes: np.ndarray  # int32 (count, 4): left, top, right and bottom of each component
     mass: np.ndarray  # float (count,), the ink of each component; 0 for the paper, specks and ruled lines
     density: np.ndarray  # float (count,), mean ink density of each component, 0 to 1
-    cut: np.ndarray  # bool (count,), which components reach beyond the interior
-    weight: np.ndarray  # float (count,), what their ink counts for that reason, 0 to 1
+    outside: np.ndarray  # int (count,), pixels of each component that lie beyond the interior
 
 
 def find_digits(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool, single: bool) -> list[Chain]:
@@ -41,92 +42,88 @@ def find_digits(ink: np.ndarray, interior: np.ndarray, *, allow_cut: bool, singl
 
     What is at least half as high as the component with most ink is a digit of its own, unless it lies above, below or
     in another. Smaller components belong to the digit that they are near. `interior`, uint8 (h, w), is 1 where digits
-    should lie. A component that reaches beyond it counts half; a tenth if it does so along much of its side, as a
-    finger, a neighbour or the desk does; nothing without `allow_cut`. `single`: only the one with most ink is wanted.
-    Raises NothingToRead where there is no ink, only specks and lines, or too many things.
+    should lie; without `allow_cut` none reaches beyond it. `single`: only the one with most ink is wanted. Raises
+    NothingToRead where there is no ink, only specks and lines, or too many things.
     """
     found = find_components(ink, interior)
-    score = found.mass * (found.weight if allow_cut else ~found.cut)
+    height, longest = found.boxes[:, 3] - found.boxes[:, 1], longest_side(found.boxes)
+    cut = found.outside > 0
+    # Fingers, neighbours and the desk are cut along much of their side.
+    weight = np.where(cut, np.where(found.outside > 0.4 * longest, 0.1, 0.5), 1)
+    score = found.mass * (weight if allow_cut else ~cut)
     main = int(score.argmax())  # the component that is most likely a digit
     if score[main] == 0:
-        raise NothingToRead("there is no ink in the picture but specks and lines")
+        raise NothingToRead(NO_INK)
     if single and (score > 0.3 * score[main]).sum() > 15:
         raise NothingToRead("there are too many things in the picture to say which is the digit")
     # A digit, or a part of one, has enough ink. It is not cut, unless the main component is cut too.
-    comparable = (found.mass > 0.06 * found.mass[main]) & (~found.cut | found.cut[main])
-    height = found.boxes[:, 3] - found.boxes[:, 1]
+    comparable = (found.mass > 0.06 * found.mass[main]) & (~cut | cut[main])
     usable = comparable & (found.density > 0.5 * found.density[main])
-    seeds = np.flatnonzero(usable & (height > 0.5 * height[main]))
+    is_high = height > 0.5 * height[main]
+    seeds = np.flatnonzero(usable & is_high).tolist()
     if single or len(seeds) < 2:
-        near = distance(found.boxes, found.boxes[main]) < NEAR * longest_side(found.boxes[main])
-        return [make_chain(found, [set(np.flatnonzero(near & comparable).tolist())])]
-    groups = [{int(seed)} for seed in seeds]
-    if len(seeds) <= MAX_SEEDS:
+        near = distance(found.boxes, found.boxes[main]) < NEAR * longest[main]
+        return [make_chain(found, [np.flatnonzero(near & comparable).tolist()])]
+    groups = [[seed] for seed in seeds]
+    if len(groups) <= MAX_SEEDS:
         groups = join_overlapping(found.boxes, groups)
     if len(groups) > MAX_DIGITS:
         raise NothingToRead(f"there are {len(groups)} things in the picture; at most {MAX_DIGITS} digits are read")
-    boxes = np.array([union_box(found.boxes[[*group]]) for group in groups])
-    for part in np.flatnonzero(usable & (height <= 0.5 * height[main])):
+    boxes = np.array([union_box(found.boxes[group]) for group in groups])
+    for part in np.flatnonzero(usable & ~is_high).tolist():
         distances = distance(found.boxes[part], boxes)
         nearest = int(distances.argmin())
         if distances[nearest] < NEAR * longest_side(boxes[nearest]):
-            groups[nearest].add(int(part))
+            groups[nearest].append(part)
             boxes[nearest] = union_box(np.stack([boxes[nearest], found.boxes[part]]))
     chains = [chain for line in find_lines(boxes) for chain in find_chains(boxes, line)]
     return [make_chain(found, [groups[k] for k in chain]) for chain in chains]
 
 
-def make_chain(found: Components, groups: list[set[int]]) -> Chain:
+def make_chain(found: Components, groups: list[list[int]]) -> Chain:
     """The chain of these groups of components; its window leaves room for what lies around them."""
-    box = union_box(found.boxes[[*set.union(*groups)]])
+    box = union_box(found.boxes[np.concatenate(groups)])
     left, top, right, bottom = box.tolist()
     margin = int(longest_side(box)) // 4 + max(found.mask.shape) // 100 + 4
     window = np.s_[max(top - margin, 0) : bottom + margin, max(left - margin, 0) : right + margin]
-    labels, mask = found.labels[window], found.mask[window]
-    return Chain(window, [mask * np.isin(labels, [*group]) for group in groups])
+    return Chain(window, [found.mask[window] * np.isin(found.labels[window], group) for group in groups])
 
 
 def find_components(ink: np.ndarray, interior: np.ndarray) -> Components:
-    """Find the connected components of ink, float32 (h, w). Raises NothingToRead where none is a digit's size."""
+    """Find the connected components of ink, float32 (h, w)."""
     mask = threshold_ink(ink)
     gap = max(1, max(mask.shape) // 150)  # parts as close as this are one stroke, broken by the paper's grain
     linked = cv2.dilate(mask, np.ones((2 * gap + 1, 2 * gap + 1), np.uint8))
     count, labels, statistics, _ = cv2.connectedComponentsWithStats(linked)
+    boxes = np.concatenate([statistics[:, :2] + gap, statistics[:, :2] + statistics[:, 2:4] - gap], 1)
     inked = mask > 0
     mass = np.bincount(labels[inked], weights=ink[inked], minlength=count)  # (count,)
     density = mass / np.maximum(np.bincount(labels[inked], minlength=count), 1)
-    mass[0] = 0  # the paper
-    boxes = np.concatenate([statistics[:, :2] + gap, statistics[:, :2] + statistics[:, 2:4] - gap], 1)
     outside = np.bincount(labels[inked & (interior == 0)], minlength=count)
+    mass[0] = 0  # the paper
     mass[longest_side(boxes) < max(5, 0.02 * max(mask.shape))] = 0  # specks are too small for a digit
     mass[are_ruled_lines(boxes, mask.shape, outside > 0, mass)] = 0
-    if not mass.any():
-        raise NothingToRead("there is no ink in the picture but specks and lines")
-    wide = outside > 0.4 * longest_side(boxes)
-    weight = np.where(outside == 0, 1, np.where(wide, 0.1, 0.5))
-    return Components(mask, labels, boxes, mass, density, outside > 0, weight)
+    return Components(mask, labels, boxes, mass, density, outside)
 
 
 def are_ruled_lines(boxes: np.ndarray, shape: tuple[int, ...], cut: np.ndarray, mass: np.ndarray) -> np.ndarray:
     """Which components are lines from border to border, like a notebook's: bool (count,)."""
-    sides = boxes[:, 2:] - boxes[:, :2]
+    sides = boxes[:, 2:] - boxes[:, :2]  # (count, 2), width and height
     from_border_to_border = (sides / np.array(shape[1::-1])).max(1) > 0.95
     thin = sides.min(1) < 0.15 * min(shape)
     flat = sides[:, 1] < 0.1 * sides[:, 0]
     lines: np.ndarray = (from_border_to_border & thin) | (cut & flat)
     upright = lines & (sides[:, 1] > sides[:, 0])
     has_other_ink = (mass[~lines] > 0.1 * mass[lines].sum()).any()
-    return lines & ~upright if upright.sum() == 1 and not has_other_ink else lines
+    if upright.sum() == 1 and not has_other_ink:  # a single upright line is a 1
+        return lines & ~upright
+    return lines
 
 
-def join_overlapping(boxes: np.ndarray, groups: list[set[int]]) -> list[set[int]]:
-    """Join groups of components that are near each other and lie one above or in the other.
-
-    Of three groups or more that are not all one below the other, two that are much higher together than most of them
-    are digits of two lines.
-    """
+def join_overlapping(boxes: np.ndarray, groups: list[list[int]]) -> list[list[int]]:
+    """Join groups of components that are near each other and lie one above or in the other, but no two lines."""
     while True:
-        around = np.array([union_box(boxes[[*group]]) for group in groups])  # (N, 4)
+        around = np.array([union_box(boxes[group]) for group in groups])  # (N, 4)
         one, other = around[:, None], around[None]  # the matrices below are (N, N), of pairs of groups
         width, height = (around[:, 2:] - around[:, :2]).T
         shared_width = np.minimum(one[..., 2], other[..., 2]) - np.maximum(one[..., 0], other[..., 0])
@@ -134,13 +131,13 @@ def join_overlapping(boxes: np.ndarray, groups: list[set[int]]) -> list[set[int]
         near = distance(one, other) < NEAR / 2 * np.maximum(longest_side(one), longest_side(other))
         stacked = shared_width > 0.6 * np.minimum(width[:, None], width)
         one_column = around[:, 0].max() < around[:, 2].min()
+        # Where groups stand side by side, two that are much higher together than most are digits of two lines.
         highest = np.inf if one_column or len(groups) == 2 else 1.4 * float(np.median(height))
-        joins = np.argwhere(np.triu(near & stacked & (joint_height < highest), 1))
-        if not len(joins):
+        joins = np.argwhere(np.triu(near & stacked & (joint_height < highest), 1)).tolist()
+        if not joins:
             return groups
         first, second = joins[0]
-        rest = [group for k, group in enumerate(groups) if k not in (first, second)]
-        groups = [*rest, groups[first] | groups[second]]
+        groups.append(groups.pop(second) + groups.pop(first))
 
 
 def find_lines(boxes: np.ndarray) -> list[list[int]]:
@@ -160,15 +157,14 @@ def find_lines(boxes: np.ndarray) -> list[list[int]]:
 
 def find_chains(boxes: np.ndarray, line: list[int]) -> list[list[int]]:
     """Divide a line of boxes into chains, which are close to each other and together not much wider than high."""
-    chains: list[list[int]] = []
-    for k in line:
-        if chains:
-            left, top, right, bottom = union_box(boxes[[*chains[-1], k]])
-            gap = boxes[k][0] - boxes[chains[-1][-1]][2]
-            if gap < NEAR * (bottom - top) and right - left < 1.3 * (bottom - top):
-                chains[-1].append(k)
-                continue
-        chains.append([k])
+    chains = [line[:1]]
+    for last, k in pairwise(line):
+        left, top, right, bottom = union_box(boxes[[*chains[-1], k]])
+        gap, width, height = boxes[k][0] - boxes[last][2], right - left, bottom - top
+        if gap < NEAR * height and width < 1.3 * height:
+            chains[-1].append(k)
+        else:
+            chains.append([k])
     result = []
     for chain in chains:
         result += [chain] if len(chain) <= MAX_PIECES else [[k] for k in chain]
@@ -191,7 +187,7 @@ def distance(one: np.ndarray, other: np.ndarray) -> Any:
 
 
 def threshold_ink(ink: np.ndarray) -> np.ndarray:
-    """uint8 (h, w), 1 where ink density, float32 (h, w), stands out from the paper. Raises NothingToRead."""
+    """Make a mask, uint8 (h, w), 1 where ink density, float32 (h, w), stands out from the paper."""
     step = 1 + max(ink.shape) // 200
     sample = ink[::step, ::step]
     median = float(np.median(sample))

@@ -8,18 +8,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-try:
-    from pillow_heif import register_heif_opener
-except ImportError:
-    READS_HEIC = False
-else:  # the extra "heic" is installed
-    READS_HEIC = True
-    register_heif_opener()
-
-# Pillow's other decoders are never reached. With each format the pixels (width times height) that are decoded for a
-# server. Noisy pictures took, on two cores of an AMD EPYC (Zen 4), Pillow 13.0: JPEG, decoded at a reduced size, 0.63 s
-# for 200 megapixels; TIFF, BMP and GIF 0.33 to 0.41 s for 50; for 24, PNG 0.9 s, WebP 0.7 s, AVIF 0.5 s and HEIF 1.2 s,
-# which is an iPhone's usual size.
+# Pillow's other decoders are never reached. With each format the pixels that are decoded for a server. On two cores of
+# a Zen 4 noisy pictures of these sizes took 0.3 to 1.2 s; JPEGs are decoded at a reduced size.
 MAX_PIXELS = {
     "JPEG": 200_000_000,
     "PNG": 25_000_000,
@@ -28,7 +18,12 @@ MAX_PIXELS = {
     "GIF": 50_000_000,
     "TIFF": 50_000_000,
     "AVIF": 25_000_000,
-} | ({"HEIF": 25_000_000} if READS_HEIC else {})
+}
+with contextlib.suppress(ImportError):  # the extra "heic"
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+    MAX_PIXELS["HEIF"] = 25_000_000  # an iPhone's usual size
 MAX_SCANNED = 600_000_000  # pixels times scans of a JPEG: each scan of a progressive one goes over all pixels again
 MAX_DEEP_PIXELS = 12_500_000  # of more than 8 bits, which take up to 16 bytes each while they are converted
 FORMATS = tuple(MAX_PIXELS)
@@ -39,11 +34,11 @@ WORKING_SIDE = 640  # larger pictures are reduced to between this and twice this
 
 
 class NotAnImage(ValueError):
-    """The bytes are no image of FORMATS that can be decoded; the message says why."""
+    """The bytes are no image that can be decoded; the message says why."""
 
 
 class TooMuchWork(NotAnImage):
-    """A picture that would take a server too long, or too much memory; the message says what is the limit."""
+    """A picture that would take a server too long, or too much memory; the message says the limit."""
 
 
 class Decoded(NamedTuple):
@@ -56,8 +51,7 @@ class Decoded(NamedTuple):
 def decode(image: bytes, *, limited: bool = True) -> Decoded:
     """Decode the first frame of a picture in one of FORMATS: upright, on white, and reduced to WORKING_SIDE.
 
-    `limited` refuses what would take a server too long; a user's own files may take what they need. Raises NotAnImage
-    where the bytes cannot be decoded, and TooMuchWork beyond the limits.
+    Raises NotAnImage where the bytes cannot be decoded and, if `limited`, TooMuchWork beyond a server's limits.
     """
     if not image:
         raise NotAnImage(f"the body is empty; send the bytes of a {FORMAT_NAMES}")
@@ -82,7 +76,8 @@ def decode(image: bytes, *, limited: bool = True) -> Decoded:
 def check_limits(picture: Image.Image, image: bytes) -> None:
     """Raise TooMuchWork where decoding this picture, opened from `image`, would take too long or too much memory."""
     width, height = picture.size
-    pixels, kind = width * height, "JPEG" if picture.format == "MPO" else str(picture.format)
+    pixels = width * height
+    kind = "JPEG" if picture.format == "MPO" else str(picture.format)  # MPO: several JPEGs in one file
     limit = MAX_PIXELS[kind]
     if picture.mode == "F" or picture.mode.startswith("I"):
         limit, kind = min(limit, MAX_DEEP_PIXELS), f"{kind} of more than 8 bits"
@@ -102,37 +97,27 @@ def to_pixels(picture: Image.Image) -> Decoded:
     if scale < 1:  # a JPEG is then decoded at a half, quarter or eighth of its size, which is several times faster
         picture.draft(None, (int(picture.width * scale), int(picture.height * scale)))
     picture.load()
-    upright = picture
     with contextlib.suppress(Exception):  # damaged EXIF data: every viewer shows the picture as it is stored
-        upright = ImageOps.exif_transpose(picture)
-    upright = to_8_bits(upright)
-    transparent = upright.has_transparency_data
-    mode = "L" if upright.mode in ("1", "L", "LA") else "RGB"
-    upright = upright.convert(mode + "A" if transparent else mode)
-    factor = max(upright.size) // WORKING_SIDE
-    values = np.asarray(upright.reduce(factor) if factor > 1 else upright)
+        picture = ImageOps.exif_transpose(picture)
+    picture = to_8_bits(picture)
+    transparent = picture.has_transparency_data
+    mode = "L" if picture.mode in ("1", "L", "LA") else "RGB"
+    picture = picture.convert(mode + "A" if transparent else mode)
+    factor = max(picture.size) // WORKING_SIDE
+    values = np.asarray(picture.reduce(factor) if factor > 1 else picture)
     if transparent:
         values = remove_transparency(values)
-    if values.ndim == 3 and is_grey(values[::16, ::16]) and is_grey(values):
-        values = values[..., 0]
+    if values.ndim == 3 and all(np.array_equal(values[..., 0], values[..., k]) for k in range(1, values.shape[2])):
+        values = values[..., 0]  # a grey picture that is stored in colour
     return Decoded(values, longest / max(values.shape))
 
 
-def is_grey(values: np.ndarray) -> bool:
-    """Whether a picture (h, w, 3) is a grey one that is stored in colour."""
-    return bool((values == values[..., :1]).all())
-
-
 def to_8_bits(picture: Image.Image) -> Image.Image:
-    """Convert numbers of 16 or 32 bits to 8 bits; other pictures are returned unchanged.
-
-    Floating-point numbers (a TIFF's) are taken to run from 0 to 1 if none is above 1, else from 0 to 255. Of integers
-    the upper 8 of as many bits are kept as the largest has: cameras store 10, 12 or 14 bits in 16.
-    """
-    if picture.mode == "F":
+    """Convert numbers of 16 or 32 bits to 8 bits; other pictures are returned unchanged."""
+    if picture.mode == "F":  # a TIFF's numbers run from 0 to 1 or from 0 to 255
         real = np.nan_to_num(np.asarray(picture), posinf=255)
         return Image.fromarray((real * (255 if real.max() <= 1 else 1)).clip(0, 255).astype(np.uint8))
-    if picture.mode.startswith("I"):
+    if picture.mode.startswith("I"):  # the largest number says how many bits are used: cameras store 10 to 14 in 16
         integers = np.maximum(np.asarray(picture).astype(np.int64), 0)
         shift = max(0, int(integers.max()).bit_length() - 8)
         return Image.fromarray((integers >> shift).astype(np.uint8))

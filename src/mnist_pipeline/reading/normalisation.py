@@ -1,7 +1,4 @@
-"""The ink of a digit -> the image that MNIST would hold: strokes of its width, in 20 of 28x28 pixels.
-
-The thresholds without a source were tuned on rendered photographs.
-"""
+"""The ink of a digit -> the image that MNIST would hold: strokes of its width, in 20 of 28x28 pixels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +7,7 @@ import cv2
 import numpy as np
 
 from ..centring import BOX, SIDE, centre_by_mass, centre_of_mass
-from .components import NothingToRead
+from .components import NO_INK, NothingToRead
 from .decoding import border_of
 from .paper import erode, rescale
 
@@ -37,18 +34,20 @@ Parts = dict[tuple[int, int], Item]  # by the first and the last of the pieces t
 
 @dataclass(frozen=True)
 class Place:
-    """A window of a picture."""
+    """A window of a picture, and the pieces of ink there that may be one thing."""
 
-    ink: np.ndarray  # float32 (h, w), ink density, 0 to 1
-    paper: np.ndarray  # uint8 (h, w), 0 on everything that may be a digit, 1 elsewhere
-    corner: tuple[int, int]  # left and top of the window in the decoded picture
+    ink: np.ndarray  # float32 (height, width) of the decoded picture, ink density, 0 to 1
+    paper: np.ndarray  # uint8 (height, width) of it, 0 on everything that may be a digit, 1 elsewhere
+    window: tuple[slice, slice]  # the window's rows and columns
+    pieces: list[np.ndarray]  # masks, uint8 (h, w) of the window, from left to right
     scale: float  # pixels of the picture that was sent for each pixel of `ink`
 
     def draw(self, mask: np.ndarray, *, touching: bool = True) -> tuple[Item, float]:
-        """Draw what a mask covers: the item, and the mean stroke width in pixels of the 28x28. Raises NothingToRead."""
-        image, stroke_width = normalise_strokes(self.ink, mask)
+        """Draw what a mask of the window covers: the item, and the mean width of its strokes in pixels of the 28x28."""
+        image, stroke_width = normalise_strokes(self.ink[self.window], mask)
+        rows, columns = self.window
         left, top, width, height = cv2.boundingRect(mask)
-        box = [round(self.scale * value) for value in (self.corner[0] + left, self.corner[1] + top, width, height)]
+        box = [round(self.scale * value) for value in (columns.start + left, rows.start + top, width, height)]
         return Item(image, box, self.is_on_paper(mask), touching), stroke_width
 
     def is_on_paper(self, mask: np.ndarray) -> bool:
@@ -58,8 +57,9 @@ class Place:
             return True
         margin = max(2, height // 4)
         around = np.s_[max(top - margin, 0) : top + height + margin, max(left - margin, 0) : left + width + margin]
-        clear = erode(self.paper[around], max(1, height // 28)) > 0  # the edges of strokes are blurred
-        other = self.ink[around][clear] > np.median(self.ink[mask > 0]) / 2
+        ink = self.ink[self.window]
+        clear = erode(self.paper[self.window][around], max(1, height // 28)) > 0  # the edges of strokes are blurred
+        other = ink[around][clear] > np.median(ink[mask > 0]) / 2
         return not other.size or bool(other.mean() < 0.01)
 
 
@@ -76,19 +76,19 @@ def is_mnist(picture: np.ndarray) -> bool:
 
 def normalise_strokes(ink: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, float]:
     """Redraw a digit at MNIST's stroke width and size: uint8 (28, 28), and the strokes' mean width in its pixels."""
-    strokes = magnify(ink, mask)
-    inside = cv2.distanceTransform(strokes.astype(np.uint8), cv2.DIST_L2, 5)
-    outside = cv2.distanceTransform(1 - strokes.astype(np.uint8), cv2.DIST_L2, 5)
-    width = 4 * float(inside[strokes].mean()) * BOX / FINE  # in a ribbon the mean distance is a quarter of the width
+    strokes = magnify(ink, mask)  # uint8 (h, w)
+    inside = cv2.distanceTransform(strokes, cv2.DIST_L2, 5)
+    outside = cv2.distanceTransform(1 - strokes, cv2.DIST_L2, 5)
+    width = 4 * float(inside[strokes > 0].mean()) * BOX / FINE  # a ribbon's mean distance is a quarter of its width
     widening = (float(np.clip(width, *STROKE_WIDTHS)) - width) * FINE / BOX / 2  # on either side, in pixels of FINE
-    redrawn = np.clip(np.where(strokes, inside, 0.5 - outside) + widening, 0, 1)
+    redrawn = np.clip(np.where(strokes > 0, inside, 0.5 - outside) + widening, 0, 1)
     left, top, wide, high = cv2.boundingRect((redrawn > 0).astype(np.uint8))
     digit = rescale(redrawn[top : top + high, left : left + wide], BOX / max(wide, high))
     return centre_by_mass(np.clip(digit * 255 + 0.5, 0, 255).astype(np.uint8)), width
 
 
 def magnify(ink: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Cut out the digit and scale it to a longest side of FINE: bool, true on the strokes, with a margin."""
+    """Cut out a digit and scale it to a longest side of FINE: a mask of its strokes, with a margin."""
     level = float(np.median(ink[mask > 0]))
     left, top, width, height = cv2.boundingRect(mask)
     margin = 2 + max(width, height) // 20
@@ -96,7 +96,7 @@ def magnify(ink: np.ndarray, mask: np.ndarray) -> np.ndarray:
     digit = np.pad(digit[top : top + height, left : left + width], margin)
     scale = FINE / max(width, height)
     thinnest = max(1, round(0.6 / scale))  # a finer line would be lost when the digit is scaled down
-    strokes: np.ndarray = rescale(cv2.dilate(digit, np.ones((thinnest, thinnest), np.uint8)), scale) > level / 2
+    strokes = rescale(cv2.dilate(digit, np.ones((thinnest, thinnest), np.uint8)), scale) > level / 2
     if not strokes.any():
-        raise NothingToRead("there is no ink in the picture but specks and lines")
-    return strokes
+        raise NothingToRead(NO_INK)
+    return strokes.astype(np.uint8)

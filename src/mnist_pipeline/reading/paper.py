@@ -1,11 +1,12 @@
 """The pixels of a picture -> how much ink is on each.
 
-`find_paper` finds the paper if a desk is seen around it, and `extend_paper` replaces that desk by paper.
-`choose_channel` takes the channel in which ink is clearest, and `ink_density` compares its pixels with the paper there.
-
 Pictures are uint8 (h, w) or (h, w, 3) in RGB, channels uint8 (h, w), densities float32 (h, w) from 0 (paper) to 1, and
 masks uint8 (h, w) of 0 and 1. The thresholds were tuned on rendered photographs.
 """
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,6 +17,34 @@ EVEN = 4  # grey levels by which the pixels of even paper differ from each other
 BLUR = 0.3  # pixels, and one more for every 800 of the picture: less shows the paper's grain, more joins strokes
 
 
+class Way(NamedTuple):
+    """A way to read a picture."""
+
+    density: Callable[[], np.ndarray]  # computes the ink density, float32 (h, w), 0 to 1
+    interior: np.ndarray  # uint8 (h, w), 1 where digits should lie
+    on_paper: bool = False  # whether the interior is a sheet of paper on a desk, which no digit reaches beyond
+
+
+def list_ways(picture: np.ndarray) -> list[Way]:
+    """The ways to read a decoded picture, the likeliest first: on the paper, if a desk is seen around it, or anywhere.
+
+    On even paper, such as a screen's, ink is what differs from it. Otherwise the likelier polarity is tried first.
+    """
+    channel, dark_ink = choose_channel(picture)
+    paper, level = find_paper(picture), find_even_paper(channel)
+    interior = interior_mask(picture.shape)
+    ways = []
+    if paper is not None:
+        inside = erode(paper, 1 + max(paper.shape) // 128) & interior
+        ways.append(Way(lambda: ink_density(*choose_channel(extend_paper(picture, paper))), inside, on_paper=True))
+        dark_ink = bool(channel[paper > 0].mean() > channel[paper == 0].mean())
+    if level is not None:
+        ways.append(Way(partial(even_density, channel, level), interior))
+    else:
+        ways += [Way(partial(ink_density, channel, dark), interior) for dark in (dark_ink, not dark_ink)]
+    return ways
+
+
 def find_paper(picture: np.ndarray) -> np.ndarray | None:
     """The mask of the paper, but for a margin, if a desk is around it: a large region with straight and sharp edges."""
     small = downscale(to_grey(picture), 128)
@@ -24,14 +53,14 @@ def find_paper(picture: np.ndarray) -> np.ndarray | None:
         return None
     for region in (bright, 1 - bright):
         paper = find_rectangle(region)
-        if paper is not None and is_filled(region, paper) and has_sharp_edge(small, bright, paper):
+        if paper is not None and has_sharp_edge(small, bright, paper):
             inner = cv2.resize(erode(paper, 2), picture.shape[1::-1], interpolation=cv2.INTER_NEAREST)
             return inner & interior_mask(picture.shape)
     return None
 
 
 def find_rectangle(region: np.ndarray) -> np.ndarray | None:
-    """The mask of the convex hull of a region's largest part, if it is close to a rectangle."""
+    """The mask of the convex hull of a region's largest part, if it is close to a rectangle that the region fills."""
     outlines, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     outline = max(outlines, key=cv2.contourArea)
     area, hull = cv2.contourArea(outline), cv2.convexHull(outline)
@@ -39,12 +68,10 @@ def find_rectangle(region: np.ndarray) -> np.ndarray | None:
     straight = area > 0.93 * cv2.contourArea(hull) and cv2.contourArea(hull) > 0.82 * width * height
     if not straight or not 0.15 < area / region.size < 0.95:
         return None
-    return cv2.fillPoly(np.zeros_like(region), [hull], 1)
-
-
-def is_filled(region: np.ndarray, paper: np.ndarray) -> bool:
-    """Whether a region fills the paper and little else. A closed stroke, or what it encloses, does not."""
-    return bool(region[paper > 0].mean() > 0.7 and region[paper == 0].sum() <= 0.5 * (paper == 0).sum())
+    paper = cv2.fillPoly(np.zeros_like(region), [hull], 1)
+    # A closed stroke, or what it encloses, does not fill its hull and little else.
+    is_filled = region[paper > 0].mean() > 0.7 and region[paper == 0].sum() <= 0.5 * (paper == 0).sum()
+    return paper if is_filled else None
 
 
 def has_sharp_edge(grey: np.ndarray, bright: np.ndarray, paper: np.ndarray) -> bool:
@@ -71,8 +98,8 @@ def extend_paper(picture: np.ndarray, paper: np.ndarray) -> np.ndarray:
 def choose_channel(picture: np.ndarray) -> tuple[np.ndarray, bool]:
     """Choose brightness, red, green or blue: where ink stands out most, and whether it is darker than paper there.
 
-    Ink is what differs from the median around it, because most pixels are paper and the median keeps the edges of
-    shadows. The widest median sees thick strokes whole; narrower ones are not misled by corners of shadows and desks.
+    Ink is what differs from the median around it. The widest median sees thick strokes whole; narrower ones are not
+    misled by corners of shadows and desks.
     """
     small = downscale(picture, 64)
     candidates = [small] if picture.ndim == 2 else [to_grey(small), *cv2.split(small)]
@@ -91,8 +118,7 @@ def ink_density(channel: np.ndarray, dark_ink: bool) -> np.ndarray:
     """1 - brightness / brightness of the paper there; shadows, colours and the polarity of the ink do not matter."""
     values = channel if dark_ink else 255 - channel
     brightness = blur(values.astype(np.float32))
-    density = 1 - brightness / np.maximum(estimate_paper_brightness(brightness), 1)
-    return np.clip(density, 0, 1)
+    return np.clip(1 - brightness / np.maximum(estimate_paper_brightness(brightness), 1), 0, 1)
 
 
 def find_even_paper(channel: np.ndarray) -> int | None:
@@ -120,13 +146,10 @@ def blur(values: np.ndarray) -> np.ndarray:
 
 
 def estimate_paper_brightness(brightness: np.ndarray) -> np.ndarray:
-    """Brightness that the paper would have without ink: a morphological closing wider than any stroke.
-
-    A closing keeps the edges of shadows. Pixels on the border are repeated outside it, so a desk along the border is
-    taken for paper and not for ink.
-    """
+    """Brightness that the paper would have without ink: a closing wider than any stroke keeps the edges of shadows."""
     small = downscale(brightness, 256)
     width = max(1, int(0.15 * min(small.shape)))
+    # With its border repeated outside, a desk along the border is taken for paper and not for ink.
     padded = cv2.copyMakeBorder(small, width, width, width, width, cv2.BORDER_REPLICATE)
     padded = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, np.ones((2 * width + 1, 2 * width + 1), np.uint8))
     small = padded[width:-width, width:-width]
@@ -144,9 +167,7 @@ def interior_mask(shape: tuple[int, ...]) -> np.ndarray:
 
 def erode(mask: np.ndarray, radius: int) -> np.ndarray:
     """Remove a margin of `radius` pixels from a mask, uint8 (h, w), except where the picture's border cuts it."""
-    padded = cv2.copyMakeBorder(mask, radius, radius, radius, radius, cv2.BORDER_REPLICATE)
-    kernel = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
-    return cv2.erode(padded, kernel)[radius:-radius, radius:-radius]
+    return cv2.erode(mask, np.ones((2 * radius + 1, 2 * radius + 1), np.uint8), borderType=cv2.BORDER_REPLICATE)
 
 
 def downscale(values: np.ndarray, side: int) -> np.ndarray:

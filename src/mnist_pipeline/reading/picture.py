@@ -31,10 +31,7 @@ def read_image(picture: bytes, form: Form, *, limited: bool = True) -> np.ndarra
 
 
 def fit_picture(pixels: np.ndarray, form: Form) -> np.ndarray:
-    """Make pixels uint8 (h, w) or (h, w, 3) square with the mean colour of the border, and scale with antialiasing.
-
-    What has this form already is returned unchanged, unless it is inverted.
-    """
+    """Make pixels uint8 (h, w) or (h, w, 3) square with the mean colour of the border, and scale with antialiasing."""
     if form.colour == "grey":
         pixels = to_grey(pixels)
     elif pixels.ndim == 2:

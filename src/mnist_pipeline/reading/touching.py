@@ -10,21 +10,22 @@ from .components import NothingToRead
 from .normalisation import MARKER_WIDTH, Parts, Place
 
 MAX_CUTS = 6
-MIN_WIDTH = 0.75  # of the height: narrower things are a single digit, or the two legs of something else
-MAX_INK = 0.4  # of the height: where a column has more, no two digits touch, but a stroke runs along it
+# All relative to the height of what is cut, or of the highest piece:
+MIN_WIDTH = 0.75  # narrower things are a single digit, or the two legs of something else
+MAX_INK = 0.4  # where a column has more, no two digits touch, but a stroke runs along it
+MIN_PART_HEIGHT, MAX_PART_WIDTH = 0.4, 1.3  # lower and wider parts are no digit
 
 
-def draw_parts(place: Place, pieces: list[np.ndarray]) -> Parts:
-    """Draw each piece of ink, a mask, alone and joined with its neighbours; a single piece is cut first."""
-    if len(pieces) == 1:
-        pieces = cut(pieces[0])
+def draw_parts(place: Place) -> Parts:
+    """Draw each piece of a place alone and joined with its neighbours; a single piece is cut first."""
+    pieces = cut(place.pieces[0]) if len(place.pieces) == 1 else place.pieces
     height = max(cv2.boundingRect(piece)[3] for piece in pieces)
     parts = {}
     for first, last in combinations(range(len(pieces) + 1), 2):
         mask = keep_large_components(np.bitwise_or.reduce(pieces[first:last]))
         _, _, wide, high = cv2.boundingRect(mask)
         is_everything = last - first == len(pieces)
-        if is_everything or high <= 0.4 * height or wide >= 1.3 * height:
+        if is_everything or high <= MIN_PART_HEIGHT * height or wide >= MAX_PART_WIDTH * height:
             continue
         with contextlib.suppress(NothingToRead):
             item, stroke_width = place.draw(mask)
@@ -62,13 +63,13 @@ def cut(mask: np.ndarray) -> list[np.ndarray]:
 
 
 def find_equal_widths(ink: np.ndarray, height: int) -> list[int]:
-    """The columns with least ink near the middle, or near the thirds of a wide piece: digits of equal width."""
+    """The columns with least ink near where two digits of equal width would touch, in a wide piece three or more."""
     width = len(ink)
-    reach = max(1, width // 10)
+    reach = max(1, width // 10)  # columns that are searched on either side
     columns = []
-    for count in range(2, 2 + round(width / height)):  # of digits side by side
-        for k in range(1, count):
-            start = k * width // count - reach
+    for digits in range(2, round(width / height) + 2):
+        for border in range(1, digits):
+            start = border * width // digits - reach
             if start >= 0:
                 columns.append(start + int(ink[start : start + 2 * reach].argmin()))
     return columns
