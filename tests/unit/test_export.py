@@ -11,14 +11,6 @@ from mnist_pipeline.training.inference import accuracy, predict
 from mnist_pipeline.training.network import DigitNetwork
 
 
-def test_the_fp32_form_answers_as_the_network_does(trained: DigitNetwork, digits: Dataset, tmp_path: Path) -> None:
-    assert trained.temperature != 1
-    images = digits.validation.images[:70]  # more than a batch
-    export.export_fp32(trained, torch.Size((1, 28, 28)), tmp_path / "network.onnx")
-    answered = export.compute_logits(tmp_path / "network.onnx", images)
-    torch.testing.assert_close(answered, predict(trained, images, fp32=True), atol=1e-3, rtol=1e-3)
-
-
 def test_int8_reads_what_the_weights_read(trained: DigitNetwork, digits: Dataset, tmp_path: Path) -> None:
     export.export_fp32(trained, torch.Size((1, 28, 28)), tmp_path / "fp32.onnx")
     export.quantise(tmp_path / "fp32.onnx", digits.train.images, tmp_path / "int8.onnx")
@@ -33,18 +25,12 @@ def test_int8_reads_what_the_weights_read(trained: DigitNetwork, digits: Dataset
 def test_int8_is_served_only_where_it_loses_little(
     trained: DigitNetwork, digits: Dataset, tmp_path: Path, maximal_drop: float, chosen: str
 ) -> None:
+    assert trained.temperature != 1  # which the export folds into the output layer
     target = tmp_path / "network.onnx"
-    few = digits.validation.images[:64], digits.validation.labels[:64]
+    few = digits.validation.images[:70], digits.validation.labels[:70]  # more than a batch
     serving, logits = export.export_for_serving(trained, digits.train.images[:64], *few, target, maximal_drop)
     assert serving["format"] == chosen
-    assert "points of validation accuracy" in serving["reason"]
-    assert set(serving["validation_accuracy"]) == {"int8", "fp32"}
     answered, expected = export.compute_logits(target, few[0]), predict(trained, few[0], fp32=True)
     torch.testing.assert_close(logits, answered)
     difference = (answered - expected).abs().max()
     assert difference < 1e-3 if chosen == "fp32" else difference > 1e-3
-
-
-def test_no_calibration_images_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="calibration holds 0 images"):
-        export.quantise(tmp_path / "fp32", torch.zeros(0, 1, 28, 28, dtype=torch.uint8), tmp_path / "int8")

@@ -1,9 +1,6 @@
 """Loading an archived model on machines unlike the one where it was archived."""
 
-import json
 import zipfile
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +22,8 @@ SHAPE = 1, 28, 28
     ("files", "expected"),
     [
         ({}, 64),
-        ({"cpu.max": "max 100000\n"}, 64),
         ({"cpu.max": "150000 100000\n"}, 2),
         ({"cpu.max": "20000 100000\n"}, 1),
-        ({"cpu.max": "9900000 100000\n"}, 64),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 64),
         ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
     ],
 )
@@ -68,30 +62,22 @@ def test_the_references_are_the_least_sure_of_each_class() -> None:
     assert choose_references(logits, labels).tolist() == [1, 2, 3]
 
 
-@pytest.mark.parametrize("name", ["int8_archive", "plain_archive"])
-def test_both_forms_answer_as_where_they_were_archived(
-    name: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    folder = unpack(request.getfixturevalue(name), tmp_path)
-    model = loading.load(folder)
-    assert len(json.loads((folder / loading.REFERENCES).read_text())["probabilities"]) == 20
-    with pytest.raises(RuntimeError, match=r"answers otherwise .* to \d+ of \d+ images: class \d had a probability of"):
-        loading.check_references(folder / loading.REFERENCES, lambda images: -model.network(images), SHAPE)
+def test_a_network_that_answers_otherwise_is_refused(int8_archive: Path, tmp_path: Path) -> None:
+    folder = unpack(int8_archive, tmp_path)
+    network = loading.load(folder).network
+    reason = r"answers otherwise .* to \d+ of 20 images: class \d had a probability of"
+    with pytest.raises(RuntimeError, match=reason):
+        loading.check_references(folder / loading.REFERENCES, lambda images: -network(images), SHAPE)
     with pytest.raises(RuntimeError, match="answers otherwise"):
-        loading.check_references(folder / loading.REFERENCES, lambda images: np.nan * model.network(images), SHAPE)
-
-
-def replace_format(found: bytes, content: bytes) -> bytes:
-    return content.replace(b'"format": 2,', found)
+        loading.check_references(folder / loading.REFERENCES, lambda images: np.nan * network(images), SHAPE)
 
 
 def test_an_archive_of_another_format_is_refused(int8_archive: Path, tmp_path: Path) -> None:
-    for found in (b"", b'"format": 1,'):
-        changes: dict[str, Callable[[bytes], bytes]] = {"model_info.json": partial(replace_format, found)}
-        other = small_model.changed(int8_archive, tmp_path / "other.mar", changes)
-        reason = r"its format is (None|1), and this version reads format 2.*dvc repro archive"
-        with pytest.raises(OpenError, match=reason), open_archive(other):
-            pass
+    changes = {"model_info.json": lambda content: content.replace(b'"format": 2,', b'"format": 1,')}
+    other = small_model.changed(int8_archive, tmp_path / "other.mar", changes)
+    reason = r"its format is 1, and this version reads format 2.*dvc repro archive"
+    with pytest.raises(OpenError, match=reason), open_archive(other):
+        pass
 
 
 def test_a_damaged_network_and_one_whose_sums_overflow_are_not_loaded(int8_archive: Path, tmp_path: Path) -> None:

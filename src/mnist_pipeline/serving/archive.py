@@ -21,14 +21,13 @@ from mnist_pipeline.data.dataset import Examples
 from mnist_pipeline.serving.export import compute_logits, export_for_serving
 from mnist_pipeline.serving.known import draw_unseen_outliers, fit_known, knows_others
 from mnist_pipeline.serving.loading import FORMAT, REFERENCES
+from mnist_pipeline.serving.torchserve import MODEL
 from mnist_pipeline.training import model
 from mnist_pipeline.training.model_info import ServingInfo
 
-MODEL_NAME = "mnist"
 PACKAGE = "mnist_model"  # the folder of an archive that holds its code
 ONNX_FILE = "network.onnx"
 REFERENCES_PER_CLASS = 2
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip can hold
 MANIFEST = "MAR-INF/MANIFEST.json"
 # The code that travels, byte for byte, from src/mnist_pipeline to the folder PACKAGE of the archive. It imports by
 # relative names, so an installed mnist_pipeline of another version cannot take its place.
@@ -46,32 +45,28 @@ TRAVELLING = (
 
 
 class ArchiveError(PipelineError):
-    """A model cannot be archived so; the message says why, or is torch-model-archiver's own."""
+    """A model cannot be archived with these settings, or torch-model-archiver failed; the message says why."""
 
 
 def archive(
     model_folder: Path,
-    handler: Path,
-    model_config: Path,
+    handlers: Path,
     destination: Path,
     *,
     calibration: UInt8[Tensor, "n channels side side"],
     validation: Examples,
-    maximal_drop: float = 0.0005,
-    least: float | None = None,
+    maximal_drop: float,
+    least: float | None,
 ) -> ServingInfo:
-    """Pack one trained model for TorchServe. Equal inputs give equal bytes.
+    """Pack one trained model for the servers, with the handler and its settings. Equal inputs give equal bytes.
 
-    The int8 form takes its ranges from `calibration`, training images. `validation` decides whether it is served, and
-    what is too unlike it to be answered; `maximal_drop` is the validation accuracy that int8 may lose, 0 to 1; `least`
-    is as for `fit_known`. Returns the section "serving" of the archived model_info.json. Raises ModelError for the
-    model folder.
+    `calibration` are training images. `maximal_drop` is the validation accuracy that int8 may lose, 0 to 1; `least` is
+    as for `fit_known`. Returns the section "serving" of the archived model_info.json. Raises ModelError for the folder.
     """
     network, info = model.load_model(model_folder)
     if least is not None and not knows_others(info):
         raise ArchiveError(
-            f"reading.least = {least:g}, but this model was not taught what is of no class and has no score of it; set "
-            "it to null"
+            f"reading.least = {least:g}, but this model was not taught what is of no class: set it to null"
         )
     with tempfile.TemporaryDirectory() as name:
         staging = Path(name) / "staging"
@@ -91,7 +86,8 @@ def archive(
             "probabilities": compute_logits(onnx, images).softmax(1).double().numpy().round(6).tolist(),
         }
         files.write_json(staging / REFERENCES, references)
-        packed = pack(Path(name), model_folder / info["weights"], handler, model_config, staging)
+        weights, handler = model_folder / info["weights"], handlers / "mnist_handler.py"
+        packed = pack(Path(name), weights, handler, handlers / "model-config.yaml", staging)
         with files.replacing(destination) as unfinished:
             rewrite(packed, unfinished)
     return serving
@@ -120,24 +116,24 @@ def pack(folder: Path, weights: Path, handler: Path, model_config: Path | None, 
     packed.mkdir()
     version = weights.stem.replace("-", ".")  # 20260131-235959.pth is version 20260131.235959
     command = [sys.executable, "-m", "model_archiver.model_packaging", "--archive-format", "zip-store"]
-    command += ["--model-name", MODEL_NAME, "--version", version, "--export-path", str(packed)]
+    command += ["--model-name", MODEL, "--version", version, "--export-path", str(packed)]
     command += ["--serialized-file", str(weights), "--handler", str(handler), "--extra-files", str(extra_files)]
     command += ["--config-file", str(model_config)] if model_config else []
     environment = os.environ | {"TMPDIR": str(scratch)}  # of its own: the archiver clears $TMPDIR/<model name>
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
         raise ArchiveError(f"torch-model-archiver could not pack {weights}:\n{result.stdout}{result.stderr}")
-    return packed / f"{MODEL_NAME}.mar"
+    return packed / f"{MODEL}.mar"
 
 
 def rewrite(source: Path, target: Path) -> None:
-    """Copy a zip with sorted entries and fixed dates; stored: weights do not shrink, and the server starts sooner."""
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
+    """Copy a zip with sorted entries and fixed dates. Not compressed: weights do not shrink, servers start sooner."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         for name in sorted(name for name in old.namelist() if not name.endswith("/")):
             content = old.read(name)
             if name == MANIFEST:  # TorchServe warns where it has no date
                 manifest = json.loads(content) | {"createdOn": "01/01/1980 00:00:00"}
                 content = json.dumps(manifest, indent=2, sort_keys=True).encode()
-            entry = zipfile.ZipInfo(name, date_time=EPOCH)
+            entry = zipfile.ZipInfo(name)  # its date is the earliest that a zip can hold
             entry.external_attr = 0o644 << 16
             new.writestr(entry, content)

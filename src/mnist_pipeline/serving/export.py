@@ -32,7 +32,7 @@ def export_for_serving(
     images: UInt8[Tensor, "m channels side side"],
     labels: Int64[Tensor, " m"],
     target: Path,
-    maximal_drop: float = 0.0005,
+    maximal_drop: float,
 ) -> tuple[ServingInfo, Float32[Tensor, "m classes"]]:
     """Write the network as ONNX in int8; in fp32 where int8 loses more than `maximal_drop` (-1: always in fp32).
 
@@ -98,8 +98,6 @@ def quantise(fp32: Path, calibration: UInt8[Tensor, "n channels side side"], tar
     (Jacob et al., arXiv 1712.05877). The weights have seven bits: x86 processors without VNNI add two products in 16
     bits, where those of eight bits overflow and give other answers. The validation accuracy is the same.
     """
-    if not len(calibration):
-        raise ValueError("calibration holds 0 images; the ranges of the activations need at least 1")
     prepared = target.with_suffix(".prepared")
     logging.disable(logging.WARNING)  # on the root logger the quantiser advises what is done here already
     try:

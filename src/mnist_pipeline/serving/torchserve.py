@@ -1,8 +1,7 @@
 """Call a TorchServe that runs."""
 
-import ipaddress
+import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import requests
 from mnist_pipeline.console import PipelineError
 
 MODEL = "mnist"
+THIS_MACHINE = ("127.0.0.1", "localhost", "::1", "0.0.0.0")
 
 
 class ServingError(PipelineError):
@@ -21,13 +21,13 @@ class ServingError(PipelineError):
 
 @dataclass(frozen=True)
 class Service:
-    """A client of the model `mnist` on one TorchServe."""
+    """A client of one TorchServe; the addresses are those that TorchServe has where its settings name no others."""
 
     inference: str = "http://127.0.0.1:8080"
     management: str = "http://127.0.0.1:8081"
     metrics: str = "http://127.0.0.1:8082"
     tokens: Mapping[str, Any] = field(default_factory=dict)  # TorchServe's key_file.json, where tokens are on
-    certificate: Path | None = None  # the one to trust (PEM); None: those of the usual authorities
+    verify: bool | str = True  # the certificate to trust (a PEM file); True: those of the usual authorities; False: any
 
     def predict(
         self, body: bytes, version: str = "", *, verb: str = "predictions", **options: Any
@@ -43,37 +43,27 @@ class Service:
             raise ServingError(f"{method} /models{path}: {answer.status_code} {answer.text.strip()}")
         return answer.json()
 
-    def versions(self) -> dict[str, dict[str, Any]]:
-        """Each registered version as TorchServe describes it, by name."""
-        return {found["modelVersion"]: found for found in self.manage("GET", f"/{MODEL}/all")}
+    def versions(self) -> list[str]:
+        """The versions that are registered."""
+        return [found["modelVersion"] for found in self.manage("GET", f"/{MODEL}/all")]
 
     def default_version(self) -> str:
         """The version that answers requests which name none."""
         return str(self.manage("GET", f"/{MODEL}")[0]["modelVersion"])
-
-    def ready(self, version: str = "") -> bool:
-        """Whether a request would be answered: a worker has loaded the model, and the queue is not full."""
-        try:
-            (state,) = self.manage("GET", f"/{MODEL}/{version}".rstrip("/"), timeout=5.0)
-        except (ServingError, requests.RequestException):
-            return False
-        working = any(worker["status"] == "READY" for worker in state["workers"])
-        return working and state["jobQueueStatus"]["remainingCapacity"] > 0
 
     def send(self, method: str, url: str, api: str, *, timeout: float = 60.0, **options: Any) -> requests.Response:
         """Send one HTTP request, with the token of that API."""
         headers = dict(options.pop("headers", {}))
         if api in self.tokens:
             headers["Authorization"] = f"Bearer {self.tokens[api]['key']}"
-        verify = True if self.certificate is None else str(self.certificate)
         with requests.Session() as session:
-            session.trust_env = not is_loopback(url)  # a proxy of the environment has another loopback
-            return session.request(method, url, headers=headers, verify=verify, timeout=timeout, **options)
+            session.trust_env = urlsplit(url).hostname not in THIS_MACHINE  # a proxy's loopback is another
+            return session.request(method, url, headers=headers, verify=self.verify, timeout=timeout, **options)
 
 
-def is_loopback(url: str) -> bool:
-    """Whether a URL's host is this machine's loopback."""
-    with suppress(ValueError):  # the host is a name, or the URL is none
-        host = urlsplit(url).hostname
-        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
-    return False
+def read_tokens(folder: Path) -> dict[str, Any]:
+    """What TorchServe writes to the folder that it was started in: a key for each API, where tokens are on."""
+    try:
+        return dict(json.loads((folder / "key_file.json").read_text()))
+    except (OSError, ValueError):  # tokens are off, or the file is being written
+        return {}
