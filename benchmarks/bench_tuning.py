@@ -32,7 +32,7 @@ from mnist_pipeline.sources.download import download
 from mnist_pipeline.training.hyperparameters import SHORTEST_EPOCH, resolve
 from mnist_pipeline.training.inference import predict
 from mnist_pipeline.training.runtime import configure
-from mnist_pipeline.tuning.study import make_pruner, tune
+from mnist_pipeline.tuning.study import PRUNERS, tune
 from mnist_pipeline.tuning.trials import rank, run_one
 from stages.tune import make_objective
 
@@ -93,8 +93,7 @@ def compare(
         folder: gets the studies.
     """
     params = settings.load(ROOT / "params.yaml").tune
-    objective = make_objective(params, dataset, seed)
-    objective = replace(objective, fixed=replace(objective.fixed, epochs=images / SHORTEST_EPOCH))
+    objective = make_objective(params, dataset, seed, epochs=images / SHORTEST_EPOCH)
     found: dict[str, dict[str, Any]] = {"defaults": {"values": {}, "seconds": 0.0}}
     if "study" in ways:
         start = time.perf_counter()
@@ -114,9 +113,7 @@ def compare(
         found["study"] = {"values": values, "seconds": seconds, "reason": reason} | count(study.trials)
     if "random" in ways:
         start = time.perf_counter()
-        study = optuna.create_study(
-            direction="maximize", sampler=RandomSampler(seed), pruner=make_pruner(params.pruner)
-        )
+        study = optuna.create_study(direction="maximize", sampler=RandomSampler(seed), pruner=PRUNERS[params.pruner])
         while time.perf_counter() - start < found["study"]["seconds"] or not rank(study):
             run_one(study, objective)
         found["random"] = {"values": rank(study)[0].params, "seconds": time.perf_counter() - start} | count(

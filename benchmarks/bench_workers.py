@@ -20,9 +20,9 @@ import psycopg
 from figures import publish
 
 from mnist_pipeline.tuning import distributed
-from mnist_pipeline.tuning.progress import Progress
-from mnist_pipeline.tuning.storage import open_study
-from mnist_pipeline.tuning.study import make_pruner
+from mnist_pipeline.tuning.storage import connect, make_study
+from mnist_pipeline.tuning.study import PRUNERS
+from mnist_pipeline.tuning.trials import Progress
 
 WORKERS = (1, 2, 4, 8, 16)
 SECONDS, EVALUATIONS = 20.0, 5  # of a trial of the default study on two cores
@@ -48,7 +48,7 @@ def main() -> None:
 
 def measure(url: str, workers: int) -> dict[str, Any]:
     """A study of so many workers, timed from the moment when all of them are there."""
-    study = open_study(f"wait-{workers}-{time.time()}", url, make_pruner("median"))
+    study = make_study(f"wait-{workers}-{time.time()}", connect(url), PRUNERS["median"])
     start: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
 
@@ -59,8 +59,8 @@ def measure(url: str, workers: int) -> dict[str, Any]:
 
         thread = threading.Thread(target=clock)
         thread.start()
-        with Progress(study, workers * (1 + ROUNDS), 1e6) as progress:
-            distributed.run(study, make_waiting_objective(folder, workers), progress, 0, url, workers)
+        progress = Progress(study, workers * (1 + ROUNDS), 1e6)
+        distributed.run(study, make_waiting_objective(folder, workers), progress, 0, url, workers)
         thread.join()
     trials = [trial for trial in study.trials if trial.number >= workers]
     seconds = max(trial.datetime_complete.timestamp() for trial in trials if trial.datetime_complete) - start["clock"]
@@ -108,7 +108,7 @@ def writes(url: str) -> float:
 
 def measure_capacity(url: str, seconds: float = 5.0, threads: int = 8) -> float:
     """Reports a second that the database takes from several connections at once, each of them one row written."""
-    study = open_study(f"capacity-{time.time()}", url, make_pruner("none"))
+    study = make_study(f"capacity-{time.time()}", connect(url), PRUNERS["none"])
     with warnings.catch_warnings(action="ignore"):  # nobody watches these trials' heartbeats
         trials, counts = [study.ask() for _ in range(threads)], [0] * threads
     end = time.monotonic() + seconds

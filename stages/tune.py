@@ -6,7 +6,7 @@ from pathlib import Path
 from mnist_pipeline import console, settings
 from mnist_pipeline.data.catalogue import are_digits
 from mnist_pipeline.data.dataset import Dataset, load
-from mnist_pipeline.training.hyperparameters import resolve
+from mnist_pipeline.training.hyperparameters import SHORTEST_EPOCH, resolve
 from mnist_pipeline.training.runtime import configure
 from mnist_pipeline.tuning.objective import Objective
 from mnist_pipeline.tuning.study import tune
@@ -30,18 +30,23 @@ def main() -> None:
     )
 
 
-def make_objective(params: settings.Tune, dataset: Dataset, seed: int) -> Objective:
-    """What a trial does: what params.yaml says, on a dataset, with a seed for each trial's network and images."""
-    fixed, _ = resolve({}, {}, dataset.defaults)
+def make_objective(params: settings.Tune, dataset: Dataset, seed: int, epochs: float | None = None) -> Objective:
+    """What a trial does: what params.yaml says, on a dataset, with a seed for each trial's network and images.
+
+    `epochs` are those of the final training, where it does not have the default number.
+    """
+    fixed, _ = resolve({"epochs": epochs}, {}, dataset.defaults)
     space = params.distributions
     if dataset.reader == "handwriting" or are_digits(dataset.class_names):
         space.pop("flip", None)  # the mirror image of a character is another one
+    final_images = round(fixed.epochs * max(len(dataset.train.labels), SHORTEST_EPOCH))
+    retraining_images = max(2 * params.images_per_trial, round(params.retraining_fraction * final_images))
     return Objective(
         dataset=dataset,
         space=space,
         fixed=fixed,
-        images_per_trial=params.images_per_trial,
-        retraining_fraction=params.retraining_fraction,
+        images_per_trial=min(params.images_per_trial, final_images),
+        images_per_retraining=min(retraining_images, final_images),
         evaluations=params.evaluations,
         evaluation_images=params.evaluation_images,
         pruner=params.pruner,

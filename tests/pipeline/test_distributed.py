@@ -27,10 +27,9 @@ from ray.cluster_utils import Cluster  # noqa: E402
 
 from mnist_pipeline.training.loop import Diverged  # noqa: E402
 from mnist_pipeline.tuning import distributed  # noqa: E402
-from mnist_pipeline.tuning.progress import Progress  # noqa: E402
-from mnist_pipeline.tuning.storage import TuningError, open_study  # noqa: E402
-from mnist_pipeline.tuning.study import make_pruner  # noqa: E402
-from mnist_pipeline.tuning.trials import list_repeated  # noqa: E402
+from mnist_pipeline.tuning.storage import TuningError, connect, make_study  # noqa: E402
+from mnist_pipeline.tuning.study import PRUNERS  # noqa: E402
+from mnist_pipeline.tuning.trials import Progress  # noqa: E402
 
 pytestmark = [
     pytest.mark.extras,
@@ -91,9 +90,8 @@ def test_workers_and_nodes_that_die_cost_no_trial(cluster: Cluster, database: st
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
-    result = open_study("killed", database, make_pruner("none"), heartbeat=1)
-    with Progress(result, 10, 1000.0) as progress:
-        distributed.run(result, objective, progress, 0, database, workers=4, heartbeat=1)
+    result = make_study("killed", connect(database, heartbeat=1), PRUNERS["none"])
+    distributed.run(result, objective, Progress(result, 10, 1000.0), 0, database, workers=4, heartbeat=1)
     killer.join()
 
     states = Counter(trial.state for trial in result.trials)
@@ -101,7 +99,7 @@ def test_workers_and_nodes_that_die_cost_no_trial(cluster: Cluster, database: st
     assert set(states) == {TrialState.COMPLETE, TrialState.FAIL}
     assert states[TrialState.FAIL] >= 3  # the worker's and the two of the node
     complete = [trial for trial in result.trials if trial.state == TrialState.COMPLETE]
-    repeated = {number for trial in complete for number in list_repeated(trial)}
+    repeated = {number for trial in complete for number in trial.system_attrs.get("retry_history", [])}
     assert repeated == {trial.number for trial in result.trials if trial.state == TrialState.FAIL}
     assert len({trial.params["x"] for trial in complete}) == 10
 
@@ -124,13 +122,10 @@ def test_workers_that_cannot_work_end_the_study_with_their_reason(
 ) -> None:
     """The workers are given another URL than the coordinator: one where no server is."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    result = open_study("unreachable", database, make_pruner("none"))
+    result = make_study("unreachable", connect(database), PRUNERS["none"])
     elsewhere = f"postgresql://someone:{PASSWORD}@127.0.0.1:1/studies"
-    with (
-        Progress(result, 3, 1000.0) as progress,
-        pytest.raises(TuningError, match=r"workers were lost.*127\.0\.0\.1:1/studies does not serve") as error,
-    ):
-        distributed.run(result, lambda trial: 0.0, progress, 0, elsewhere, workers=1)
+    with pytest.raises(TuningError, match=r"workers were lost.*127\.0\.0\.1:1/studies does not serve") as error:
+        distributed.run(result, lambda trial: 0.0, Progress(result, 3, 1000.0), 0, elsewhere, workers=1)
     assert PASSWORD not in str(error.value)
 
 
@@ -141,9 +136,8 @@ def test_an_error_in_a_trial_ends_the_study_and_the_next_run_repeats_the_trial(
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
     def run(objective: Callable[[optuna.Trial], float], trials: int) -> Counter[str]:
-        result = open_study("faulty", database, make_pruner("none"))
-        with Progress(result, trials, 1000.0) as progress:
-            distributed.run(result, objective, progress, 0, database, workers=1)
+        result = make_study("faulty", connect(database), PRUNERS["none"])
+        distributed.run(result, objective, Progress(result, trials, 1000.0), 0, database, workers=1)
         return Counter(trial.state.name for trial in result.trials)
 
     def diverge(trial: optuna.Trial) -> float:
@@ -179,7 +173,7 @@ def test_an_error_in_a_trial_ends_the_study_and_the_next_run_repeats_the_trial(
 def test_resources_let_all_workers_run_at_once(
     nodes: list[dict[str, float]], workers: int, expected: tuple[int, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(distributed, "alive_nodes", lambda: nodes)
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": node} for node in nodes])
     assert distributed.resources(workers) == expected
 
 

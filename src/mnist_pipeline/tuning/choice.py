@@ -7,8 +7,7 @@ gets right and the other wrong.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
@@ -17,15 +16,6 @@ from optuna.trial import FrozenTrial, TrialState
 from mnist_pipeline.tuning.trials import RETRAINS, rank
 
 MARGIN = 1.0  # standard errors by which a retraining has to be better than that of the default values
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The values that the training takes, and why."""
-
-    trial: FrozenTrial  # the short trial that has these values
-    reason: str  # a sentence
-    retraining: FrozenTrial | None = None  # of that trial
 
 
 def find_default_trial(study: optuna.Study, defaults: Mapping[str, Any]) -> FrozenTrial | None:
@@ -45,41 +35,27 @@ def find_candidates(study: optuna.Study, default: FrozenTrial | None, count: int
 
 
 def choose_trial(
-    candidates: Sequence[FrozenTrial], default: FrozenTrial | None, retrained: Sequence[FrozenTrial], obstacle: str = ""
-) -> Choice | None:
-    """Choose among the candidates by their retrainings; None where there are no candidates.
+    study: optuna.Study, default: FrozenTrial | None, retrained: optuna.Study, obstacle: str = ""
+) -> tuple[FrozenTrial, str]:
+    """The short trial whose values the training takes, and the reason, a sentence.
 
-    Args:
-        candidates: what `find_candidates` found.
-        default: the trial of the default values.
-        retrained: the retrainings that are complete, of whichever trials, the best first.
-        obstacle: why nothing was trained again, if so.
+    At least one trial of the study is complete; `obstacle` says why nothing was trained again, if so.
     """
-    if not candidates:
-        return None
     if obstacle and default:
-        return Choice(default, f"The default values are taken: {obstacle}.")
-    by_number = {trial.number: trial for trial in candidates}
-    retrainings = {trial.user_attrs[RETRAINS]: trial for trial in retrained if trial.user_attrs[RETRAINS] in by_number}
-    best = next(iter(retrainings.values()), None)
-    of_default = retrainings.get(default.number) if default else None
-    if best is None or default is None or of_default is None:
-        chosen = by_number[best.user_attrs[RETRAINS]] if best else candidates[0]
-        return Choice(chosen, f"The default values failed: trial {chosen.number} is the best of the others.", best)
-    if best is of_default:
-        reason = f"No trial beats the default values ({best.value:.2%}) when trained for longer, so these are taken."
-        return Choice(default, reason, best)
-    better, worse = count_differences(best, of_default)
-    number = best.user_attrs[RETRAINS]
+        return default, f"The default values are taken: {obstacle}."
+    retrainings = {trial.user_attrs[RETRAINS]: trial for trial in rank(retrained)}  # the best first
+    best = study.trials[next(iter(retrainings), rank(study)[0].number)]
+    if default is None or default.number not in retrainings:
+        return best, f"The default values failed: trial {best.number} is the best of the others."
+    of_default = retrainings[default.number]
+    if best.number == default.number:
+        reason = f"No trial beats the default values ({of_default.value:.2%}) when trained for longer"
+        return default, f"{reason}, so these are taken."
+    wrong = set(retrainings[best.number].user_attrs["mistakes"])
+    wrong_by_default = set(of_default.user_attrs["mistakes"])
+    better, worse = len(wrong_by_default - wrong), len(wrong - wrong_by_default)
     against = f"right where they are wrong on {better} images, wrong where they are right on {worse}"
     if better - worse > MARGIN * math.sqrt(better + worse):
-        reason = f"Trained for longer, trial {number} is better than the default values ({against})."
-        return Choice(by_number[number], reason, best)
-    reason = f"The default values are taken: trained for longer, trial {number} is not clearly better ({against})."
-    return Choice(default, reason, of_default)
-
-
-def count_differences(first: FrozenTrial, second: FrozenTrial) -> tuple[int, int]:
-    """On how many validation images only the first of two retrainings is right, and on how many only the second."""
-    wrong, others = set(first.user_attrs["mistakes"]), set(second.user_attrs["mistakes"])
-    return len(others - wrong), len(wrong - others)
+        return best, f"Trained for longer, trial {best.number} is better than the default values ({against})."
+    reason = f"trained for longer, trial {best.number} is not clearly better ({against})."
+    return default, f"The default values are taken: {reason}"

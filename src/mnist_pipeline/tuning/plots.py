@@ -6,8 +6,6 @@ from pathlib import Path
 import optuna
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
@@ -17,33 +15,26 @@ from mnist_pipeline.figures import ACCENT, INK, SOFT, save
 from mnist_pipeline.tuning.trials import RETRAINS, rank
 
 ENOUGH_TRIALS = 10  # complete ones, below which importances are chance
+PALE = "0.6"  # grey, for pruned trials
 
 
 def draw(folder: Path, study: optuna.Study, retrained: optuna.Study, chosen: FrozenTrial) -> None:
-    """Write history.png, learning_curves.png and importances.png.
-
-    Args:
-        folder: gets the plots.
-        study: the short trials, at least one of them complete.
-        retrained: the retrainings.
-        chosen: the trial whose values the training takes.
-    """
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-    save_history(folder / "history.png", trials, rank(retrained), chosen)
-    save_learning_curves(folder / "learning_curves.png", trials, chosen)
+    """Write history.png, learning_curves.png and importances.png; the training takes the values of `chosen`."""
+    save_history(folder / "history.png", study, retrained, chosen)
+    save_learning_curves(folder / "learning_curves.png", study, chosen)
     save_importances(folder / "importances.png", study)
 
 
-def save_history(path: Path, trials: list[FrozenTrial], retrained: list[FrozenTrial], chosen: FrozenTrial) -> None:
+def save_history(path: Path, study: optuna.Study, retrained: optuna.Study, chosen: FrozenTrial) -> None:
     """Draw the accuracy of each trial in the order in which they ran, and of its retraining, which saw more images."""
     figure, axis = plt.subplots(figsize=(8, 4))
-    complete = {trial.number: trial.value or 0 for trial in trials if trial.state == TrialState.COMPLETE}
-    pruned = [trial for trial in trials if trial.state == TrialState.PRUNED and trial.intermediate_values]
-    again = {trial.user_attrs[RETRAINS]: trial.value or 0 for trial in retrained}
+    complete = {trial.number: trial.value or 0 for trial in rank(study)}
+    again = {trial.user_attrs[RETRAINS]: trial.value or 0 for trial in rank(retrained)}
+    pruned = {trial.number: trial.value or 0 for trial in study.trials if trial.state == TrialState.PRUNED}
     for label, marker, colour, points in (
         ("short trial", "o", ACCENT, complete),
         ("the same, trained for longer", "D", SOFT, again),
-        ("pruned, last evaluation", "x", "0.6", {trial.number: last_evaluation(trial) for trial in pruned}),
+        ("pruned, last evaluation", "x", PALE, pruned),
     ):
         if points:
             axis.scatter(list(points), list(points.values()), marker=marker, color=colour, label=label)
@@ -52,51 +43,35 @@ def save_history(path: Path, trials: list[FrozenTrial], retrained: list[FrozenTr
             axis.annotate(" chosen", (chosen.number, points[chosen.number]))
     show_accuracies(axis, [*complete.values(), *again.values()])
     axis.set(xlabel="trial", ylabel="validation accuracy")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(fontsize="small", loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
     save(figure, path)
 
 
-def save_learning_curves(path: Path, trials: list[FrozenTrial], chosen: FrozenTrial) -> None:
-    """Draw each trial's evaluations, coloured by the last one; the chosen trial's curve is thick, and named."""
+def save_learning_curves(path: Path, study: optuna.Study, chosen: FrozenTrial) -> None:
+    """Draw each trial's evaluations: pruned ones in grey, the chosen one thick."""
     figure, axis = plt.subplots(figsize=(8, 4))
-    curves = sorted((trial for trial in trials if trial.intermediate_values), key=last_evaluation)
-    last = [last_evaluation(trial) for trial in curves] or [0.0]
-    shades = ScalarMappable(Normalize(last[len(last) // 4], last[-1]), "viridis_r")  # the worst quarter is equally pale
-    for trial in curves:
-        steps, accuracies = zip(*sorted(trial.intermediate_values.items()), strict=True)
-        is_chosen = trial.number == chosen.number
-        axis.plot(
-            steps,
-            accuracies,
-            marker="o",
-            markersize=3,
-            color=INK if is_chosen else shades.to_rgba(last_evaluation(trial)),  # type: ignore[arg-type]
-            linewidth=2.5 if is_chosen else 1,
-            label=f"trial {trial.number}, chosen" if is_chosen else None,
-        )
-    figure.colorbar(shades, ax=axis, format=PercentFormatter(1), label="last evaluation")
-    show_accuracies(axis, [value for trial in curves for value in trial.intermediate_values.values()])
+    accuracies: list[float] = []
+    for trial in study.trials:
+        steps, values = list(trial.intermediate_values), list(trial.intermediate_values.values())
+        if trial.number == chosen.number:
+            axis.plot(steps, values, ".-", color=INK, linewidth=2.5, zorder=3, label=f"trial {trial.number}, chosen")
+        elif trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+            axis.plot(steps, values, ".-", color=ACCENT if trial.state == TrialState.COMPLETE else PALE, linewidth=1)
+        accuracies += values
+    show_accuracies(axis, accuracies)
     axis.set(xlabel="evaluation", ylabel="validation accuracy")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if chosen in curves:
-        axis.legend(loc="lower right")
+    axis.legend(loc="lower right")
     save(figure, path)
-
-
-def last_evaluation(trial: FrozenTrial) -> float:
-    """The last accuracy that a trial reported."""
-    return trial.intermediate_values[max(trial.intermediate_values)]
 
 
 def show_accuracies(axis: Axes, accuracies: list[float]) -> None:
     """Scale an axis to all but the worst fifth of the accuracies, which would press the others together."""
     ordered = sorted(accuracies)
-    if ordered:
-        low, high = ordered[len(ordered) // 5], ordered[-1]
-        margin = max(0.15 * (high - low), 0.001)
-        axis.set_ylim(low - margin, high + margin)
+    low, high = ordered[len(ordered) // 5], ordered[-1]
+    margin = max(0.15 * (high - low), 0.001)
+    axis.set_ylim(low - margin, high + margin)
     axis.yaxis.set_major_formatter(PercentFormatter(1))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def save_importances(path: Path, study: optuna.Study) -> None:

@@ -1,7 +1,7 @@
 """What a study found, as files."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,34 +11,44 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mnist_pipeline.files import write_csv, write_json, write_text
 from mnist_pipeline.tuning import plots
-from mnist_pipeline.tuning.choice import Choice
-from mnist_pipeline.tuning.storage import TuningError
-from mnist_pipeline.tuning.trials import RETRAINS, error_of, is_finished, rank
+from mnist_pipeline.tuning.trials import RETRAINS, error_of, list_finished, rank
 
 
-def write_results(study: optuna.Study, retrained: optuna.Study, choice: Choice | None, folder: Path) -> None:
-    """Write best_params.yaml, trials.csv, study.json and the plots, each of them whole or not at all.
+def write_results(study: optuna.Study, retrained: optuna.Study, chosen: FrozenTrial, reason: str, folder: Path) -> None:
+    """Write best_params.yaml, trials.csv, study.json and the plots, each of them whole or not at all; print a summary.
 
-    Raises:
-        TuningError: no trial was completed.
+    The training takes the values of the short trial `chosen`; `reason` is a sentence that says why.
     """
-    finished = [trial for trial in study.get_trials(deepcopy=False) if is_finished(trial)]
-    if choice is None:
-        errors = [error for trial in finished if (error := error_of(trial))]
-        raise TuningError(f"none of {len(finished)} trials was completed; the last error: {(errors or ['none'])[-1]}")
-    again = [trial for trial in retrained.get_trials(deepcopy=False) if is_finished(trial)]
+    finished, again, best = list_finished(study), list_finished(retrained), rank(study)[0]
     write_csv(folder / "trials.csv", tabulate([*finished, *again]))
-    best, chosen = rank(study)[0], choice.trial
-    write_json(
-        folder / "study.json",
-        {"study": study.study_name, **count_states(finished), "retrained": len(again)}
-        | {"best_trial": best.number, "best_value": best.value}
-        | {"chosen_trial": chosen.number, "chosen_value": chosen.value}
-        | {"retrained_value": choice.retraining.value if choice.retraining else None, "reason": choice.reason},
-    )
+    states = Counter(trial.state for trial in finished)
+    counts = {
+        "finished": len(finished),
+        "pruned": states[TrialState.PRUNED],
+        "complete": states[TrialState.COMPLETE],
+        "failed": states[TrialState.FAIL],
+        "retrained": len(again),
+    }
+    content = {
+        "study": study.study_name,
+        **counts,
+        "best_trial": best.number,
+        "best_value": best.value,
+        "chosen_trial": chosen.number,
+        "chosen_value": chosen.value,
+        "reason": reason,
+    }
+    write_json(folder / "study.json", content)
     plots.draw(folder, study, retrained, chosen)
-    heading = f"# Trial {chosen.number} of study {study.study_name}. {choice.reason}\n"
+    heading = f"# Trial {chosen.number} of study {study.study_name}. {reason}\n"
     write_text(folder / "best_params.yaml", heading + yaml.safe_dump(chosen.params))
+    print("Study statistics:")
+    for state, count in counts.items():
+        print(f"  Number of {state} trials:  {count}")
+    print(f"Chosen trial: {chosen.number}\n  Value:  {chosen.value}\n  Params:")
+    for name, value in chosen.params.items():
+        print(f"    {name}: {value}")
+    print(reason)
 
 
 def tabulate(trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
@@ -49,8 +59,7 @@ def tabulate(trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
             "trial": None if RETRAINS in trial.user_attrs else trial.number,
             RETRAINS: trial.user_attrs.get(RETRAINS),
             "state": trial.state.name.lower(),
-            "value": trial.value if trial.state == TrialState.COMPLETE else None,
-            "last_evaluation": list(trial.intermediate_values.values())[-1] if trial.intermediate_values else None,
+            "value": trial.value,  # of a pruned trial: its last evaluation
             "evaluations": len(trial.intermediate_values),
             "seconds": round(trial.duration.total_seconds(), 2) if trial.duration else None,
             **{name: trial.params.get(name) for name in names},
@@ -58,25 +67,3 @@ def tabulate(trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
         }
         for trial in trials
     ]
-
-
-def count_states(finished: Iterable[FrozenTrial]) -> dict[str, int]:
-    """How many trials finished, in all and by state."""
-    states = Counter(trial.state for trial in finished)
-    kinds = {"pruned": TrialState.PRUNED, "complete": TrialState.COMPLETE, "failed": TrialState.FAIL}
-    return {"finished": states.total(), **{name: states[state] for name, state in kinds.items()}}
-
-
-def summarise(study: optuna.Study, retrained: optuna.Study, choice: Choice | None) -> str:
-    """Describe a study's outcome in some lines: the values that the training takes, and why."""
-    lines = ["Study statistics:"]
-    counts = count_states(trial for trial in study.trials if is_finished(trial))
-    counts["retrained"] = len(rank(retrained))
-    for name, count in counts.items():
-        if count or name != "failed":
-            lines.append(f"  Number of {name} trials:  {count}")
-    if choice is not None:
-        lines += [f"Chosen trial: {choice.trial.number}", f"  Value:  {choice.trial.value}", "  Params:"]
-        lines += [f"    {name}: {value}" for name, value in choice.trial.params.items()]
-        lines.append(choice.reason)
-    return "\n".join(lines)

@@ -1,6 +1,6 @@
-"""One trial: its sampler, how it is run, and what became of it.
+"""The trials of a study: how one is run, what became of it, and whether another one may start.
 
-A trial's states are Optuna's, of which FAIL has two meanings:
+Their states are Optuna's, of which FAIL has two meanings:
 
     WAITING ──► RUNNING ──► COMPLETE   it has a value
                    ├──────► PRUNED     it fell behind others
@@ -8,27 +8,24 @@ A trial's states are Optuna's, of which FAIL has two meanings:
                                        interrupted: its process died, was stopped, or met another error
 
 COMPLETE, PRUNED and failed trials are finished. An interrupted trial is queued once more, with the same values, when
-the study resumes: by Optuna's own callback, up to RETRIES times; after that it counts as failed.
-
-A trial trains for a short time. The best ones and the default values are then trained again for longer: a retraining is
-a trial of another study, with the number of the trial that it repeats in the user attribute RETRAINS.
+the study resumes, up to RETRIES times; after that it counts as failed.
 """
 
-import errno
 import logging
+import math
+import sys
+import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import optuna
-import torch
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import TPESampler
 from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
+from tqdm import tqdm
 
-from mnist_pipeline.console import PipelineError
 from mnist_pipeline.training.loop import Diverged
 
 log = logging.getLogger(__name__)
@@ -36,10 +33,6 @@ log = logging.getLogger(__name__)
 N_STARTUP_TRIALS = 5  # trials before TPE has enough to learn from
 RETRAINS = "retrains"  # user attribute of a retraining: the number of the trial that it repeats
 RETRIES = 3  # how often a trial whose process died is run again
-
-
-class FailedTrial(PipelineError):
-    """A trial whose values do not work; the study continues without it. See `is_fault_of_values`."""
 
 
 def make_sampler(seed: int, ordinal: int) -> TPESampler:
@@ -53,29 +46,24 @@ def run_one(study: optuna.Study, objective: Callable[[optuna.Trial], float]) -> 
 
     def run_and_record(trial: optuna.Trial) -> float:
         try:
-            return float(objective(trial))
+            return objective(trial)
         except optuna.TrialPruned:
             raise
         except Exception as error:
-            if is_fault_of_values(error):
-                reason = f"{type(error).__name__}: {error}"[:500]
-                trial.set_user_attr("error", reason)
-                raise FailedTrial(reason) from error
-            values = describe_values(trial.params)
-            log.error("Trial %d (%s) was ended by an error; the next run repeats it.", trial.number, values)
-            raise
+            if not is_fault_of_values(error):
+                log.error("Trial %d was ended by an error; the next run repeats it: %s", trial.number, trial.params)
+                raise
+            trial.set_user_attr("error", f"{type(error).__name__}: {error}"[:500])
+            return math.nan  # which Optuna takes for a failure
 
-    study.optimize(run_and_record, n_trials=1, catch=(FailedTrial,))
+    study.optimize(run_and_record, n_trials=1)
 
 
 def is_fault_of_values(error: Exception) -> bool:
     """Whether an error says that a trial's values do not work: they diverge, or need more memory than there is."""
-    if isinstance(error, Diverged | MemoryError | torch.OutOfMemoryError):
-        return True
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    words = ("can't allocate memory", "not enough memory", "out of memory")  # the CPU's allocators, CUDA's libraries
-    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
+    if isinstance(error, RuntimeError):  # of PyTorch, on a GPU and on the CPU
+        return any(words in str(error) for words in ("out of memory", "can't allocate memory"))
+    return isinstance(error, Diverged | MemoryError)
 
 
 def retry_interrupted(study: optuna.Study, tasks: Sequence[str] | None = None) -> None:
@@ -86,42 +74,82 @@ def retry_interrupted(study: optuna.Study, tasks: Sequence[str] | None = None) -
     for trial in study.get_trials(states=[TrialState.RUNNING]):
         if tasks is None or trial.user_attrs.get("task") in tasks:
             study.tell(trial.number, state=TrialState.FAIL)
-    repeated = {number for trial in study.trials for number in list_repeated(trial)}
+    repeated = {number for trial in study.trials for number in trial.system_attrs.get("retry_history", [])}
     with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
         retry = RetryHeartbeatStaleTrialCallback(RETRIES)
     for trial in study.get_trials(states=[TrialState.FAIL]):
-        if not is_finished(trial) and trial.number not in repeated:
+        if error_of(trial) is None and trial.number not in repeated:
             retry(study, trial)
-
-
-def list_repeated(trial: FrozenTrial) -> list[int]:
-    """The numbers of the interrupted trials that this one repeats."""
-    return list(trial.system_attrs.get("retry_history", []))
 
 
 def error_of(trial: FrozenTrial) -> str | None:
     """Why a trial failed, with the error's kind first; None if it did not fail, or has to be repeated."""
     if trial.state != TrialState.FAIL:
         return None
-    if len(list_repeated(trial)) >= RETRIES:
+    if len(trial.system_attrs.get("retry_history", [])) >= RETRIES:
         return f"Died: its process ended {RETRIES + 1} times, or an error ended it; perhaps there is too little memory"
-    error = trial.user_attrs.get("error")
-    return str(error) if error else None
+    return trial.user_attrs.get("error")
 
 
-def is_finished(trial: FrozenTrial) -> bool:
-    """Whether a trial is complete, pruned or failed, and not interrupted."""
-    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or error_of(trial) is not None
-
-
-def describe_values(values: Mapping[str, Any]) -> str:
-    """Hyperparameters in one line."""
-    return ", ".join(
-        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
-    )
+def list_finished(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that are complete, pruned or failed, and not interrupted, in the order of their numbers."""
+    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
+    return [trial for trial in ended if trial.state != TrialState.FAIL or error_of(trial)]
 
 
 def rank(study: optuna.Study) -> list[FrozenTrial]:
     """The complete trials, the highest value first, the earlier of equals first."""
     complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
     return sorted(complete, key=lambda trial: (-(trial.value or 0), trial.number))
+
+
+class Progress:
+    """A study's finished trials and its budget, shown as a progress bar with a line for each trial.
+
+    Args:
+        study: whose trials are counted.
+        trials: finished trials that the study ends with.
+        seconds: after so many no further trial starts.
+        initial: trials that are run even after that. Otherwise a busy machine, which had time for one of them, would
+            take its values.
+    """
+
+    def __init__(self, study: optuna.Study, trials: int, seconds: float, initial: int = 0) -> None:
+        self.study, self.trials, self.initial = study, trials, initial
+        self.deadline = time.monotonic() + seconds
+        self.seen = {trial.number for trial in list_finished(study)}
+        self.bar = tqdm(total=trials, initial=len(self.seen), desc=study.study_name, unit="trial", disable=None)
+        if self.seen:
+            log.info("Resuming study %s: %d of %d trials are finished.", study.study_name, len(self.seen), trials)
+
+    def may_start(self, running: int = 0) -> bool:
+        """Whether another trial may start while so many are running."""
+        begun = len(self.seen) + running
+        if begun >= self.trials:
+            return False
+        if time.monotonic() < self.deadline or begun < self.initial:
+            return True
+        return not running and not rank(self.study)
+
+    def update(self) -> None:
+        """Show the trials that finished since the last update."""
+        best = rank(self.study)[:1]
+        for trial in list_finished(self.study):
+            if trial.number not in self.seen:
+                self.seen.add(trial.number)
+                tqdm.write(describe(trial), file=sys.stderr)
+                self.bar.set_postfix(best=f"{best[0].value:.2%}" if best else "-", refresh=False)
+                self.bar.update()
+
+
+def describe(trial: FrozenTrial) -> str:
+    """Describe a finished trial in one line."""
+    outcome = f"failed ({error_of(trial)})" if trial.state == TrialState.FAIL else f"{trial.value or 0:.2%}"
+    if trial.state == TrialState.PRUNED:  # its value is its last evaluation
+        outcome = f"pruned at {outcome} after {len(trial.intermediate_values)} evaluations"
+    seconds = trial.duration.total_seconds() if trial.duration else 0
+    name = f"trial {trial.user_attrs[RETRAINS]} again" if RETRAINS in trial.user_attrs else f"trial {trial.number}"
+    values = (
+        f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in trial.params.items()
+    )
+    return f"{name}: {outcome}, {seconds:.0f} s: {', '.join(values)}"
