@@ -7,9 +7,9 @@ from helpers import ROOT
 
 SOURCES = (ROOT / "src", ROOT)  # where imports are looked up: the package, and the stages
 
-# No result depends on these, nor on what they import. settings checks params.yaml, whose values DVC compares itself;
-# console prints messages; the package's own __init__ names what Python users import.
-WITHOUT_RESULT = {ROOT / f"src/mnist_pipeline/{name}.py" for name in ("__init__", "console", "settings")}
+# No result depends on these. settings checks params.yaml, whose values DVC compares itself; console prints messages;
+# the package's own __init__ names what Python users import. Neither does an __init__ that is only a docstring.
+WITHOUT_RESULT = {f"src/mnist_pipeline/{name}.py" for name in ("__init__", "console", "settings")}
 
 
 def closure(file: Path) -> set[str]:
@@ -17,11 +17,10 @@ def closure(file: Path) -> set[str]:
     found: set[Path] = set()
     waiting = [file]
     while waiting:
-        path = waiting.pop()
-        if path not in found and path not in WITHOUT_RESULT:
+        if (path := waiting.pop()) not in found:
             found.add(path)
             waiting.extend(imported_files(path))
-    return {str(path.relative_to(ROOT)) for path in found if computes(path)}
+    return {str(path.relative_to(ROOT)) for path in found if computes(path)} - WITHOUT_RESULT
 
 
 def computes(file: Path) -> bool:

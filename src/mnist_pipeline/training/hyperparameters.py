@@ -53,6 +53,10 @@ class Hyperparameters:
         """Optimizer steps that the epochs take over so many training images."""
         return max(1, round(self.epochs * images / self.batch_size))
 
+    def cropped_steps(self, steps: int) -> int:
+        """How many of so many steps see the images without their border: the first ones."""
+        return math.ceil(self.crop * steps)
+
     def lr_at(self, progress: float) -> float:
         """Learning rate when `progress` (0..1) of the steps are done: a linear rise, then a cosine's fall.
 

@@ -83,18 +83,7 @@ def fit(
         HyperparameterError: a batch has more images than there are.
     """
     hp, device = hyperparameters, next(network.parameters()).device
-    if hp.batch_size > len(train.images):
-        raise HyperparameterError(f"batch_size = {hp.batch_size}, but there are {len(train.images)} training images")
-    network.to(memory_format=torch.channels_last).train()
-    winograd.convert(network)
-    state = checkpoint.load() if checkpoint else None
-    progress = Progress.from_state(state["progress"]) if state else Progress(hp.steps(len(train.images)))
-    cropped_steps = math.ceil(hp.crop * progress.steps)
-    learner = Learner(network, hp, cropped=progress.step < cropped_steps)
-    if state:
-        learner.load_state_dict(state["learner"])
-        log.info("resuming at step %d of %d", progress.step, progress.steps)
-
+    progress, learner = start_or_resume(network, hp, len(train.images), checkpoint)
     train = Examples(train.images.to(device), train.labels.to(device))
     evaluation_steps = {round(progress.steps * (k + 1) / evaluations) for k in range(evaluations)}
     start, saved = time.perf_counter() - progress.seconds, time.perf_counter()
@@ -110,13 +99,10 @@ def fit(
                 )
             progress.losses.append(loss)
             progress.step += 1
-            if learner.cropped and progress.step == cropped_steps:
+            if learner.cropped and progress.step == hp.cropped_steps(progress.steps):
                 learner.grow()
             progress.seconds = time.perf_counter() - start
-            shown = {"loss": f"{loss:.3f}"}
-            if progress.evaluations:
-                shown["validation"] = f"{progress.evaluations[-1].validation_accuracy:.2%}"
-            bar.set_postfix(shown, refresh=False)
+            bar.set_postfix(loss=f"{loss:.3f}", validation=progress.last_accuracy, refresh=False)
             bar.update()
             if progress.step in evaluation_steps:
                 score = accuracy(learner.predict(validation.images), validation.labels)
@@ -126,6 +112,23 @@ def fit(
                 checkpoint.save({"progress": asdict(progress), "learner": learner.state_dict()})
                 saved = time.perf_counter()
     return progress.evaluations
+
+
+def start_or_resume(
+    network: DigitNetwork, hp: Hyperparameters, images: int, checkpoint: Checkpoint | None
+) -> tuple["Progress", Learner]:
+    """A training's progress and its learner: of its checkpoint, if there is one."""
+    if hp.batch_size > images:
+        raise HyperparameterError(f"batch_size = {hp.batch_size}, but there are {images} training images")
+    network.to(memory_format=torch.channels_last).train()
+    winograd.convert(network)
+    state = checkpoint.load() if checkpoint else None
+    progress = Progress.from_state(state["progress"]) if state else Progress(hp.steps(images))
+    learner = Learner(network, hp, cropped=progress.step < hp.cropped_steps(progress.steps))
+    if state:
+        learner.load_state_dict(state["learner"])
+        log.info("resuming at step %d of %d", progress.step, progress.steps)
+    return progress, learner
 
 
 @dataclass
@@ -142,6 +145,11 @@ class Progress:
     def from_state(cls, state: dict[str, Any]) -> "Progress":
         """From what `asdict` made of one."""
         return cls(**state | {"evaluations": [Evaluation(**evaluation) for evaluation in state["evaluations"]]})
+
+    @property
+    def last_accuracy(self) -> str:
+        """The accuracy of the last evaluation, for the progress bar."""
+        return f"{self.evaluations[-1].validation_accuracy:.2%}" if self.evaluations else "-"
 
     def add_evaluation(self, hp: Hyperparameters, lr: float, validation_accuracy: float) -> Evaluation:
         """Append an evaluation of the steps done, and return it."""

@@ -45,13 +45,10 @@ def train(
     resolved, sources = resolve(given, tuned, dataset.defaults)
     hp = adapt_to_size(resolved, images)
     sources = record_adaptation(sources, hp, images)
-    network, device = loop.new_network(dataset, seed), best_device()
+    network = loop.new_network(dataset, seed)
     examples = add_generated(dataset.train, hp, dataset.class_names, seed)
     log.info("Training on %d images of %s and %d generated ones:", images, dataset.name, len(examples.labels) - images)
-    kind, steps = "bfloat16" if has_bfloat16(device) else "fp32", hp.steps(len(examples.labels))
-    log.info(
-        "%d steps of %d, %s, learning rate %.3g (%s, %s).", steps, hp.batch_size, hp.optimizer, hp.lr, device, kind
-    )
+    log_steps(hp, len(examples.labels))
     checkpoint = None
     if checkpoint_seconds:
         checkpoint = Checkpoint(checkpoint_folder, fingerprint(dataset, hp, seed), checkpoint_seconds)
@@ -77,7 +74,7 @@ def train(
             "validation_images": len(dataset.validation.labels),
             "sha256": dataset.checksums,
         },
-        "device": str(device),
+        "device": str(best_device()),
         "training_seconds": history[-1].seconds,
         "started": started.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -88,6 +85,14 @@ def train(
         checkpoint.remove()
     score = 100 * description["validation_accuracy"]
     log.info("%s: validation accuracy %.2f %% after %.0f s of training.", weights, score, history[-1].seconds)
+
+
+def log_steps(hp: Hyperparameters, images: int) -> None:
+    """Log how so many images are trained on."""
+    device = best_device()
+    kind = "bfloat16" if has_bfloat16(device) else "fp32"
+    steps = hp.steps(images)
+    log.info("%d steps of %d, %s, learning rate %.3g (%s, %s)", steps, hp.batch_size, hp.optimizer, hp.lr, device, kind)
 
 
 def fingerprint(dataset: Dataset, hp: Hyperparameters, seed: int) -> str:

@@ -86,11 +86,7 @@ def tune(
         run(study, objective, progress, objective.seed, storage, workers)
         if len(progress.seen) < trials:
             log.info("Half of %g s were over after %d of %d trials.", seconds, len(progress.seen), trials)
-        if not rank(study):
-            errors = [error for trial in study.trials if (error := error_of(trial))]
-            last = errors[-1] if errors else "none"
-            raise TuningError(f"none of {len(progress.seen)} trials was completed; the last error: {last}")
-
+        check_completed(study)
         default = find_default_trial(study, first[0])
         candidates = find_candidates(study, default, retrained_trials)
         queued = {trial.user_attrs[RETRAINS] for trial in retrained.trials}
@@ -98,14 +94,7 @@ def tune(
         untrained = total - len(list_finished(retrained))
         seconds_per_image = statistics.median(trial.user_attrs["seconds_per_image"] for trial in rank(study))
         expected = seconds_per_image * objective.images_per_retraining * math.ceil(untrained / workers)
-        obstacle = ""
-        if len(candidates) < 2:
-            obstacle = "there is no other trial to compare them with"
-        elif expected > seconds / 2:
-            obstacle = (
-                f"to compare them with the best other trials takes about {expected:.0f} s of training, but half of "
-                f"tune.seconds is {seconds / 2:g} s. To compare, set tune.seconds to {math.ceil(2 * expected)} or more"
-            )
+        obstacle = find_obstacle(len(candidates), expected, seconds / 2)
         if not obstacle:
             for trial in candidates:
                 if trial.number not in queued:
@@ -114,6 +103,26 @@ def tune(
         chosen, reason = choose_trial(study, default, retrained, obstacle)
         write_results(study, retrained, chosen, reason, folder)
     return study
+
+
+def check_completed(study: optuna.Study) -> None:
+    """Check that a trial was completed; raises TuningError with the last error."""
+    if not rank(study):
+        errors = [error for trial in study.trials if (error := error_of(trial))]
+        last = errors[-1] if errors else "none"
+        raise TuningError(f"none of {len(study.trials)} trials was completed; the last error: {last}")
+
+
+def find_obstacle(candidates: int, expected: float, available: float) -> str:
+    """Why candidates are not trained again, or nothing; both times are in seconds."""
+    if candidates < 2:
+        return "there is no other trial to compare them with"
+    if expected > available:
+        return (
+            f"to compare them with the best other trials takes about {expected:.0f} s of training, but half of "
+            f"tune.seconds is {available:g} s. To compare, set tune.seconds to {math.ceil(2 * expected)} or more"
+        )
+    return ""
 
 
 def list_first(objective: Objective, initial_trials: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
