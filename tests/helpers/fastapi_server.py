@@ -1,6 +1,7 @@
 """A real `python -m mnist_pipeline.serve` for the tests to talk to."""
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -42,10 +43,9 @@ def running(
             )
         assert process.stdout
         try:
-            said = process.stdout.readline()
-            assert "/predictions/mnist" in said, errors.read_text()
-            address = said.partition("; ")[2].split("/docs")[0]
-            yield Running(Service(address, "", address, certificate=certificate), process, errors)
+            said = re.search(r"(http\S*)/predictions/mnist", process.stdout.readline())
+            assert said, errors.read_text()
+            yield Running(Service(said[1], "", said[1], certificate=certificate), process, errors)
         finally:
             process.terminate()
             process.wait(60)
