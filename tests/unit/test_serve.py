@@ -18,12 +18,10 @@ from mnist_pipeline.serving.receiving import Admission, Refused, check_token, re
 SEVEN = (HANDLERS / "digits/7.png").read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("host", "port"), [("127.0.0.1", 99999), ("", 0), ("..", 0), ("192.0.2.1", 0), ("127.0.0.1", None)]
-)
-def test_an_address_that_cannot_be_opened_is_named(host: str, port: int | None) -> None:
+@pytest.mark.parametrize("host", ["", "192.0.2.1", "127.0.0.1"])
+def test_an_address_that_cannot_be_opened_is_named(host: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(serve.ServeError, match="--host"):
-        serve.listen(host, taken.getsockname()[1] if port is None else port)
+        serve.listen(host, taken.getsockname()[1])
 
 
 def test_the_environments_values_lose_the_white_space_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:

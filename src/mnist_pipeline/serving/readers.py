@@ -157,7 +157,7 @@ def main() -> None:
     os.nice(NICE)
     cv2.setNumThreads(1)
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-    with contextlib.suppress(OSError, AttributeError):  # where the pipe is a socket, or not on Linux
+    with contextlib.suppress(OSError):  # where the pipe is a socket
         fcntl.fcntl(0, fcntl.F_SETPIPE_SZ, 2**20)
     requests = sys.stdin.buffer
     with os.fdopen(os.dup(1), "wb") as answers:
