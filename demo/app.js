@@ -1,5 +1,4 @@
-// A drawing or a photo is sent to the server twice: /predictions answers at once; /explanations returns a little later
-// what the network saw, and which pixels support its answer.
+// A drawing or a photo is sent to the server, and the answer shown.
 
 const $ = (id) => document.getElementById(id);
 const pad = $("pad");
@@ -18,7 +17,6 @@ let settings; // {class_names}
 let blank = true;
 let request = new AbortController(); // of the request whose answer is expected
 let timer;
-let explanation; // the last one, drawn again when the theme changes
 let placement = { left: 0, top: 0, scale: 1 }; // of the picture that was sent, on the pad, in its pixels
 
 // ---- Messages
@@ -58,8 +56,6 @@ function showNothing() {
   $("details").textContent = "";
   const names = settings?.class_names ?? [..."0123456789"];
   drawBars(names.slice(0, MAX_BARS).map((name) => ({ name })));
-  explanation = undefined;
-  drawViews();
   document.body.classList.remove("stale");
 }
 
@@ -95,40 +91,6 @@ function drawBars(rows, best) {
   });
 }
 
-// ---- What the network saw
-
-const colour = (text) => text.match(/[\d.]+/g).slice(0, 3).map(Number);
-const mix = (a, b, share) => a.map((value, k) => value + (b[k] - value) * share);
-
-function paint(canvas, pixel) {
-  const brush = canvas.getContext("2d");
-  const image = brush.createImageData(canvas.width, canvas.height);
-  for (let k = 0; k < canvas.width * canvas.height; k++) image.data.set([...pixel(k), 255], 4 * k);
-  brush.putImageData(image, 0, 0);
-}
-
-function drawViews() {
-  const style = getComputedStyle($("seen"));
-  const [paper, ink] = [colour(style.backgroundColor), colour(style.color)];
-  const [pro, contra] = ["for", "against"].map((kind) => colour(getComputedStyle(document.querySelector(`.${kind}`)).color));
-  const tint = (ground, share) => mix(ground, share < 0 ? contra : pro, Math.abs(share));
-  paint($("scale"), (k) => tint(paper, k / 64 - 1));
-  const nothing = Array(28).fill(Array(28).fill(0));
-  const image = explanation?.image ?? nothing;
-  for (const id of ["seen", "attribution"]) $(id).width = $(id).height = image.length;
-  // Handwriting is how much ink is in each pixel, any other picture its colours.
-  const pixels = image.flat().map((value) => (Array.isArray(value) ? value : mix(paper, ink, value / 255)));
-  const attribution = (explanation?.attribution ?? nothing).flat();
-  // The scale ends at the 98th percentile: otherwise a single strong pixel would make all others pale.
-  const strengths = attribution.map(Math.abs).filter(Boolean).sort((a, b) => a - b);
-  const most = strengths[Math.floor(0.98 * strengths.length)] ?? 1;
-  paint($("seen"), (k) => pixels[k]);
-  paint($("attribution"), (k) => tint(mix(paper, pixels[k], 0.35), Math.max(-1, Math.min(1, attribution[k] / most))));
-  const end = explanation ? most.toPrecision(2) : "";
-  $("low").textContent = end && `−${end}`;
-  $("high").textContent = end && `+${end}`;
-}
-
 // ---- Requests
 
 async function read(blob, note = "") {
@@ -139,23 +101,20 @@ async function read(blob, note = "") {
   showMessage(note);
   try {
     const start = performance.now();
-    const answer = await send("predictions", blob, signal);
+    const answer = await send(blob, signal);
     showAnswer(answer, performance.now() - start, note);
-    // What the network looked at is known of one digit, not of a number.
-    explanation = answer.digits?.length > 1 ? undefined : await send("explanations", blob, signal);
-    drawViews();
   } catch (error) {
     if (!signal.aborted) showError(error.message);
   }
 }
 
-async function send(verb, blob, signal) {
+async function send(blob, signal) {
   const body = new FormData();
   body.append("data", blob, "picture");
   let response;
   try {
     settings ??= await (await fetch("model", { signal })).json();
-    response = await fetch(`${verb}/mnist`, { method: "POST", body, signal });
+    response = await fetch("predictions/mnist", { method: "POST", body, signal });
   } catch {
     throw new Error(STOPPED);
   }
@@ -312,35 +271,6 @@ $("file").addEventListener("change", ({ target }) => {
 });
 $("clear").addEventListener("click", startOver);
 
-// ---- Light and dark
-
-const system = matchMedia("(prefers-color-scheme: dark)");
-// A browser that blocks cookies refuses localStorage as well; the choice then holds until the page is left.
-const storage = (use) => {
-  try {
-    return use(localStorage);
-  } catch {
-    return undefined;
-  }
-};
-let chosen = storage((kept) => kept.getItem("theme"));
-const theme = () => chosen ?? (system.matches ? "dark" : "light");
-const otherTheme = () => (theme() === "dark" ? "light" : "dark");
-
-function applyTheme() {
-  document.documentElement.dataset.theme = theme();
-  $("theme").textContent = otherTheme() === "dark" ? "Dark" : "Light";
-  $("theme").setAttribute("aria-label", `Change to ${otherTheme()} colours`);
-  drawViews();
-}
-$("theme").addEventListener("click", () => {
-  chosen = otherTheme();
-  storage((kept) => kept.setItem("theme", chosen));
-  applyTheme();
-});
-system.addEventListener?.("change", applyTheme); // Safari before 14 has none
-
-applyTheme();
 drawKeyPen();
 clear();
 fetch("model")

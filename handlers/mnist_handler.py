@@ -38,8 +38,7 @@ class MnistHandler:
         # The management API asks what the model is: a row without a field, as is that of an empty form.
         if not any(rows) and context.get_request_header(0, "describe") == "True":
             return [json.dumps(self.model.info).encode() for _ in rows]
-        explain = [context.get_request_header(i, "explain") == "True" for i in range(len(rows))]
-        responses = self.model.answer([choose_body(row) for row in rows], explain)
+        responses = self.model.answer([choose_body(row) for row in rows])
         for i, response in enumerate(responses):
             context.set_response_status(response.status, idx=i)
             context.set_response_content_type(i, "application/json")

@@ -1,67 +1,78 @@
 """Serve an archive with FastAPI:  python -m mnist_pipeline.serve model_store/mnist.mar
 
-Each option can also be given by an environment variable, which its help names. SIGHUP opens the archive again and
-exchanges the model without a request failing; SIGTERM and Ctrl-C answer what was accepted, and end.
+Each option can also be given by an environment variable, which its help names. SIGHUP opens the archive as it is now
+and exchanges the model without a request failing; where it cannot be served, the old one stays and the log says why.
+SIGTERM and Ctrl-C answer what was accepted, and end. So does the end of the terminal that the server was started in.
 """
 
 import argparse
-import errno
+import asyncio
+import gc
+import logging
 import os
 import re
+import signal
 import socket
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
 from mnist_pipeline import console
-from mnist_pipeline.serving.server import Options, ServeError, serve
+from mnist_pipeline.serving.api import Services, create_app
+from mnist_pipeline.serving.archived import OpenError, open_archive
+from mnist_pipeline.serving.loading import count_cpus
+from mnist_pipeline.serving.readers import Readers
+
+KEEP_ALIVE = 75  # seconds that an idle connection is kept: longer than the 60 s of most load balancers
+LAST_ANSWERS = 30  # seconds in which the requests that were accepted are answered at the end
+logger = logging.getLogger(__name__)
+
+
+class ServeError(console.PipelineError):
+    """The server cannot start; the message says why."""
 
 
 def main() -> None:
     """Run the command line."""
-    arguments = parse_arguments()
-    if bool(arguments.certificate) != bool(arguments.private_key):
-        raise ServeError("TLS needs both, the certificate and its private key; only one is given")
-    for file in filter(None, (arguments.archive, arguments.certificate, arguments.private_key)):
-        if not file.is_file():
-            hint = "; `make repro` makes it" if file == arguments.archive else ""
-            raise ServeError(f"{file} is missing{hint}")
-    page = arguments.page if arguments.page and (arguments.page / "index.html").is_file() else None
-    token = read_token(arguments.token)
-    options = Options(arguments.archive, page, token, arguments.certificate, arguments.private_key)
-    with listen(arguments.host, read_port(arguments.port)) as listener:
+    options = parse_options()
+    page = options.page if (options.page / "index.html").is_file() else None
+    with listen(options.host, options.port) as listener:
         host, port = listener.getsockname()[:2]
         address = f"{'https' if options.certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
         what = f"Draw a digit at {address}/ or send" if page else "Send"
-        ready = f"{what} pictures to {address}/predictions/mnist; {address}/docs describes it. Ctrl-C stops it."
-        serve(options, listener, lambda: print(ready, flush=True))
+        ready = f"{what} pictures to {address}/predictions/mnist. Ctrl-C stops it."
+        for number in (signal.SIGTERM, signal.SIGINT):  # until uvicorn handles them, and when it raises them again
+            signal.signal(number, lambda *_: sys.exit())
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        cv2.setNumThreads(1)  # the network's threads need the CPUs more
+        application = Application(options.archive, page, read_token(options.token))
+        config = configure(application, options.certificate, options.private_key)
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+            runner.run(run(application, uvicorn.Server(config), listener, ready))
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_options() -> argparse.Namespace:
     """The options of the command line, and where they are not given those of the environment."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 
-    def add(name: str, kind: type, default: object, text: str) -> None:
+    def add(name: str, kind: type, default: object, text: str, **more: str) -> None:
         variable = f"MNIST_{name.lstrip('-').upper().replace('-', '_')}"
-        nargs = {} if name.startswith("-") else {"nargs": "?"}
-        value = os.environ.get(variable, "")
-        # A file or a Kubernetes secret often ends with a line break. A token of nothing else is no missing token.
-        given = value if name == "--token" else value.strip() or default
-        parser.add_argument(name, type=kind, default=given, help=f"{text} ({variable})", **nargs)  # type: ignore[arg-type]
+        given = os.environ.get(variable, "").strip() or default  # a file or a Kubernetes secret may end with a line
+        parser.add_argument(name, type=kind, default=given, help=f"{text} ({variable})", **more)  # type: ignore[arg-type]
 
-    add("archive", Path, "model_store/mnist.mar", "the model to serve")
+    add("archive", Path, "model_store/mnist.mar", "the model to serve", nargs="?")
     add("--host", str, "127.0.0.1", "the address to listen at; 0.0.0.0 is every one")
-    add("--port", str, "8080", "0 takes a free one")
+    add("--port", int, 8080, "0 takes a free one")
     add("--page", Path, "demo", "a folder with a page to show, where it exists")
-    add("--token", str, "", "what clients must send as Authorization: Bearer TOKEN; better given by the variable")
     add("--certificate", Path, None, "a PEM file, for TLS")
     add("--private-key", Path, None, "a PEM file, for TLS")
+    text = "what clients must send as Authorization: Bearer TOKEN; better given by the variable (MNIST_TOKEN)"
+    parser.add_argument("--token", default=os.environ.get("MNIST_TOKEN", ""), help=text)
     return parser.parse_args()
-
-
-def read_port(text: str) -> int:
-    """The number of a port. Raises ServeError with the range."""
-    if not (re.fullmatch("[0-9]{1,5}", text) and int(text) < 65536):
-        raise ServeError(f"--port (MNIST_PORT) must be a number from 0 to 65535, not {text!r}")
-    return int(text)
 
 
 def read_token(text: str) -> str:
@@ -73,20 +84,85 @@ def read_token(text: str) -> str:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens. Raises ServeError with what to do."""
+    """A socket that listens. Raises ServeError."""
     if not host.strip():
         raise ServeError("--host (MNIST_HOST) is empty; 0.0.0.0 listens at every address")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        host.encode("idna")  # as the socket does, which would stay open
-        return socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048
-        )
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = f"cannot be opened: {error}; --port 0 takes a free port"
+        raise ServeError(f"--host {host!r} --port {port} {reason}") from None
+
+
+class Application:
+    """Passes each request to the application of the model that is served now; one that has begun ends with its own."""
+
+    def __init__(self, archive: Path, page: Path | None, token: str) -> None:
+        self.archive, self.page, self.token = archive, page, token
+        self.readers = Readers(count_cpus())
+        self.services = Services(self.readers)
+        self.current = self.open()
+
+    def open(self) -> Callable[..., object]:
+        """The application of the archive as it is now, which is read into memory. Raises OpenError."""
+        with open_archive(self.archive, beside_readers=True) as (model, _):
+            return create_app(model, page=self.page, token=self.token, services=self.services)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.current(scope, receive, send)  # type: ignore[misc]
+
+    def reload(self) -> None:
+        """Serve the archive as it is now, or go on and log why not."""
+        try:
+            self.current = self.open()
+        except OpenError as error:
+            logger.error("The old model still serves: %s", error)
+        else:
+            logger.info("%s serves now", self.archive)
+            gc.collect()  # the old application is a circle of references, with 100 MB
+
+
+def configure(application: Application, certificate: Path | None, key: Path | None) -> uvicorn.Config:
+    """uvicorn's settings. Raises ServeError where the certificate cannot be used."""
+    if bool(certificate) != bool(key):
+        raise ServeError("TLS needs both, the certificate and its private key; only one is given")
+    config = uvicorn.Config(
+        application,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        ws="none",  # no address of this application speaks WebSocket
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=LAST_ANSWERS,
+    )
+    try:
+        config.load()
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ServeError(f"port {port} of {host} is taken; choose another; --port 0 takes a free one") from None
-        raise ServeError(f"--host {host} --port {port} cannot be opened: {error}") from None
-    except UnicodeError:
-        raise ServeError(f"--host (MNIST_HOST) must be an address or the name of a host, not {host!r}") from None
+        raise ServeError(f"{certificate} and {key} are no certificate and its private key, as PEM: {error}") from None
+    return config
+
+
+async def run(application: Application, server: uvicorn.Server, listener: socket.socket, ready: str) -> None:
+    """Serve until a signal ends it. `listener` listens already; `ready` is printed when requests are answered."""
+    loop = asyncio.get_running_loop()
+    had_terminal = os.isatty(0)
+
+    def hang_up() -> None:
+        if had_terminal and not os.isatty(0):  # it was closed
+            server.should_exit = True
+        else:
+            loop.run_in_executor(None, application.reload)
+
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
+    await application.readers.start()
+    print(ready, flush=True)
+    try:
+        await server.serve([listener])
+    finally:
+        await application.readers.stop()
 
 
 if __name__ == "__main__":

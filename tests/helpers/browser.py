@@ -95,9 +95,6 @@ class Browser:
         for kind, (x, y) in zip(kinds, [*places, places[-1]], strict=True):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
 
-    def click(self, selector: str) -> None:
-        self.drag(selector, [(0.5, 0.5)])
-
     def press(self, key: str, times: int = 1) -> None:
         """A key of KEYS."""
         typed = {"key": key, "windowsVirtualKeyCode": KEYS[key]}
@@ -119,13 +116,9 @@ class Browser:
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
 
-    def resize(self, width: int, height: int, scale: float = 1) -> None:
-        size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 600}
+    def resize(self, width: int, height: int) -> None:
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.call("Emulation.setDeviceMetricsOverride", **size)
-
-    def prefer(self, scheme: str) -> None:
-        """The system's colour scheme: light or dark."""
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
 
 # Chromium reads commands from descriptor 3 and writes answers to 4, whatever they are in the test's process.
@@ -148,17 +141,9 @@ def browsing() -> Iterator[Browser]:
         os.fdopen(commands, "wb", buffering=0) as sender,
         os.fdopen(answers, "rb") as receiver,
     ):
+        launch = [sys.executable, "-c", LAUNCHER, str(reads), str(writes), str(chromium())]
         process = subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                LAUNCHER,
-                str(reads),
-                str(writes),
-                str(chromium()),
-                *flags,
-                f"--user-data-dir={profile}",
-            ],
+            [*launch, *flags, f"--user-data-dir={profile}"],
             pass_fds=(reads, writes),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

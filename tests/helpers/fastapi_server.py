@@ -1,6 +1,7 @@
 """A real `python -m mnist_pipeline.serve` for the tests to talk to."""
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -42,11 +43,10 @@ def running(
             )
         assert process.stdout
         try:
-            said = process.stdout.readline()
-            assert "/predictions/mnist" in said, errors.read_text()
-            address = said.partition("; ")[2].split("/docs")[0]
+            said = re.search(r"(http\S*)/predictions/mnist", process.stdout.readline())
+            assert said, errors.read_text()
             yield Running(
-                Service(address, "", address, verify=str(certificate) if certificate else True), process, errors
+                Service(said[1], "", said[1], verify=str(certificate) if certificate else True), process, errors
             )
         finally:
             process.terminate()

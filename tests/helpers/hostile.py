@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from helpers.pen_digits import encode
-from helpers.small_model import HANDLERS
 
 SIDE = 1279  # the largest picture that is not reduced
 
@@ -85,7 +84,7 @@ def write_list(picture: bytes, count: int) -> bytes:
 
 
 LARGE = Image.new("L", (4990, 4990), 255)
-# Names of requests, and what gives their bodies. "explanation" is sent to /explanations/mnist.
+# Names of requests, and what gives their bodies.
 REQUESTS: dict[str, Callable[[], bytes]] = {
     "bars": draw_bars,
     "rings": draw_rings,
@@ -100,9 +99,7 @@ REQUESTS: dict[str, Callable[[], bytes]] = {
     "PNG": lambda: write_png(4990, 4990, 4990, 16, 6),
     "BMP": lambda: encode(LARGE, "BMP")[:16_000_000],
     "TIFF": lambda: encode(Image.new("RGB", (7000, 7000)), "TIFF", compression="tiff_lzw"),
-    "TIFF of 32 bits": lambda: encode(
-        Image.fromarray(np.zeros((7000, 7000), np.float32)), "TIFF", compression="tiff_lzw"
-    ),
+    "TIFF of 32 bits": lambda: encode(np.zeros((7000, 7000), np.float32), "TIFF", compression="tiff_lzw"),
     "WebP": lambda: encode(LARGE.convert("RGB"), "WEBP", lossless=True),
     "AVIF": lambda: encode(LARGE.convert("RGB"), "AVIF", speed=10),
     "deep JSON": lambda: b"[" * 16_000_000,
@@ -111,5 +108,4 @@ REQUESTS: dict[str, Callable[[], bytes]] = {
     "list of bars": lambda: write_list(draw_bars(), 256),
     "list of scans": lambda: write_list(repeat_scans(), 80),
     "list of large": lambda: write_list(encode(LARGE), 256),
-    "explanation": lambda: (HANDLERS / "digits/8.png").read_bytes(),
 }

@@ -1,6 +1,5 @@
 """The score that says whether the network knows what it sees."""
 
-import pytest
 import torch
 
 from mnist_pipeline.data.dataset import Examples
@@ -18,13 +17,11 @@ def draw_logits(count: int, mean: float, seed: int) -> torch.Tensor:
 
 def test_the_score_separates_what_it_was_fitted_on_and_is_the_servers() -> None:
     known, unknown = draw_logits(2000, 4, 0) * 2, draw_logits(1000, -2, 1) * 2
-    temperature = 0.5
-    found = fit_known(known, unknown, temperature)
-    info = {"temperature": temperature, "known": found}
+    found = fit_known(known, unknown, temperature=0.5)
+    info = {"temperature": 0.5, "known": found}
     good, bad = score_known(known.numpy(), info), score_known(unknown.numpy(), info)
     assert good.min() > 0.5 > bad.max()
-    assert (good >= found["least"]).mean() == pytest.approx(0.999, abs=0.001)
-    assert (good < found["least"]).sum() in (0, 1, 2)
+    assert (good < found["least"]).sum() in (0, 1, 2)  # of 2,000: 99.9 % pass
 
 
 def test_a_least_score_that_was_asked_for_is_kept() -> None:

@@ -34,10 +34,9 @@ def fit_known(
     temperature: float,
     least: float | None = None,
 ) -> KnownInfo:
-    """Fit a logistic function of log(sum(exp(logits))) that tells images of a class from others (Platt, 1999).
+    """Fit a logistic function (Platt, 1999) of log(sum(exp(logits))) to logits of validation images and outliers.
 
-    `known` are calibrated logits of validation images, `unknown` those of generated outliers. Below the score `least`,
-    0 to 1, nothing is answered; None: ANSWERED of the validation images pass.
+    Below the score `least`, 0 to 1, nothing is answered; None: ANSWERED of the validation images pass.
     """
     scores = torch.cat([known, unknown]).mul(temperature).logsumexp(1).double().numpy()[:, None]
     is_known = np.arange(len(scores)) < len(known)

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .answer import Model, Network, softmax
+from .answer import Model
+from .recognition import softmax
+from .steps import Network
 
 REFERENCES = "references.json"  # images, and what the network answered to them where it was archived
 FORMAT = 2  # of the archive: another number stands for files or a model_info.json that this code does not understand
@@ -18,10 +20,10 @@ TOLERANCE = 0.05  # of their probabilities; int8 whose sums overflow differs by 
 
 
 def load(folder: Path, *, beside_readers: bool = False) -> Model:
-    """Load the model of an unpacked archive.
+    """Load the model of an unpacked archive; `beside_readers` with a second network that does not spin.
 
-    With `beside_readers` the network is also opened so that it does not spin: other processes need the CPUs. Raises
-    RuntimeError for another format, a damaged file, or a network that answers otherwise than where it was archived.
+    Raises RuntimeError for another format, a damaged file, or a network that answers otherwise than where it was
+    archived.
     """
     info = json.loads((folder / "model_info.json").read_text())
     if info.get("format") != FORMAT:
@@ -31,10 +33,8 @@ def load(folder: Path, *, beside_readers: bool = False) -> Model:
     if found != expected:
         raise RuntimeError(f"{file.name} is damaged: its SHA-256 is {found}, model_info.json says {expected}")
     model = Model(info, open_onnx(file), open_onnx(file, spinning=False) if beside_readers else None)
-    for network in {model.network, model.quiet_network}:  # often the same
-        check_references(
-            folder / REFERENCES, network, model.form.shape
-        )  # the first call is the slowest; no user should wait for it
+    for network in {model.network, model.quiet_network}:  # often the same; the first call, the slowest, is no user's
+        check_references(folder / REFERENCES, network, model.form.shape)
     return model
 
 
@@ -52,7 +52,7 @@ def open_onnx(file: Path, *, spinning: bool = True) -> Network:
 
 def count_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """CPUs that this process may run on, or as many as its container's quota allows, rounded up, if those are fewer."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpus = len(os.sched_getaffinity(0))
     for names in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):  # cgroup v2, v1
         with suppress(OSError, ValueError):  # the other version, or "max", which is no quota in v2; in v1 that is -1
             quota, period = map(int, " ".join((cgroup / name).read_text() for name in names).split())

@@ -36,10 +36,10 @@ class Busy(Exception):
 
 
 class Readers:
-    """Reader processes, which clients share.
+    """Reader processes, one more than there are cores.
 
-    One more process is started than there are cores, and one client alone cannot have it: it is there for the others,
-    and while another process is replaced. Where others read too, a client has half of the readers.
+    One client alone cannot have all: one is there for the others, and while another process is replaced. Where others
+    read too, a client has half of the readers.
     """
 
     def __init__(self, cores: int) -> None:
@@ -63,14 +63,8 @@ class Readers:
         # The reading goes on where the request is cancelled: what has begun cannot be taken back.
         task = asyncio.create_task(self.exchange(reader, wanted, client))
         self.tasks.add(task)
-        task.add_done_callback(self.forget)
+        task.add_done_callback(self.tasks.discard)
         return await asyncio.shield(task)
-
-    def forget(self, task: asyncio.Task[Any]) -> None:
-        """Let go of a reading that has ended, and of its error where nobody waits for it any more."""
-        self.tasks.discard(task)
-        if not task.cancelled():
-            task.exception()
 
     async def acquire(self, client: str, start_before: float) -> asyncio.subprocess.Process:
         """Wait for a reader. Raises Busy."""
@@ -163,7 +157,7 @@ def main() -> None:
     os.nice(NICE)
     cv2.setNumThreads(1)
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-    with contextlib.suppress(OSError, AttributeError):  # where the pipe is a socket, or not on Linux
+    with contextlib.suppress(OSError):  # where the pipe is a socket
         fcntl.fcntl(0, fcntl.F_SETPIPE_SZ, 2**20)
     requests = sys.stdin.buffer
     with os.fdopen(os.dup(1), "wb") as answers:

@@ -5,15 +5,15 @@ import hmac
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
 from fastapi import Request, Response
 
-from mnist_pipeline.serving.requests import MAX_FIELDS, choose_body
+from mnist_pipeline.serving.readers import Busy
+from mnist_pipeline.serving.requests import MAX_FIELDS, Body, choose_body
 
 MAX_BODY = 16 * 1024**2  # bytes, as in handlers/config.properties
 MAX_REQUESTS = 1024  # that are received, wait or are answered
@@ -21,6 +21,8 @@ MAX_BYTES = 256 * 1024**2  # of their bodies; one client may have half of it
 WINDOW_SECONDS, WINDOW_BYTES = 4.0, 64 * 1024  # in each such time so many bytes of a body must come: 16 KiB/s
 DRAIN_BYTES = 16 * MAX_BODY  # of a body that is too long, which are read and thrown away before the answer
 URL_ENCODED = re.compile(rb"[\w.*+%~-]+=[!-~]*")  # curl says so of pictures and JSON, too, which have other bytes
+
+Hold: TypeAlias = Callable[[int], None]  # counts bytes of a request's body
 
 
 class Refused(Exception):
@@ -31,11 +33,6 @@ class Refused(Exception):
         self.response = Response(content, status, headers, "application/json")
 
 
-def make_busy() -> Refused:
-    """The refusal of a request that may be sent again."""
-    return Refused(503, "the server is busy; send the request again", {"Retry-After": "1"})
-
-
 class Admission:
     """Counts the requests and bytes that are there, and refuses what is too much."""
 
@@ -44,34 +41,25 @@ class Admission:
         self.bytes: Counter[str] = Counter()  # by client
 
     @contextmanager
-    def admit(self, client: str) -> Iterator["Place"]:
-        """Admit a client's request before its body is received. Raises Refused."""
+    def admit(self, client: str) -> Iterator[Hold]:
+        """Admit a client's request before its body is received; what is yielded counts its bytes. Both raise Busy."""
         if self.requests >= MAX_REQUESTS:
-            raise make_busy()
-        place = Place(self.bytes, client)
+            raise Busy
+        held: list[int] = []
+
+        def hold(length: int) -> None:
+            if self.bytes[client] + length > MAX_BYTES // 2 or self.bytes.total() + length > MAX_BYTES:
+                raise Busy
+            self.bytes[client] += length
+            held.append(length)
+
         self.requests += 1
         try:
-            yield place
+            yield hold
         finally:
             self.requests -= 1
-            self.bytes[client] -= place.bytes
+            self.bytes[client] -= sum(held)
             self.bytes += Counter()  # forgets clients without bytes
-
-
-@dataclass
-class Place:
-    """A request that was admitted: the bytes that all clients hold, whose it is, and its own bytes."""
-
-    held: Counter[str]
-    client: str
-    bytes: int = 0
-
-    def hold(self, length: int) -> None:
-        """Count bytes that have come. Raises Refused where there is no room for them."""
-        if self.held[self.client] + length > MAX_BYTES // 2 or self.held.total() + length > MAX_BYTES:
-            raise make_busy()
-        self.held[self.client] += length
-        self.bytes += length
 
 
 def check_token(request: Request, token: str) -> None:
@@ -81,26 +69,20 @@ def check_token(request: Request, token: str) -> None:
         raise Refused(401, "the header Authorization must be: Bearer <token>", {"WWW-Authenticate": "Bearer"})
 
 
-async def read_body(request: Request, place: Place) -> Any:
-    """The body, or of a form the field with the picture. Raises Refused and ClientDisconnect."""
-    body = await receive(request, place)
-    fields = {"body": body}
+async def read_body(request: Request, hold: Hold) -> Body:
+    """The body, or of a form the field with the picture. Raises Refused, Busy and ClientDisconnect."""
+    body = await receive(request, hold)
+    fields: dict[str, Any] = {"body": body}
     is_form = request.headers.get("content-type", "").lower().startswith("application/x-www-form-urlencoded")
     if is_form and URL_ENCODED.fullmatch(body):
-        try:
+        with suppress(ValueError):  # more fields than a form has
             pairs = parse_qsl(body.decode(), encoding="latin-1", max_num_fields=MAX_FIELDS)  # any bytes
-        except ValueError:
-            raise Refused(400, f"the form has more than {MAX_FIELDS} fields") from None
-        fields = {name: value.encode("latin-1") for name, value in pairs}
+            fields = {name: value.encode("latin-1") for name, value in pairs}
     return choose_body(fields)
 
 
-async def receive(request: Request, place: Place) -> bytes:
-    """The bytes of a body. Raises Refused and ClientDisconnect."""
-    announced = int(request.headers.get("content-length", 0))
-    too_long = Refused(413, f"the body has more than {MAX_BODY} bytes", {"Connection": "close"})
-    if announced > MAX_BODY and "expect" in request.headers:
-        raise too_long  # the client waits for the answer before it sends the body
+async def receive(request: Request, hold: Hold) -> bytes:
+    """The bytes of a body. Raises Refused, Busy and ClientDisconnect."""
     loop = asyncio.get_running_loop()
     parts: list[bytes] = []
     total = in_window = 0
@@ -111,17 +93,15 @@ async def receive(request: Request, place: Place) -> bytes:
                 if in_window >= WINDOW_BYTES:
                     in_window = 0
                     window.reschedule(loop.time() + WINDOW_SECONDS)
-                if total <= MAX_BODY and announced <= MAX_BODY:
-                    place.hold(len(part))
+                if total <= MAX_BODY:
+                    hold(len(part))
                     parts.append(part)
                 elif total > DRAIN_BYTES:
                     break
     except TimeoutError:
-        if announced > MAX_BODY:
-            raise too_long from None
         rate = WINDOW_BYTES / WINDOW_SECONDS / 1024
         message = f"the body came too slowly; at least {rate:g} KiB a second are expected"
         raise Refused(408, message, {"Connection": "close"}) from None
     if total > MAX_BODY:
-        raise too_long
+        raise Refused(413, f"the body has more than {MAX_BODY} bytes", {"Connection": "close"})
     return b"".join(parts)

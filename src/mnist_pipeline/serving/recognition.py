@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..reading import Item, Parts, find_parts, read_otherwise
-from .steps import PICTURE_SECONDS, Compute, Logits, Read, Steps, run_together
+from .steps import PICTURE_SECONDS, Logits, Read, Steps, run_together
 
 DOUBT = 0.9  # what is known less than this is looked at more closely: in parts, or read in another way
 SURE = 0.95  # parts, and what is found in another way, are answered only if they are known better than this
@@ -60,7 +60,7 @@ def recognise(items: Sequence[Item], info: dict[str, Any]) -> Steps:
     if not items:
         return []
     images = np.stack([item.image for item in items])
-    logits = yield Compute(images.reshape(len(items), -1, *images.shape[-2:]))
+    logits = yield images.reshape(len(items), -1, *images.shape[-2:])
     if "known" in info:
         known = np.where([item.on_paper for item in items], score_known(logits, info), 0)
     else:  # a model that was not taught what is of no class

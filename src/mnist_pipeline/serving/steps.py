@@ -24,16 +24,10 @@ class Read(NamedTuple):
 
     read: Callable[[Any], Any]  # a function that can be pickled
     data: Any  # what a client sent
-    seconds: float = PICTURE_SECONDS  # of processor time that it may take; if it is stopped, TooMuchWork comes back
+    seconds: float = PICTURE_SECONDS  # of processor time that it may take; TooMuchWork comes back if it is stopped
 
 
-class Compute(NamedTuple):
-    """Asks for the network's logits of images, one or more."""
-
-    images: Images
-
-
-Steps: TypeAlias = Generator[Read | Compute, Any, Any]
+Steps: TypeAlias = Generator[Read | Images, Any, Any]  # images, one or more, ask for the network's logits
 
 
 def answer_all(requests: Sequence[Steps], network: Network) -> list[Any]:
@@ -44,7 +38,7 @@ def answer_all(requests: Sequence[Steps], network: Network) -> list[Any]:
             wanted = steps.send(result)
         except StopIteration as end:
             return list(end.value)
-        result = read_now(wanted) if isinstance(wanted, Read) else compute(network, wanted.images)
+        result = read_now(wanted) if isinstance(wanted, Read) else compute(network, wanted)
 
 
 def run_together(requests: Sequence[Steps]) -> Steps:
@@ -58,12 +52,12 @@ def run_together(requests: Sequence[Steps]) -> Steps:
                 step = requests[k].send(value)
                 while isinstance(step, Read):
                     step = requests[k].send((yield step))
-                wanted[k] = step.images
+                wanted[k] = step
             except StopIteration as end:
                 results[k] = end.value
         if not wanted:
             break
-        logits = yield Compute(np.concatenate([*wanted.values()]))
+        logits = yield np.concatenate([*wanted.values()])
         ends = np.cumsum([len(images) for images in wanted.values()])
         waiting = dict(zip(wanted, np.split(logits, ends[:-1]), strict=True))
     return results

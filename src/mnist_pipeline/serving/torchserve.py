@@ -29,11 +29,9 @@ class Service:
     tokens: Mapping[str, Any] = field(default_factory=dict)  # TorchServe's key_file.json, where tokens are on
     verify: bool | str = True  # the certificate to trust (a PEM file); True: those of the usual authorities; False: any
 
-    def predict(
-        self, body: bytes, version: str = "", *, verb: str = "predictions", **options: Any
-    ) -> requests.Response:
-        """Send one body to the default version, or to the named one; `verb` may be `explanations`."""
-        url = f"{self.inference}/{verb}/{MODEL}/{version}".rstrip("/")
+    def predict(self, body: bytes, version: str = "", **options: Any) -> requests.Response:
+        """Send one body to the default version, or to the named one."""
+        url = f"{self.inference}/predictions/{MODEL}/{version}".rstrip("/")
         return self.send("POST", url, "inference", data=body, **options)
 
     def manage(self, method: str, path: str = "", **options: Any) -> Any:

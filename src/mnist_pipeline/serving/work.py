@@ -5,21 +5,20 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from mnist_pipeline.serving.answer import Model
+from mnist_pipeline.serving.answer import Model, Response
 from mnist_pipeline.serving.readers import Busy, Readers
-from mnist_pipeline.serving.requests import is_json
-from mnist_pipeline.serving.steps import Images, Logits, Read, Steps, read_now
+from mnist_pipeline.serving.requests import Body, is_json
+from mnist_pipeline.serving.steps import Images, Logits, Read, read_now
 
 MAX_BATCH = 32  # images that the network takes at a time
 # While readers are at work, fewer images than these wait so long for others, where all come from readers: alone each
 # takes twice the processor time.
 FEW, GATHER_SECONDS = 4, 0.1
 WAIT_SECONDS = 5.0  # after which a picture that waits for a reader is refused
-LIST_WAIT_SECONDS = 8.0  # after which a list or an explanation is refused at its next step
+LIST_WAIT_SECONDS = 8.0  # after which a list is refused at its next step
 SMALL_BYTES, SMALL_SIDE = 16 * 1024, 64  # a PNG of this size costs less to read here than to pass on
 SMALL_LIST = 256 * 1024  # bytes of JSON that are parsed here
 PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
@@ -41,7 +40,7 @@ class Work:
     def __init__(self, readers: Readers | None = None, count_batch: Callable[[int], None] = lambda size: None) -> None:
         self.readers, self.count_batch = readers, count_batch
         self.first: deque[Job] = deque()  # of single pictures
-        self.later: deque[Job] = deque()  # of lists and explanations, which fill up batches and take the pauses
+        self.later: deque[Job] = deque()  # of lists, which fill up batches and take the pauses
         self.thread = ThreadPoolExecutor(1, "network")
         self.computing: asyncio.Task[None] | None = None
 
@@ -49,33 +48,34 @@ class Work:
         """How many readings and computations wait."""
         return len(self.first) + len(self.later) + (len(self.readers.waiting) if self.readers else 0)
 
-    async def run(self, steps: Steps, model: Model, client: str, *, is_single: bool) -> Any:
-        """The result of the steps of a client's request to `model`; raises Busy where it would wait for too long."""
+    async def answer(self, model: Model, body: Body, client: str) -> Response:
+        """The model's response to a client's request; raises Busy where it would wait for too long."""
         loop = asyncio.get_running_loop()
-        start_before = loop.time() + (WAIT_SECONDS if is_single else LIST_WAIT_SECONDS)
-        queue, may_gather = self.first if is_single else self.later, False
+        is_list = is_json(body)
+        start_before = loop.time() + (LIST_WAIT_SECONDS if is_list else WAIT_SECONDS)
+        queue, may_gather = self.later if is_list else self.first, False
+        steps = model.answer_request(body)
         try:
             wanted = steps.send(None)
             while True:
-                if not is_single:
+                if is_list:
                     await asyncio.sleep(0)  # between two pictures others have their turn
                     if loop.time() > start_before:
                         raise Busy
-                if isinstance(wanted, Read):
-                    may_gather = not is_cheap(wanted.data)
-                    wanted = steps.send(await self.read(wanted, client, start_before))
+                if not isinstance(wanted, Read):
+                    wanted = steps.send(await self.compute(model, wanted, queue, may_gather=may_gather))
+                    continue
+                may_gather = not is_cheap(wanted.data)
+                if not may_gather:
+                    result = read_now(wanted)
+                elif self.readers is None:
+                    result = await asyncio.to_thread(read_now, wanted)
                 else:
-                    wanted = steps.send(await self.compute(model, wanted.images, queue, may_gather=may_gather))
+                    result = await self.readers.read(wanted, client, start_before)
+                wanted = steps.send(result)
         except StopIteration as end:
-            return end.value
-
-    async def read(self, wanted: Read, client: str, start_before: float) -> tuple[Any, float]:
-        """Have something read here where it is cheap, else by a reader, or in a thread where there are none."""
-        if is_cheap(wanted.data):
-            return read_now(wanted)
-        if self.readers is None:
-            return await asyncio.to_thread(read_now, wanted)
-        return await self.readers.read(wanted, client, start_before)
+            response: Response = end.value
+            return response
 
     async def compute(self, model: Model, images: Images, queue: deque[Job], *, may_gather: bool = False) -> Logits:
         """A network's logits of images, in as many batches as they need."""
@@ -135,9 +135,10 @@ class Work:
         return batch
 
 
-def is_cheap(data: bytes) -> bool:
+def is_cheap(data: Body) -> bool:
     """Whether what a client sent is a small PNG, or JSON that is parsed in no time."""
     if is_json(data):
         return len(data) <= SMALL_LIST
+    assert isinstance(data, bytes | bytearray)  # what is parsed already is JSON
     sides = [int.from_bytes(data[i : i + 4]) for i in (16, 20)]
     return data.startswith(PNG_START) and len(data) <= SMALL_BYTES and max(sides) <= SMALL_SIDE
