@@ -62,7 +62,6 @@ def tune(
     completed. Retrainings start if they are expected to fit into the other half.
 
     Args:
-        objective: what a trial does.
         initial_trials: tried first, after the default values; what they leave out has its default.
         trials: finished short trials that the study ends with, those of earlier runs included.
         retrained_trials: so many of the best are trained again, next to the default values.
