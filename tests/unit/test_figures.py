@@ -15,7 +15,7 @@ def test_the_page_of_results_is_written_from_the_files() -> None:
 def test_a_table_shows_the_file_and_names_commit_day_and_machine() -> None:
     found = {"commit": "1234567", "date": "2026-11-30", "machine": {"cores": 2, "processor": "a Z80", "torch": "2.14"}}
     said = figures.describe_source(found, "bench-train")
-    assert said.strip() == "(`make bench-train`; 2026-11-30, commit 1234567; 2 cores of a Z80, PyTorch 2.14)"
+    assert said.strip() == "(`make bench-train`;\n2026-11-30, commit 1234567;\n2 cores of a Z80, PyTorch 2.14)"
     rows = dict(
         figures.show_training({"speedup": 7.94, "n": 3, "speedup_on_full_images": 4, "executed_fraction_of_limit": 1})
     )
