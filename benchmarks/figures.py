@@ -240,7 +240,8 @@ def describe_source(found: dict[str, Any], target: str) -> str:
     if machine:
         training = f", training in {machine['training_in']}" if "training_in" in machine else ""
         words.append(f"{machine['cores']} cores of {machine['processor']}{training}, PyTorch {machine['torch']}")
-    return f"\n({';\n'.join(words)})" if words else ""
+    source = ";\n".join(words)
+    return f"\n({source})" if words else ""
 
 
 def main() -> None:
