@@ -53,7 +53,7 @@ def test_every_trial_is_in_its_plots(figures: dict[str, Figure], tmp_path: Path)
     pruned = study.get_trials(states=(TrialState.PRUNED,))
     assert pruned
     points = np.asarray(figures["history"].axes[0].collections[0].get_offsets())
-    assert points.tolist() == [[trial.number, trial.value] for trial in complete]
+    assert sorted(points.tolist()) == [[trial.number, trial.value] for trial in complete]
     curves = figures["learning_curves"].axes[0].lines
     assert len(curves) == len(complete) + len(pruned)
     (named,) = [curve for curve in curves if not str(curve.get_label()).startswith("_")]

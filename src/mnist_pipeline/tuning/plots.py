@@ -6,6 +6,8 @@ from pathlib import Path
 import optuna
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
@@ -48,17 +50,20 @@ def save_history(path: Path, study: optuna.Study, retrained: optuna.Study, chose
 
 
 def save_learning_curves(path: Path, study: optuna.Study, chosen: FrozenTrial) -> None:
-    """Draw each trial's evaluations: pruned ones in grey, the chosen one thick."""
+    """Draw each trial's evaluations, coloured by the trial's accuracy; the chosen trial's curve is thick, and named."""
     figure, axis = plt.subplots(figsize=(8, 4))
-    accuracies: list[float] = []
-    for trial in study.trials:
+    trials = study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
+    ordered = sorted(trial.value or 0 for trial in trials)
+    # The worst quarter is equally pale.
+    shades = ScalarMappable(Normalize(ordered[len(ordered) // 4], ordered[-1]), "viridis_r")
+    for trial in trials:
         steps, values = list(trial.intermediate_values), list(trial.intermediate_values.values())
         if trial.number == chosen.number:
             axis.plot(steps, values, ".-", color=INK, linewidth=2.5, zorder=3, label=f"trial {trial.number}, chosen")
-        elif trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
-            axis.plot(steps, values, ".-", color=ACCENT if trial.state == TrialState.COMPLETE else PALE, linewidth=1)
-        accuracies += values
-    show_accuracies(axis, accuracies)
+        else:
+            axis.plot(steps, values, ".-", color=shades.to_rgba(trial.value or 0), linewidth=1)  # type: ignore[arg-type]
+    figure.colorbar(shades, ax=axis, format=PercentFormatter(1), label="accuracy of the trial")
+    show_accuracies(axis, [value for trial in trials for value in trial.intermediate_values.values()])
     axis.set(xlabel="evaluation", ylabel="validation accuracy")
     axis.legend(loc="lower right")
     save(figure, path)
@@ -66,7 +71,7 @@ def save_learning_curves(path: Path, study: optuna.Study, chosen: FrozenTrial) -
 
 def show_accuracies(axis: Axes, accuracies: list[float]) -> None:
     """Scale an axis to all but the worst fifth of the accuracies, which would press the others together."""
-    ordered = sorted(accuracies)
+    ordered = sorted(accuracies) or [0.0]
     low, high = ordered[len(ordered) // 5], ordered[-1]
     margin = max(0.15 * (high - low), 0.001)
     axis.set_ylim(low - margin, high + margin)

@@ -80,7 +80,7 @@ def explain(url: str, error: Exception) -> str:
 
 def make_study(name: str, database: RDBStorage, pruner: BasePruner) -> optuna.Study:
     """The study of that name in a database; created where it is new."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # progress.py prints a line for each trial instead
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # Progress prints a line for each trial instead
     return optuna.create_study(
         study_name=name, storage=database, pruner=pruner, direction="maximize", load_if_exists=True
     )
