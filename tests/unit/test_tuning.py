@@ -278,7 +278,7 @@ def retrain(result: optuna.Study, *mistakes: set[int] | None, images: int = 1000
     [
         ([set(range(50)), set(range(60))], 0, "No trial beats the default values (95.00%)"),
         ([set(range(50)), set(range(40))], 1, "on 10 images, wrong where they are right on 0"),
-        ([set(range(50)), set(range(49))], 0, "trial 1 is not clearly better"),  # 1 image to 0 is one standard error
+        ([set(range(50)), set(range(49))], 0, "trial 1 is no better"),  # 1 image to 0 is one standard error
         ([set(range(50)), set(range(25, 72))], 0, "on 25 images, wrong where they are right on 22"),
         ([set(range(50)), set(range(25, 60)), set(range(45))], 1, "on 25 images, wrong where they are right on 10"),
         ([None, set(range(60))], 1, "The default values failed: trial 1 is the best of the others"),

@@ -49,13 +49,11 @@ def choose_trial(
         return best, f"The default values failed: trial {best.number} is the best of the others."
     of_default = retrainings[default.number]
     if best.number == default.number:
-        reason = f"No trial beats the default values ({of_default.value:.2%}) when trained for longer"
-        return default, f"{reason}, so these are taken."
+        return default, f"No trial beats the default values ({of_default.value:.2%}) when trained for longer."
     wrong = set(retrainings[best.number].user_attrs["mistakes"])
     wrong_by_default = set(of_default.user_attrs["mistakes"])
     better, worse = len(wrong_by_default - wrong), len(wrong - wrong_by_default)
     against = f"right where they are wrong on {better} images, wrong where they are right on {worse}"
     if better - worse > MARGIN * math.sqrt(better + worse):
         return best, f"Trained for longer, trial {best.number} is better than the default values ({against})."
-    reason = f"trained for longer, trial {best.number} is not clearly better ({against})."
-    return default, f"The default values are taken: {reason}"
+    return default, f"The default values are taken: trained for longer, trial {best.number} is no better ({against})."

@@ -114,8 +114,7 @@ def connect(workers: int) -> None:
     """Join the cluster that RAY_ADDRESS names, and send it this package; or start Ray on the loopback address."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
-    address = os.environ.get("RAY_ADDRESS")
-    if address:
+    if address := os.environ.get("RAY_ADDRESS"):
         package = {"py_modules": [str(Path(__file__).parents[1])]}
         ray.init(address=address, runtime_env=package, **common)
     else:

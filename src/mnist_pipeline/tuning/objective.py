@@ -26,9 +26,7 @@ class Objective:
     Its fields are all that makes two trials comparable; a study with other ones is another study, under another name.
 
     Attributes:
-        dataset: trials train on its training images and are evaluated on its validation images.
-        space: the hyperparameters that are searched.
-        fixed: the values of all others, and the default values of these.
+        fixed: the values of what is not searched, and the default values of what is.
         images_per_trial: training images that a trial sees.
         images_per_retraining: training images that a retraining sees.
         evaluations: how often a trial is evaluated, and may be pruned.

@@ -17,7 +17,6 @@ from mnist_pipeline.figures import ACCENT, INK, SOFT, save
 from mnist_pipeline.tuning.trials import RETRAINS, rank
 
 ENOUGH_TRIALS = 10  # complete ones, below which importances are chance
-PALE = "0.6"  # grey, for pruned trials
 
 
 def draw(folder: Path, study: optuna.Study, retrained: optuna.Study, chosen: FrozenTrial) -> None:
@@ -36,7 +35,7 @@ def save_history(path: Path, study: optuna.Study, retrained: optuna.Study, chose
     for label, marker, colour, points in (
         ("short trial", "o", ACCENT, complete),
         ("the same, trained for longer", "D", SOFT, again),
-        ("pruned, last evaluation", "x", PALE, pruned),
+        ("pruned, last evaluation", "x", "0.6", pruned),
     ):
         if points:
             axis.scatter(list(points), list(points.values()), marker=marker, color=colour, label=label)

@@ -45,10 +45,7 @@ def write_results(study: optuna.Study, retrained: optuna.Study, chosen: FrozenTr
     print("Study statistics:")
     for state, count in counts.items():
         print(f"  Number of {state} trials:  {count}")
-    print(f"Chosen trial: {chosen.number}\n  Value:  {chosen.value}\n  Params:")
-    for name, value in chosen.params.items():
-        print(f"    {name}: {value}")
-    print(reason)
+    print(f"Chosen trial: {chosen.number}\n  Value:  {chosen.value}\n  Params: {chosen.params}\n{reason}")
 
 
 def tabulate(trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:

@@ -30,7 +30,6 @@ from mnist_pipeline.training.loop import Diverged
 
 log = logging.getLogger(__name__)
 
-N_STARTUP_TRIALS = 5  # trials before TPE has enough to learn from
 RETRAINS = "retrains"  # user attribute of a retraining: the number of the trial that it repeats
 RETRIES = 3  # how often a trial whose process died is run again
 
@@ -38,7 +37,7 @@ RETRIES = 3  # how often a trial whose process died is run again
 def make_sampler(seed: int, ordinal: int) -> TPESampler:
     """A sampler for one trial, seeded by the trial's place in the study: a resumed study samples what it would have."""
     mixed = np.random.SeedSequence((seed, ordinal)).generate_state(1)[0]
-    return TPESampler(n_startup_trials=N_STARTUP_TRIALS, seed=int(mixed))
+    return TPESampler(n_startup_trials=5, seed=int(mixed))  # with fewer, TPE has too little to learn from
 
 
 def run_one(study: optuna.Study, objective: Callable[[optuna.Trial], float]) -> None:
@@ -107,8 +106,7 @@ class Progress:
     """A study's finished trials and its budget, shown as a progress bar with a line for each trial.
 
     Args:
-        study: whose trials are counted.
-        trials: finished trials that the study ends with.
+        trials: finished ones that the study ends with.
         seconds: after so many no further trial starts.
         initial: trials that are run even after that. Otherwise a busy machine, which had time for one of them, would
             take its values.
@@ -149,7 +147,6 @@ def describe(trial: FrozenTrial) -> str:
         outcome = f"pruned at {outcome} after {len(trial.intermediate_values)} evaluations"
     seconds = trial.duration.total_seconds() if trial.duration else 0
     name = f"trial {trial.user_attrs[RETRAINS]} again" if RETRAINS in trial.user_attrs else f"trial {trial.number}"
-    values = (
-        f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in trial.params.items()
-    )
+    params = trial.params.items()
+    values = [f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in params]
     return f"{name}: {outcome}, {seconds:.0f} s: {', '.join(values)}"
