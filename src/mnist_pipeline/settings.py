@@ -1,11 +1,12 @@
 """params.yaml as typed, validated objects. The stages alone read it; src/ takes plain arguments."""
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
 import yaml
-from optuna.distributions import BaseDistribution, CategoricalDistribution, json_to_distribution
+from optuna.distributions import BaseDistribution, json_to_distribution
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model, field_validator
 
 from mnist_pipeline.console import PipelineError
@@ -55,29 +56,7 @@ class Train(GivenHyperparameters):
     checkpoint_seconds: float = Field(ge=0, le=86_400)
 
 
-class Choices(Section):
-    type: Literal["categorical"]
-    choices: list[Any] = Field(min_length=1)
-
-
-class IntRange(Section):
-    type: Literal["int"]
-    low: int
-    high: int
-    step: int = 1
-    log: bool = False
-
-
-class FloatRange(Section):
-    type: Literal["float"]
-    low: float
-    high: float
-    step: float | None = None
-    log: bool = False
-
-
-LINES = {"categorical": Choices, "int": IntRange, "float": FloatRange}  # a line of the search space, by its type
-Line = Annotated[Choices | IntRange | FloatRange, Field(discriminator="type")]
+LINE = ("type", "choices", "low", "high", "step", "log")  # what a line of the search space may hold
 
 
 class Tune(Section):
@@ -92,12 +71,12 @@ class Tune(Section):
     seed: Seed
     workers: int = Field(ge=1, le=10_000)
     storage: str
-    search_space: dict[str, Line] = Field(min_length=1)
+    search_space: dict[str, dict[str, Any]] = Field(min_length=1)
     initial_trials: list[dict[str, Any]]
 
     @field_validator("search_space")
     @classmethod
-    def check_search_space(cls, search_space: dict[str, Line]) -> dict[str, Line]:
+    def check_search_space(cls, search_space: dict[str, Any]) -> dict[str, Any]:
         for name, line in search_space.items():
             make_distribution(name, line)
         return search_space
@@ -116,18 +95,24 @@ class Tune(Section):
         return {name: make_distribution(name, line) for name, line in self.search_space.items()}
 
 
-def make_distribution(name: str, line: Line) -> BaseDistribution:
-    """Optuna's distribution of a hyperparameter."""
+def make_distribution(name: str, line: dict[str, Any]) -> BaseDistribution:
+    """Optuna's distribution of a hyperparameter, from its line of the search space. Raises ValueError."""
     if name not in TUNABLE:
         raise ValueError(f"{name} cannot be tuned; what can: {', '.join(TUNABLE)}")
-    if isinstance(line, Choices):
-        return CategoricalDistribution([convert(name, choice) for choice in line.choices])
-    convert(name, line.low)
-    convert(name, line.high)
+    if unknown := [key for key in line if key not in LINE]:
+        raise ValueError(f"{name}.{unknown[0]} is unknown; known here: {', '.join(LINE)}")
+    if line.get("type") == "int" and any(isinstance(value, float) for value in line.values()):
+        raise ValueError(f"{name} = {line}: a range of the type int holds whole numbers")
+    for key in {"low", "high"} & line.keys():
+        convert(name, line[key])
+    if "choices" in line:
+        line = line | {"choices": [convert(name, choice) for choice in line["choices"]]}
     try:
-        return json_to_distribution(line.model_dump_json())
+        return json_to_distribution(json.dumps(line))
+    except KeyError as error:
+        raise ValueError(f"{name}.{error.args[0]} is missing") from None
     except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
+        raise ValueError(f"{name} = {line}: {error}") from None
 
 
 def convert(name: str, value: Any) -> Any:
@@ -178,21 +163,13 @@ def load(path: Path = Path("params.yaml")) -> Settings:
 def explain(path: Path, mistake: Any) -> str:
     """One of pydantic's mistakes as a line: key, value, what is allowed."""
     place = mistake["loc"]
-    key = ".".join(str(part) for part in place if part not in LINES)  # pydantic names a line's type too
+    key = ".".join(map(str, place))
     value, rule = mistake["input"], mistake["msg"].removeprefix("Value error, ")
     if mistake["type"] == "extra_forbidden":
-        return f"{path}: {key} is unknown; known here: {', '.join(find_model(place[:-1]).model_fields)}"
+        model: Any = Settings if len(place) == 1 else Settings.model_fields[place[0]].annotation
+        return f"{path}: {key} is unknown; known here: {', '.join(model.model_fields)}"
     if mistake["type"] == "missing":
         return f"{path}: {key} is missing"
-    if mistake["type"] == "union_tag_not_found":
-        return f"{path}: {key}.type is missing; it is one of {', '.join(LINES)}"
     if mistake["type"] == "value_error" or isinstance(value, dict):  # the rule names the value
         return f"{path}: {key}: {rule}"
     return f"{path}: {key} = {value!r}: {rule}"
-
-
-def find_model(place: tuple[Any, ...]) -> Any:
-    """The model of a part of params.yaml."""
-    if not place:
-        return Settings
-    return LINES.get(place[-1]) or Settings.model_fields[place[0]].annotation

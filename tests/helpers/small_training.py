@@ -1,11 +1,9 @@
-"""Train on a few hundred real digits, in a process of its own that a test can kill: small_training.py DATA OUT"""
+"""Train on a few hundred real digits."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mnist_pipeline import console
 from mnist_pipeline.data.dataset import Dataset, Examples, load
 from mnist_pipeline.training.train import train as train_and_save
 
@@ -30,12 +28,3 @@ def train(digits: Dataset, out: Path, *, seed: int = 0, checkpoint_seconds: floa
         model_folder=out / "saved_models",
         results_folder=out / "results",
     )
-
-
-def main() -> None:
-    """Train with a checkpoint after every step."""
-    train(dataset(Path(sys.argv[1])), Path(sys.argv[2]), checkpoint_seconds=1e-9)
-
-
-if __name__ == "__main__":
-    console.run(main)

@@ -1,4 +1,5 @@
 import resource
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,28 +51,26 @@ def test_a_checkpoint_with_another_fingerprint_is_ignored(tmp_path: Path, caplog
     assert "belongs to another training and is ignored" in caplog.text
 
 
-@pytest.mark.parametrize("size", [0, 100, -1])
-def test_a_truncated_checkpoint_is_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture, size: int) -> None:
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def change_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def replace_the_content(path: Path) -> None:
+    torch.save({"fingerprint": "fingerprint"}, path)
+
+
+@pytest.mark.parametrize("damage", [truncate, change_a_byte, replace_the_content])
+def test_a_damaged_checkpoint_is_ignored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
+) -> None:
     save(tmp_path)
-    path = tmp_path / "checkpoint.pt"
-    path.write_bytes(path.read_bytes()[:size])
-    assert Checkpoint(tmp_path, "fingerprint").load() is None
-    assert "is damaged and is ignored" in caplog.text
-
-
-def test_a_changed_byte_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    state = save(tmp_path)
-    path, weights = tmp_path / "checkpoint.pt", state["tensors"][0].numpy().tobytes()
-    content = path.read_bytes()
-    assert content.count(weights) == 1
-    path.write_bytes(content.replace(weights, bytes(len(weights))))
-    assert Checkpoint(tmp_path, "fingerprint").load() is None
-    assert "the checksum of" in caplog.text
-
-
-@pytest.mark.parametrize("content", [[], {"fingerprint": "fingerprint"}])
-def test_a_file_with_other_content_is_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture, content: Any) -> None:
-    torch.save(content, tmp_path / "checkpoint.pt")
+    damage(tmp_path / "checkpoint.pt")
     assert Checkpoint(tmp_path, "fingerprint").load() is None
     assert "is damaged and is ignored" in caplog.text
 

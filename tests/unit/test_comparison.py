@@ -13,7 +13,6 @@ from mnist_pipeline.evaluation.comparison import Experiment, compare, draw, tabu
 from mnist_pipeline.evaluation.experiments import (
     ExperimentsError,
     choose_baseline,
-    flatten,
     is_running,
     read_experiment,
     read_experiments,
@@ -141,11 +140,6 @@ def test_queued_and_finished_experiments_are_told_apart() -> None:
     finished = read_experiment(shown(), {})
     assert (finished.state, finished.metrics) == ("", {"validation_accuracy": 0.5})
     assert finished.settings == {"data.source": "pictures", "train.lr": "null", "train.epochs": "4"}
-
-
-def test_equal_settings_are_equal_texts() -> None:
-    values = {"a": {"b": 4.0, "c": 0.1}, "d": [1, {"e": None}], "f": False, "g": "x"}
-    assert dict(flatten(values)) == {"a.b": "4", "a.c": "0.1", "d": '[1, {"e": null}]', "f": "false", "g": "x"}
 
 
 def test_one_line_where_there_is_no_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,15 +44,6 @@ def test_its_stack_trace_can_be_asked_for(capfd: pytest.CaptureFixture[str], mon
     assert said.endswith("DataError: data/ is empty\n")
 
 
-@pytest.mark.parametrize("error", [TypeError, ValueError, RuntimeError])
-def test_a_bug_is_not_caught(error: type[Exception]) -> None:
-    def stage() -> None:
-        raise error("a bug")
-
-    with pytest.raises(error, match="a bug"):
-        console.run(stage)
-
-
 @pytest.mark.slow
 def test_an_interrupt_says_how_to_resume() -> None:
     script = "from mnist_pipeline import console\ndef stage():\n    raise KeyboardInterrupt\nconsole.run(stage)"

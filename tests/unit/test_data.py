@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from mnist_pipeline.data.catalogue import (
     CENTRED_DIGITS,
-    DATASETS,
     DIGITS,
     HANDWRITING,
     ON_BLACK,
@@ -139,19 +138,6 @@ def test_foreign_description_is_refused(copy: Path, content: bytes | None) -> No
         (copy / DESCRIPTION).write_bytes(content)
     with pytest.raises(DataError, match=r"dvc repro"):
         load(copy, 5_000, seed=0)
-
-
-def test_no_digit_or_letter_is_mirrored() -> None:
-    assert {name for name, info in DATASETS.items() if info.hyperparameters.get("flip")} == {
-        *("FashionMNIST", "CIFAR10", "CIFAR100", "STL10", "EuroSAT")
-    }
-
-
-def test_generated_images_are_added_to_handwritten_digits_alone() -> None:
-    for name, info in DATASETS.items():
-        is_handwritten = info.reader == "handwriting" and info.class_names == DIGITS
-        assert bool(info.hyperparameters.get("outliers")) == is_handwritten, name
-        assert bool(info.hyperparameters.get("digit_forms")) == is_handwritten, name
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mnist_pipeline.reading import FORMATS, Form, NotAnImage, NothingToRead, TooMuchWork, read_digit, read_image
-
-ON_BLACK = Form("picture", on_black=True)
+from mnist_pipeline.reading import FORMATS, NotAnImage, NothingToRead, TooMuchWork, read_digit
 
 
 @pytest.mark.parametrize("strokes", DIGITS.values(), ids=DIGITS)
@@ -161,17 +159,3 @@ def test_damaged_files_raise_nothing_else(seed: bytes, changes: list[tuple[float
         digit = read_digit(bytes(image))
         assert digit.shape == (28, 28)
         assert digit.dtype == np.uint8
-
-
-def test_a_whole_picture_keeps_its_proportions() -> None:
-    paper = Image.new("RGB", (560, 280), "white")
-    paper.paste("black", (200, 100, 360, 180))
-    ink = np.argwhere(read_image(encode(paper, "JPEG", quality=95), ON_BLACK)[0] > 127)
-    height, width = ink.max(0) - ink.min(0) + 1
-    assert (height, width) == (4, 8)
-
-
-def test_a_whole_picture_of_the_right_size_on_black_is_returned_as_it_is() -> None:
-    values = np.zeros((28, 28), np.uint8)
-    values[3:25, 2:26] = np.random.default_rng(0).integers(0, 256, (22, 24))
-    assert np.array_equal(read_image(encode(values), ON_BLACK)[0], values)

@@ -1,17 +1,13 @@
 import contextlib
 import gzip
-import hashlib
 import os
 import threading
-import zipfile
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from inspect import signature
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -154,67 +150,6 @@ def test_torchvision_still_says_where_each_dataset_is() -> None:
             signature(getattr(datasets, published.class_name(name))).bind("folder", download=True, **arguments)
     assert {f"EMNIST/raw/{Path(datasets.EMNIST.url).name}": datasets.EMNIST.md5} == EMNIST_FILES
     assert DATASETS["EMNIST-letters"].class_names == tuple(datasets.EMNIST.classes_split_dict["letters"][1:])
-
-
-# Datasets whose published form is another: small ones in exactly that form, under their own MD5 sums
-
-
-def idx(array: np.ndarray, kind: int) -> bytes:
-    return bytes((0, 0, kind, array.ndim)) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
-
-
-def small(mnist: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
-    examples = load_test(mnist)
-    return examples.images[:count, 0].numpy(), examples.labels[:count].numpy()
-
-
-def test_qmnist_takes_the_class_from_the_first_of_eight_numbers(
-    mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    images, labels = small(mnist, 50)
-    eight = np.concatenate((labels[:, None], np.arange(50 * 7).reshape(50, 7)), 1).astype(">i4")
-    mirror = tmp_path / "mirror"
-    mirror.mkdir()
-    resources: dict[str, list[tuple[str, str]]] = {}
-    for part in ("train", "test"):
-        files = (
-            (f"qmnist-{part}-images-idx3-ubyte.gz", idx(images, 8)),
-            (f"qmnist-{part}-labels-idx2-int.gz", idx(eight, 12)),
-        )
-        resources[part] = []
-        for file, content in files:
-            (mirror / file).write_bytes(gzip.compress(content))
-            md5 = hashlib.md5((mirror / file).read_bytes()).hexdigest()
-            resources[part].append((f"{NOWHERE}{file}", md5))
-    monkeypatch.setattr(datasets.QMNIST, "resources", resources)
-    download("QMNIST", tmp_path / "data", [str(mirror)])
-    test = load_test(tmp_path / "data")
-    assert torch.equal(test.images[:, 0], torch.tensor(images))
-    assert test.labels.tolist() == labels.tolist()
-    (mirror / file).write_bytes(gzip.compress(b"other"))
-    with pytest.raises(DataError, match=f"{file} is corrupt: expected MD5 {md5}, found "):
-        download("QMNIST", tmp_path / "data", [str(mirror)])
-    assert torch.equal(load_test(tmp_path / "data").labels, test.labels)  # the earlier dataset is still there
-
-
-@pytest.mark.parametrize(("name", "first"), [("EMNIST-digits", 0), ("EMNIST-letters", 1)])
-def test_emnist_is_turned_upright_and_counted_from_zero(
-    mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, first: int
-) -> None:
-    images, labels = small(mnist, 50)
-    with zipfile.ZipFile(tmp_path / "gzip.zip", "w") as archive:
-        for part in ("train", "test"):
-            prefix = f"gzip/{name.lower()}-{part}"
-            sideways = np.ascontiguousarray(images.transpose(0, 2, 1))
-            archive.writestr(f"{prefix}-images-idx3-ubyte.gz", gzip.compress(idx(sideways, 8)))
-            archive.writestr(f"{prefix}-labels-idx1-ubyte.gz", gzip.compress(idx((labels + first).astype("u1"), 8)))
-    md5 = hashlib.md5((tmp_path / "gzip.zip").read_bytes()).hexdigest()
-    monkeypatch.setattr(datasets.EMNIST, "md5", md5)
-    monkeypatch.setitem(DATASETS, name, replace(DATASETS[name], files={"EMNIST/raw/gzip.zip": md5}))
-    download(name, tmp_path / "data", [str(tmp_path)])
-    test = load_test(tmp_path / "data")
-    assert torch.equal(test.images[:, 0], torch.tensor(images))
-    assert test.labels.tolist() == labels.tolist()
 
 
 # The folder is complete or unchanged

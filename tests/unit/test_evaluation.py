@@ -105,19 +105,7 @@ def test_mcnemars_test_counts_what_one_model_alone_gets_right(
 
 
 NAMES = [
-    "label",
-    "probability_label",
-    "actual",
-    "a",
-    "a.precision",
-    "a,b",
-    '"q"',
-    "=1+1",
-    "$x$",
-    "<b>",
-    "NA",
-    "1",
-    "01",
+    *("label", "probability_label", "actual", "a", "a.precision", "a,b", '"q"', "=1+1", "$x$", "<b>", "NA", "1", "01")
 ]
 
 

@@ -66,22 +66,6 @@ def test_a_file_or_folder_takes_the_place_of_either(tmp_path: Path, write_old: W
         assert names(path.parent) == ["result"]
 
 
-@each_pair
-def test_an_error_leaves_the_old_one(tmp_path: Path, write_old: Write, write_new: Write) -> None:
-    path = tmp_path / "result"
-    write_old(path, "old")
-
-    def fail() -> None:
-        with files.replacing(path) as unfinished:
-            write_new(unfinished, "new")
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        fail()
-    assert content(path) == "old"
-    assert names(tmp_path) == ["result"]
-
-
 STEPS = {"open", "os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.scandir"}
 
 

@@ -9,7 +9,7 @@ import torch
 from helpers.small_model import encoded
 from PIL import Image
 
-from mnist_pipeline.data.dataset import DataError, load
+from mnist_pipeline.data.dataset import DataError
 from mnist_pipeline.reading import Form, fit_picture
 from mnist_pipeline.sources.download import download, read_own
 from mnist_pipeline.sources.forms import Wanted
@@ -77,14 +77,6 @@ def test_handwriting_in_colour_or_another_size_is_refused(tmp_path: Path, wanted
 def test_uneven_classes_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     download("folder", tmp_path / "data", source_folder=folder_of(tmp_path / "s", ("a", "b"), coloured, (28, 7)))
     assert "the classes are uneven: 'b' has 6 training images, 'a' has 24; compare models by bal" in caplog.text
-
-
-def test_a_channel_that_is_empty_is_no_obstacle(tmp_path: Path) -> None:
-    source = folder_of(tmp_path / "s", ("a", "b"), lambda k: coloured(k) * np.array([1, 1, 0], np.uint8))
-    download("folder", tmp_path / "data", source_folder=source)
-    dataset = load(tmp_path / "data", 2, seed=0)
-    assert dataset.mean[2] == 0
-    assert min(dataset.std) > 0
 
 
 @pytest.mark.parametrize("quality", [None, 90])

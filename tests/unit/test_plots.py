@@ -32,16 +32,6 @@ def test_names_are_drawn_as_they_are_and_shortened(tmp_path: Path, drawn: list[F
     assert [text.get_text() for text in drawn[0].axes[0].get_xticklabels()] == labels
 
 
-def test_a_dollar_sign_is_drawn_as_one(tmp_path: Path) -> None:
-    """Not taken for mathematics, where `$1$` would be an italic 1 without its dollars."""
-    dark = []
-    for title in ("1", "$1$"):
-        plots.draw_mistakes(tmp_path / "mistakes.png", np.zeros((1, 3, 32, 32), np.uint8), [title], "heading")
-        with Image.open(tmp_path / "mistakes.png") as picture:
-            dark.append(int((np.asarray(picture.convert("L")) < 128).sum()))
-    assert dark[1] > dark[0] + 20
-
-
 @pytest.mark.parametrize("count", [30, 200])
 def test_many_classes_make_a_legible_picture(count: int, tmp_path: Path, drawn: list[Figure]) -> None:
     actual = np.repeat(np.arange(count), 20)

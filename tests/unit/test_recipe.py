@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_pipeline.data.catalogue import DATASETS
 from mnist_pipeline.training.hyperparameters import Hyperparameters, adapt_to_size, record_adaptation, resolve
 
 
@@ -52,17 +51,3 @@ def test_what_was_adapted_is_recorded_and_said(caplog: pytest.LogCaptureFixture)
         "batch_size = 64 is too large for 137 training images: 17 is used.",
         "epochs = 4 is too short for 137 training images: 146 is used.",
     ]
-
-
-def test_with_many_images_nothing_is_changed_or_said(caplog: pytest.LogCaptureFixture) -> None:
-    resolved, sources = resolve({"epochs": 4.0}, {"batch_size": 64}, {})
-    with caplog.at_level("INFO"):
-        assert record_adaptation(sources, adapt_to_size(resolved, 55_000), 55_000) == sources
-    assert caplog.messages == []
-
-
-@pytest.mark.parametrize(("dataset", "expected"), [("MNIST", 2.0), ("FashionMNIST", 5.0), ("CIFAR10", 8.0)])
-def test_null_means_the_epochs_of_the_dataset(dataset: str, expected: float) -> None:
-    defaults = DATASETS[dataset].hyperparameters
-    assert resolve({"epochs": None}, {}, defaults)[0].epochs == expected
-    assert resolve({"epochs": 7.0}, {}, defaults)[0].epochs == 7.0

@@ -132,14 +132,6 @@ def test_tells_all_of_the_model_in_one_file(made: Path) -> None:
         assert f" {name} {100 * found['precision']:.2f} % {100 * found['recall']:.2f} %" in text
 
 
-def test_leaves_out_what_there_is_not(copy: Path) -> None:
-    path = copy / "results/evaluate/details.json"
-    details = json.loads(path.read_text())
-    del details["as_files"]
-    files.write_json(path, details)
-    assert "as a user would" not in render(copy)
-
-
 @pytest.mark.parametrize("file", ["results/tune/study.json", "results/evaluate/plots/confusion.png", "dvc.lock"])
 def test_names_what_is_missing_and_the_command_that_makes_it(copy: Path, file: str) -> None:
     (copy / file).unlink()

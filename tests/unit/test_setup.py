@@ -99,14 +99,6 @@ def test_make_gives_a_name_on_as_it_is(
     assert (tmp_path / "arguments").read_text().split("\0")[:-1] == [*command, name]
 
 
-def test_make_gives_a_python_on_as_it_is(tmp_path: Path) -> None:
-    shutil.copy(ROOT / "Makefile", tmp_path)
-    make_command(tmp_path / "scripts", "setup.sh", 'printf "<%s>" "$PYTHON" "$@"')
-    command = ["make", "--silent", "ACTIVATE=:", "setup", 'PYTHON=/My $x/it\'s "3"']
-    done = subprocess.run(command, cwd=tmp_path, env={"PATH": os.environ["PATH"]}, check=True, capture_output=True)
-    assert done.stdout.decode() == '</My $x/it\'s "3">'
-
-
 def test_make_score_without_pictures_says_what_is_missing() -> None:
     command = ["make", "--silent", "--old-file=setup", "ACTIVATE=:", "score"]
     done = subprocess.run(command, cwd=ROOT, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True)

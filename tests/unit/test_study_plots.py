@@ -73,11 +73,3 @@ def test_few_trials_and_one_parameter_make_plots_too(trials: int, parameters: in
     study = make_study(trials, parameters)
     plots.draw(tmp_path, study, optuna.create_study(), study.best_trial)
     assert sorted(path.stem for path in tmp_path.glob("*.png")) == NAMES
-
-
-def test_what_cannot_be_plotted_is_said_in_its_place(figures: dict[str, Figure], tmp_path: Path) -> None:
-    study = make_study(6)
-    plots.draw(tmp_path, study, optuna.create_study(), study.best_trial)
-    (text,) = figures["importances"].axes[0].texts
-    assert "need 10 complete trials" in text.get_text()
-    plt.close("all")

@@ -1,17 +1,12 @@
 import json
 import logging
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from helpers import ROOT, small_training
+from helpers import small_training
 from torch.nn import functional as F
 
 from mnist_pipeline.data.catalogue import DATASETS
@@ -22,8 +17,6 @@ from mnist_pipeline.training.hyperparameters import HyperparameterError, Hyperpa
 from mnist_pipeline.training.network import DigitNetwork
 from mnist_pipeline.training.step import make_optimizer
 from mnist_pipeline.training.train import fingerprint
-
-SCRIPT = ROOT / "tests/helpers/small_training.py"
 
 
 @pytest.fixture(scope="module")
@@ -207,30 +200,6 @@ def test_a_loss_that_is_no_number_stops_at_once_and_leaves_no_model(digits: Data
     with pytest.raises(loop.Diverged, match=r"the loss became .* \(learning rate .*, batch of 32, adam\)"):
         small_training.train(digits, tmp_path, lr=1e30)
     assert not (tmp_path / "saved_models").exists()
-
-
-def begin(mnist: Path, out: Path) -> "subprocess.Popen[str]":
-    """Train in a process of its own; returns when its first checkpoint is written."""
-    process = subprocess.Popen([sys.executable, str(SCRIPT), str(mnist), str(out)], stderr=subprocess.PIPE, text=True)
-    while not (out / "checkpoints" / "checkpoint.pt").exists():
-        assert process.poll() is None
-        time.sleep(0.002)
-    return process
-
-
-@pytest.mark.slow
-def test_a_killed_process_resumes_and_ends_with_the_weights_of_an_uninterrupted_one(
-    uninterrupted: Path, mnist: Path, digits: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    process = begin(mnist, tmp_path)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    assert not (tmp_path / "saved_models").exists()
-    small_training.train(digits, tmp_path, checkpoint_seconds=3600.0)
-    assert "resuming at step" in caplog.text
-    assert weights_sha(tmp_path) == weights_sha(uninterrupted)
 
 
 # The model that a training leaves.

@@ -6,12 +6,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 import pytest
 import torch
@@ -23,7 +22,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mnist_pipeline.training.hyperparameters import Hyperparameters
 from mnist_pipeline.training.loop import Diverged
-from mnist_pipeline.tuning import plots
 from mnist_pipeline.tuning import study as tuning
 from mnist_pipeline.tuning.choice import choose_trial, find_candidates, find_default_trial
 from mnist_pipeline.tuning.objective import Objective
@@ -177,15 +175,7 @@ def run_out_of_memory() -> None:
     torch.empty(2**60, dtype=torch.uint8)  # what PyTorch really raises on a CPU
 
 
-def fail_as_numpy_does() -> None:
-    np.empty(2**60, np.uint8)
-
-
-def fail_as_cuda_does() -> None:
-    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-
-
-@pytest.mark.parametrize("fail", [diverge, run_out_of_memory, fail_as_numpy_does, fail_as_cuda_does])
+@pytest.mark.parametrize("fail", [diverge, run_out_of_memory])
 def test_values_that_do_not_work_never_end_a_study(storage: str, fail: Callable[[], None], tmp_path: Path) -> None:
     def objective(trial: optuna.Trial) -> float:
         if trial.number < 5:
@@ -201,27 +191,16 @@ def test_values_that_do_not_work_never_end_a_study(storage: str, fail: Callable[
     assert json.loads((tmp_path / "study.json").read_text())["failed"] == 5
 
 
-def misuse() -> None:
-    len(3)  # type: ignore[arg-type]
-
-
-def miss_a_kernel() -> None:
-    raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("fail", "error", "attempts"), [(misuse, TypeError, RETRIES), (miss_a_kernel, RuntimeError, 1)]
-)
 def test_any_other_error_ends_the_study_at_once_and_the_next_run_repeats_the_trial(
-    storage: str, tmp_path: Path, fail: Callable[[], None], error: type[Exception], attempts: int
+    storage: str, tmp_path: Path
 ) -> None:
     broken = True
 
     def objective(trial: optuna.Trial) -> float:
         value = trial.suggest_float("x", 0, 1)
         if broken and value != 0.25:  # 0.25 is the value given first
-            fail()
+            raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
         return value
 
     def resume(storage: str) -> list[FrozenTrial]:
@@ -230,8 +209,8 @@ def test_any_other_error_ends_the_study_at_once_and_the_next_run_repeats_the_tri
             result.enqueue_trial({"x": value}, skip_if_exists=True)
         return run(storage, objective, 4).trials
 
-    for attempt in range(attempts):
-        with pytest.raises(error):
+    for attempt in range(RETRIES):
+        with pytest.raises(RuntimeError):
             resume(storage)
         ended = [trial.state.name for trial in open_study(storage).trials if trial.state != TrialState.WAITING]
         assert ended == ["COMPLETE"] + ["FAIL"] * (attempt + 1)
@@ -403,8 +382,6 @@ def test_a_trial_that_falls_behind_is_pruned(storage: str, pruner: str) -> None:
     ("distribution", "value"),
     [
         (IntDistribution(0, 10, step=5), 4),
-        (IntDistribution(0, 10), 4.5),
-        (FloatDistribution(0.0, 10.0, step=2.5), 4.0),
         (FloatDistribution(0.0, 10.0), 11.0),
         (CategoricalDistribution([16, 32]), 48),
     ],
@@ -450,7 +427,6 @@ def make_study_of_another_optuna(file: Path) -> None:
     [
         (make_no_database, "file is not a database"),
         (make_study_of_another_optuna, "optuna storage upgrade"),
-        (Path.mkdir, "unable to open database file"),
     ],
 )
 def test_a_file_that_does_not_serve_is_told_in_one_line(
@@ -463,52 +439,3 @@ def test_a_file_that_does_not_serve_is_told_in_one_line(
     assert f"{file} does not serve: " in str(error.value)
     assert "set another tune.storage" in str(error.value)
     assert "\n" not in str(error.value)
-
-
-@pytest.fixture
-def connections(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
-    """Every connection that is opened during a test; kept here, so that only `close` closes one."""
-    opened: list[sqlite3.Connection] = []
-    connect = sqlite3.dbapi2.connect
-
-    def connect_and_keep(*arguments: Any, **options: Any) -> sqlite3.Connection:
-        opened.append(connect(*arguments, **options))
-        return opened[-1]
-
-    monkeypatch.setattr(sqlite3.dbapi2, "connect", connect_and_keep)
-    return opened
-
-
-def is_open(connection: sqlite3.Connection) -> bool:
-    try:
-        return connection.total_changes >= 0
-    except sqlite3.ProgrammingError:
-        return False
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("error", [None, TypeError])
-def test_a_study_leaves_no_connection_open(
-    error: type[BaseException] | None,
-    connections: list[sqlite3.Connection],
-    mnist: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Python 3.13 warns of each one that is left to the garbage collector."""
-
-    def objective(self: Objective, trial: optuna.Trial) -> float:
-        value = trial.suggest_float("lr", 0, 1)
-        trial.set_user_attr("mistakes", [])
-        trial.set_user_attr("seconds_per_image", 0.0)
-        if error and trial.number == 1:
-            raise error
-        return value
-
-    monkeypatch.setattr(Objective, "__call__", objective)
-    monkeypatch.setattr(plots, "draw", lambda *_: None)
-    with pytest.raises(error) if error else nullcontext():
-        result = study(mnist, tmp_path)
-        assert len(result.trials) == 4  # reading it afterwards leaves none open either
-    assert connections
-    assert not [each for each in connections if is_open(each)]
