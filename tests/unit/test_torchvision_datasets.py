@@ -134,8 +134,8 @@ def test_each_dataset_is_parsed_from_its_published_files(
     assert (len(dataset.train.labels) + len(dataset.validation.labels), len(test.labels)) == counts
     if name != "EuroSAT":
         assert test.labels.tolist() == (LETTER_LABELS if name == "EMNIST-letters" else LABELS).tolist()
-        expected = COLOURED.transpose(0, 3, 1, 2) if name in ("CIFAR10", "SVHN") else GREY[:, None]
-        assert np.array_equal(test.images.numpy(), expected)
+        pixels = COLOURED.transpose(0, 3, 1, 2) if name in ("CIFAR10", "SVHN") else GREY[:, None]
+        assert np.array_equal(test.images.numpy(), pixels)
     else:  # of each class the same pictures
         assert test.labels.bincount().tolist() == [2, 2, 2]
         stored = {image.tobytes() for image in torch.cat([dataset.train.images, dataset.validation.images]).numpy()}
