@@ -84,9 +84,13 @@ def show_serving(found: dict[str, Any]) -> Rows:
         )
         for label, key in servers.items()
     ]
-    peers = ", ".join(f"{found['best_peer_ratio'][str(count)]:.2f}" for count in (1, 8, 32))
+    peers, bare = (
+        ", ".join(f"{found[key][str(count)]:.2f}" for count in (1, 8, 32))
+        for key in ("best_peer_ratio", "fraction_of_bare_fastapi")
+    )
     return [
         *rows,
+        ("FastAPI of this project over a bare app without its limits", f"{bare} times"),
         (f"this project over the best of {', '.join(found['peers'])}, same model", f"{peers} times"),
         ("images/s in requests of 100", f"{found['batch_images_per_second']:.0f}"),
         ("from start to first answer", f"{found['seconds_to_ready']:.1f} s"),

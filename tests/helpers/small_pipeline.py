@@ -55,14 +55,26 @@ def copy(mnist: Path, folder: Path) -> Path:
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     # The project's own configuration, without the remote or the cache that a team may have added.
     (folder / ".dvc/config").write_text("[core]\n    analytics = false\n    autostage = true\n")
-    for command in (
-        ("git", "init", "--quiet"),
-        ("git", "config", "user.email", "someone@example.org"),
-        ("git", "config", "user.name", "Someone"),
-        ("git", "add", "--all"),
-        ("git", "commit", "--quiet", "--message", "A copy"),
-    ):
-        run(folder, *command)
+    start_repository(folder)
+    run(folder, "bash", "-ec", "git add --all; git commit --quiet --message 'A copy'")
+    return folder
+
+
+def start_repository(folder: Path) -> None:
+    """Make a folder a git repository in which somebody may commit."""
+    run(folder, "bash", "-ec", "git init -q; git config user.name Someone; git config user.email someone@example.org")
+
+
+def start_project(repository: Path, files: Mapping[str, str], below: str = ".") -> Path:
+    """Write files into a folder of a new git repository, with a DVC pipeline that is run once; commit all of it."""
+    folder = repository / below
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    start_repository(repository)
+    configure = "dvc config core.autostage true; dvc config core.analytics false"
+    commit = "git add --all; git commit --quiet --message 'My run'"
+    run(folder, "bash", "-ec", f"dvc init -q --subdir; {configure}; dvc repro -q; {commit}")
     return folder
 
 

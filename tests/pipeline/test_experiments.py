@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from helpers import ROOT
-from helpers.small_pipeline import ENVIRONMENT, run
+from helpers.small_pipeline import ENVIRONMENT, run, start_project
 
 pytestmark = pytest.mark.slow
 TABLE = (sys.executable, "-m", "mnist_pipeline.evaluation.experiments")
@@ -47,20 +47,8 @@ pathlib.Path("results/evaluate/metrics.json").write_text(json.dumps(metrics))
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Path]:
     """A repository with a pipeline of one quick stage that has run; at the end no process of its queue is left."""
-    (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures/README.md").touch()
-    (tmp_path / "dvc.yaml").write_text(PIPELINE)
-    (tmp_path / "params.yaml").write_text(PARAMS)
-    (tmp_path / "stage.py").write_text(STAGE.format(folder=tmp_path))
-    (tmp_path / ".gitignore").write_text("/results/experiments.*\n")
-    run(
-        tmp_path,
-        "bash",
-        "-ec",
-        "git init -q; git config user.email someone@example.org; git config user.name Someone; dvc init -q"
-        "; dvc config core.autostage true; dvc config core.analytics false; dvc repro -q; git add --all"
-        "; git commit -qm First",
-    )
+    files = {"dvc.yaml": PIPELINE, "params.yaml": PARAMS, "stage.py": STAGE.format(folder=tmp_path)}
+    start_project(tmp_path, files | {"pictures/README.md": "", ".gitignore": "/results/experiments.*\n"})
     yield tmp_path
     kill(tmp_path)
 

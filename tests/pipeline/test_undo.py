@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers import ROOT
-from helpers.small_pipeline import run
+from helpers.small_pipeline import run, start_project
 
 pytestmark = pytest.mark.slow
 STAGE = """
@@ -33,21 +33,8 @@ stages:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project in a folder of a larger git repository, run once and committed."""
-    repository = tmp_path_factory.mktemp("outer")
-    folder = repository / "ml/my digits"
-    folder.mkdir(parents=True)
-    (folder / "stage.py").write_text(STAGE)
-    (folder / "dvc.yaml").write_text(PIPELINE)
-    (folder / "params.yaml").write_text("train: {lr: 0.1}\n")
-    run(repository, "git", "init", "--quiet")
-    for key, value in (("user.name", "Someone"), ("user.email", "someone@example.org")):
-        run(repository, "git", "config", key, value)
-    run(folder, "dvc", "init", "--quiet", "--subdir")
-    run(folder, "dvc", "config", "core.analytics", "false")
-    run(folder, "dvc", "repro", "--quiet")
-    run(folder, "git", "add", "--all")
-    run(folder, "git", "commit", "--quiet", "--message", "My run")
-    return folder
+    files = {"stage.py": STAGE, "dvc.yaml": PIPELINE, "params.yaml": "train: {lr: 0.1}\n"}
+    return start_project(tmp_path_factory.mktemp("outer"), files, below="ml/my digits")
 
 
 def undo(folder: Path) -> subprocess.CompletedProcess[str]:
