@@ -77,17 +77,12 @@ def show_serving(found: dict[str, Any]) -> Rows:
         "a plain FastAPI app": "fastapi",
         "TorchServe as it comes": "torchserve_stock",
     }
-    rows = [
-        (
-            f"{label}: requests/s at 1, 8, 32 connections",
-            ", ".join(f"{found[key][str(count)]['requests_per_second']:.0f}" for count in (1, 8, 32)),
-        )
-        for label, key in servers.items()
-    ]
-    peers, bare = (
-        ", ".join(f"{found[key][str(count)]:.2f}" for count in (1, 8, 32))
-        for key in ("best_peer_ratio", "fraction_of_bare_fastapi")
-    )
+    rows = []
+    for label, key in servers.items():
+        rates = ", ".join(f"{found[key][count]['requests_per_second']:.0f}" for count in ("1", "8", "32"))
+        rows.append((f"{label}: requests/s at 1, 8, 32 connections", rates))
+    bare = ", ".join(f"{ratio:.2f}" for ratio in found["fraction_of_bare_fastapi"].values())
+    peers = ", ".join(f"{ratio:.2f}" for ratio in found["best_peer_ratio"].values())
     return [
         *rows,
         ("FastAPI of this project over a bare app without its limits", f"{bare} times"),
