@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers import small_model
 
-from mnist_pipeline.data.dataset import Dataset, Examples
+from mnist_pipeline.data.dataset import Dataset
 from mnist_pipeline.serving import archive
 from mnist_pipeline.serving.archived import OpenError, open_archive
 from mnist_pipeline.training.inference import predict
@@ -74,16 +74,11 @@ def test_equal_inputs_give_equal_bytes(int8_archive: Path, saved: Path, digits: 
     assert again.read_bytes() == int8_archive.read_bytes()
 
 
-def test_a_missing_handler_leaves_the_old_archive(saved: Path, digits: Dataset, tmp_path: Path) -> None:
+def test_a_missing_handler_leaves_the_old_archive(
+    saved: Path, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "mnist.mar").write_bytes(b"old")
-    with pytest.raises(archive.ArchiveError, match=r"mnist_handler\.py"):
-        archive.archive(
-            saved,
-            tmp_path / "missing",
-            tmp_path / "mnist.mar",
-            calibration=digits.train.images[:8],
-            validation=Examples(digits.validation.images[:8], digits.validation.labels[:8]),
-            maximal_drop=1.0,
-            least=None,
-        )
+    monkeypatch.setattr(small_model, "HANDLERS", tmp_path / "missing")
+    with pytest.raises(FileNotFoundError, match=r"mnist_handler\.py"):
+        small_model.pack(tmp_path, saved, digits, maximal_drop=1.0)
     assert (tmp_path / "mnist.mar").read_bytes() == b"old"
