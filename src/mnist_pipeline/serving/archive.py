@@ -110,7 +110,7 @@ def copy_code(package: Path) -> None:
 
 
 def write_zip(folder: Path, target: Path) -> None:
-    """Zip a folder's files, sorted and with fixed dates. Not compressed: weights do not shrink, servers start sooner."""
+    """Zip a folder, sorted and with fixed dates. Not compressed: weights do not shrink, servers start sooner."""
     with zipfile.ZipFile(target, "w") as archived:
         for name in sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()):
             entry = zipfile.ZipInfo(name)  # its date is the earliest that a zip can hold

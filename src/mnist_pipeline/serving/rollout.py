@@ -108,10 +108,8 @@ def main() -> None:
     try:
         roll_out(service, arguments.archive, arguments.model_store, read_known_digits(arguments.digits))
     except requests.ConnectionError as error:  # TLS's errors, too
-        raise RolloutError(
-            f"no TorchServe answers at {arguments.management}, or its certificate is not --certificate ({error}); "
-            "start one with: torchserve --start --models mnist=mnist.mar"
-        ) from error
+        reason = f"no TorchServe answers at {arguments.management}, or its certificate is not --certificate ({error})"
+        raise RolloutError(f"{reason}; start one with: torchserve --start --models mnist=mnist.mar") from error
 
 
 if __name__ == "__main__":
