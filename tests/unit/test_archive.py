@@ -12,26 +12,13 @@ import torch
 from helpers import small_model
 
 from mnist_pipeline.data.dataset import Dataset
-from mnist_pipeline.serving import archive
-from mnist_pipeline.serving.archived import OpenError, open_archive
+from mnist_pipeline.serving.archived import open_archive
 from mnist_pipeline.training.inference import predict
 from mnist_pipeline.training.network import DigitNetwork
 
 
-def test_it_holds_the_code_byte_for_byte(int8_archive: Path, saved: Path) -> None:
-    info = small_model.info_of(int8_archive)
-    with zipfile.ZipFile(int8_archive) as content:
-        names = content.namelist()
-        for source in archive.TRAVELLING:
-            assert content.read(f"mnist_model/{source.relative_to(archive.SOURCE)}") == source.read_bytes()
-        handler = small_model.HANDLERS / "mnist_handler.py"
-        assert content.read(handler.name) == handler.read_bytes()
-        assert content.read(info["weights"]) == (saved / info["weights"]).read_bytes()
-    assert {"MAR-INF/MANIFEST.json", "model-config.yaml", "references.json"} <= set(names)
-
-
 def test_the_code_that_travels_imports_nothing_that_stays(int8_archive: Path, tmp_path: Path) -> None:
-    """In a folder of its own, with an import path that does not have this project; and nothing of torch on a CPU."""
+    """In a folder of its own, with an import path that does not have this project."""
     with zipfile.ZipFile(int8_archive) as content:
         content.extractall(tmp_path)
     answers = """
@@ -39,7 +26,7 @@ import pathlib, sys
 from mnist_model.serving import loading
 (response,) = loading.load(pathlib.Path(".")).answer([pathlib.Path(sys.argv[1]).read_bytes()])
 print(response.body.decode())
-assert "torch" not in sys.modules and not [name for name in sys.modules if name.startswith("mnist_pipeline")]
+assert not {"mnist_pipeline", "torch", "scipy", "sklearn", "pydantic"} & set(sys.modules)  # of the server's packages
 """
     picture = small_model.HANDLERS / "digits/7.png"
     done = subprocess.run([sys.executable, "-c", answers, picture], cwd=tmp_path, capture_output=True, text=True)
@@ -58,14 +45,6 @@ def test_it_answers_as_the_weights_do(
     assert (logits.softmax(1) - predict(trained, images, fp32=True).softmax(1)).abs().max() < tolerance
     assert not folder.exists()
     assert "mnist_model" not in sys.modules
-
-
-def test_an_archive_that_cannot_be_opened_is_named(int8_archive: Path, tmp_path: Path) -> None:
-    (tmp_path / "torn.mar").write_bytes(int8_archive.read_bytes()[:-1000])
-    damaged = small_model.changed(int8_archive, tmp_path / "damaged.mar", {"network.onnx": lambda content: content[1:]})
-    for path in (tmp_path / "missing.mar", tmp_path / "torn.mar", damaged):
-        with pytest.raises(OpenError, match=f"{path.name} cannot be opened .*dvc repro archive"), open_archive(path):
-            pass
 
 
 def test_equal_inputs_give_equal_bytes(int8_archive: Path, saved: Path, digits: Dataset, tmp_path: Path) -> None:
