@@ -38,12 +38,6 @@ def test_the_manifests_name_each_other() -> None:
     assert {mount["name"] for mount in CONTAINER["volumeMounts"]} == volumes
 
 
-def test_a_rollout_takes_no_pod_before_another_is_ready() -> None:
-    assert MANIFESTS["Deployment"]["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
-    _, seconds = CONTAINER["lifecycle"]["preStop"]["exec"]["command"]
-    assert POD["spec"]["terminationGracePeriodSeconds"] >= int(seconds) + 30
-
-
 def test_manifest_and_image_agree() -> None:
     # For a Service `mnist`, Kubernetes would otherwise set MNIST_PORT to tcp://ADDRESS:80 in each pod.
     assert POD["spec"]["enableServiceLinks"] is False

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
@@ -44,9 +44,11 @@ def create_app(model: Model, *, page: Path | None = None, token: str = "", reade
         redirect_slashes=False,
         exception_handlers={HTTPException: show_error},
     )
-    app.state.model, app.state.token = model, token
-    app.state.metrics, app.state.admission = Metrics(), Admission()
-    app.state.work = Work(readers, app.state.metrics.count_batch)
+    metrics = Metrics()
+    work = Work(readers, metrics.count_batch)
+    metrics.waiting.set_function(work.count_waiting)
+    app.state.model, app.state.token, app.state.metrics = model, token, metrics
+    app.state.admission, app.state.work = Admission(), work
     responses: dict[int | str, dict[str, Any]] = {status: {"description": text} for status, text in STATUSES.items()}
     # The last two: as KServe's clients and SageMaker ask.
     for address in ("/predictions/mnist", "/v1/models/mnist:predict", "/invocations"):
@@ -116,9 +118,8 @@ def show_model(request: Request) -> dict[str, Any]:
 
 def show_metrics(request: Request) -> Response:
     """Prometheus: requests, errors, latency, batch sizes."""
-    state = request.app.state
-    check_token(request, state.token)
-    return Response(state.metrics.show(state.work.count_waiting()), media_type=CONTENT_TYPE_LATEST)
+    check_token(request, request.app.state.token)
+    return Response(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 async def show_error(request: Request, error: HTTPException) -> Response:

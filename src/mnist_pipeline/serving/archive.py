@@ -64,7 +64,11 @@ def archive(
         )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        copy_code(folder / PACKAGE)
+        for source in TRAVELLING:
+            target = folder / PACKAGE / source.relative_to(SOURCE)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+        (folder / PACKAGE / "__init__.py").touch()
         weights, handler, settings = info["weights"], "mnist_handler.py", "model-config.yaml"
         for file in (model_folder / weights, handlers / handler, handlers / settings):
             shutil.copy(file, folder)
@@ -98,15 +102,6 @@ def choose_references(logits: Float32[Tensor, "n classes"], labels: Int64[Tensor
     order = logits.softmax(1).amax(1).argsort(stable=True)
     by_class = [order[labels[order] == label] for label in range(logits.shape[1])]
     return torch.cat([least_sure_first[:REFERENCES_PER_CLASS] for least_sure_first in by_class])
-
-
-def copy_code(package: Path) -> None:
-    """Copy the code that travels."""
-    for source in TRAVELLING:
-        target = package / source.relative_to(SOURCE)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-    (package / "__init__.py").write_text('"""The code that reads pictures and answers, as it was when archived."""\n')
 
 
 def write_zip(folder: Path, target: Path) -> None:

@@ -1,6 +1,6 @@
 """What Prometheus reads of the FastAPI server: the names and meanings of handlers/metrics.yaml."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from mnist_pipeline.serving.answer import DOUBT, Response
 
@@ -27,8 +27,3 @@ class Metrics:
 
     def count_batch(self, size: int) -> None:
         self.batches.labels(str(size)).inc()
-
-    def show(self, waiting: int) -> bytes:
-        """The text that Prometheus reads, where so much waits."""
-        self.waiting.set(waiting)
-        return generate_latest(self.registry)
