@@ -28,8 +28,6 @@ from mnist_pipeline.serving.archived import OpenError, open_archive
 from mnist_pipeline.serving.loading import count_cpus
 from mnist_pipeline.serving.readers import Readers
 
-KEEP_ALIVE = 75  # seconds that an idle connection is kept: longer than the 60 s of most load balancers
-LAST_ANSWERS = 30  # seconds in which the requests that were accepted are answered at the end
 logger = logging.getLogger(__name__)
 
 
@@ -124,8 +122,8 @@ def configure(app: FastAPI, certificate: Path | None, key: Path | None) -> uvico
         ws="none",  # no address of this application speaks WebSocket
         ssl_certfile=certificate,
         ssl_keyfile=key,
-        timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=LAST_ANSWERS,
+        timeout_keep_alive=75,  # seconds; longer than the 60 of most load balancers
+        timeout_graceful_shutdown=30,  # seconds in which the requests that were accepted are answered
     )
     try:
         config.load()
