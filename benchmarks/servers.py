@@ -93,7 +93,12 @@ def pack_plain(folder: Path) -> tuple[Path, Path]:
     staging = scratch / "staging"
     shutil.copytree(model / archive.PACKAGE, staging / archive.PACKAGE)
     shutil.copy(model / "model_info.json", staging)
-    return archive.pack(scratch, model / info["weights"], HERE / "plain_handler.py", None, staging), settings
+    command = [sys.executable, "-m", "model_archiver.model_packaging", "--model-name", torchserve.MODEL]
+    command += ["--version", "1", "--serialized-file", str(model / info["weights"])]
+    command += ["--handler", str(HERE / "plain_handler.py"), "--extra-files", str(staging)]
+    # A temporary folder of its own: the archiver removes $TMPDIR/<model name>.
+    subprocess.run([*command, "--export-path", str(scratch)], env=os.environ | {"TMPDIR": str(scratch)}, check=True)
+    return scratch / f"{torchserve.MODEL}.mar", settings
 
 
 @contextmanager

@@ -7,7 +7,6 @@ SIGTERM and Ctrl-C answer what was accepted, and end. So does the end of the ter
 
 import argparse
 import asyncio
-import gc
 import logging
 import os
 import re
@@ -15,20 +14,20 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
 import uvicorn
-from starlette.types import Receive, Scope, Send
+from fastapi import FastAPI
 
 from mnist_pipeline import console
-from mnist_pipeline.serving.api import Services, create_app
+from mnist_pipeline.serving.answer import Model
+from mnist_pipeline.serving.api import create_app
 from mnist_pipeline.serving.archived import OpenError, open_archive
 from mnist_pipeline.serving.loading import count_cpus
 from mnist_pipeline.serving.readers import Readers
 
-KEEP_ALIVE = 75  # seconds that an idle connection is kept: longer than the 60 s of most load balancers
-LAST_ANSWERS = 30  # seconds in which the requests that were accepted are answered at the end
 logger = logging.getLogger(__name__)
 
 
@@ -49,10 +48,11 @@ def main() -> None:
             signal.signal(number, lambda *_: sys.exit())
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         cv2.setNumThreads(1)  # the network's threads need the CPUs more
-        application = Application(options.archive, page, read_token(options.token))
-        config = configure(application, options.certificate, options.private_key)
+        token, readers = read_token(options.token), Readers(count_cpus())
+        app = create_app(open_model(options.archive), page=page, token=token, readers=readers)
+        config = configure(app, options.certificate, options.private_key)
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-            runner.run(run(application, uvicorn.Server(config), listener, ready))
+            runner.run(run(uvicorn.Server(config), listener, readers, partial(reload, app, options.archive), ready))
 
 
 def parse_options() -> argparse.Namespace:
@@ -91,52 +91,39 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except (OSError, OverflowError, UnicodeError) as error:
-        reason = f"cannot be opened: {error}; --port 0 takes a free port"
-        raise ServeError(f"--host {host!r} --port {port} {reason}") from None
+        raise ServeError(f"--host {host!r} --port {port} cannot be opened: {error}; 0 takes a free port") from None
 
 
-class Application:
-    """Passes each request to the application of the model that is served now; one that has begun ends with its own."""
-
-    def __init__(self, archive: Path, page: Path | None, token: str) -> None:
-        self.archive, self.page, self.token = archive, page, token
-        self.readers = Readers(count_cpus())
-        self.services = Services(self.readers)
-        self.current = self.open()
-
-    def open(self) -> Callable[..., object]:
-        """The application of the archive as it is now, which is read into memory. Raises OpenError."""
-        with open_archive(self.archive, beside_readers=True) as (model, _):
-            return create_app(model, page=self.page, token=self.token, services=self.services)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.current(scope, receive, send)  # type: ignore[misc]
-
-    def reload(self) -> None:
-        """Serve the archive as it is now, or go on and log why not."""
-        try:
-            self.current = self.open()
-        except OpenError as error:
-            logger.error("The old model still serves: %s", error)
-        else:
-            logger.info("%s serves now", self.archive)
-            gc.collect()  # the old application is a circle of references, with 100 MB
+def open_model(archive: Path) -> Model:
+    """The model of the archive as it is now, in memory. Raises OpenError."""
+    with open_archive(archive, beside_readers=True) as (model, _):
+        return model
 
 
-def configure(application: Application, certificate: Path | None, key: Path | None) -> uvicorn.Config:
+def reload(app: FastAPI, archive: Path) -> None:
+    """Serve the archive as it is now, or go on and log why not. What has begun ends with the old model."""
+    try:
+        app.state.model = open_model(archive)
+    except OpenError as error:
+        logger.error("The old model still serves: %s", error)
+    else:
+        logger.info("%s serves now", archive)
+
+
+def configure(app: FastAPI, certificate: Path | None, key: Path | None) -> uvicorn.Config:
     """uvicorn's settings. Raises ServeError where the certificate cannot be used."""
     if bool(certificate) != bool(key):
         raise ServeError("TLS needs both, the certificate and its private key; only one is given")
     config = uvicorn.Config(
-        application,
+        app,
         log_level="warning",
         access_log=False,
         lifespan="off",
         ws="none",  # no address of this application speaks WebSocket
         ssl_certfile=certificate,
         ssl_keyfile=key,
-        timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=LAST_ANSWERS,
+        timeout_keep_alive=75,  # seconds; longer than the 60 of most load balancers
+        timeout_graceful_shutdown=30,  # seconds in which the requests that were accepted are answered
     )
     try:
         config.load()
@@ -145,8 +132,10 @@ def configure(application: Application, certificate: Path | None, key: Path | No
     return config
 
 
-async def run(application: Application, server: uvicorn.Server, listener: socket.socket, ready: str) -> None:
-    """Serve until a signal ends it. `listener` listens already; `ready` is printed when requests are answered."""
+async def run(
+    server: uvicorn.Server, listener: socket.socket, readers: Readers, reload: Callable[[], None], ready: str
+) -> None:
+    """Serve until a signal ends it; `ready` is printed when requests are answered."""
     loop = asyncio.get_running_loop()
     had_terminal = os.isatty(0)
 
@@ -154,15 +143,15 @@ async def run(application: Application, server: uvicorn.Server, listener: socket
         if had_terminal and not os.isatty(0):  # it was closed
             server.should_exit = True
         else:
-            loop.run_in_executor(None, application.reload)
+            loop.run_in_executor(None, reload)
 
     loop.add_signal_handler(signal.SIGHUP, hang_up)
-    await application.readers.start()
+    await readers.start()
     print(ready, flush=True)
     try:
         await server.serve([listener])
     finally:
-        await application.readers.stop()
+        await readers.stop()
 
 
 if __name__ == "__main__":

@@ -47,8 +47,8 @@ def connect(server: Running, seconds: float) -> socket.socket:
 
 def test_it_needs_no_pytorch(int8_archive: Path) -> None:
     check = (
-        "import sys; from pathlib import Path; from mnist_pipeline.serve import Application\n"
-        f"Application(Path({str(int8_archive)!r}), None, '')\n"
+        "import sys; from pathlib import Path; from mnist_pipeline.serve import open_model\n"
+        f"open_model(Path({str(int8_archive)!r}))\n"
         "print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)

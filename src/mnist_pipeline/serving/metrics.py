@@ -1,10 +1,8 @@
 """What Prometheus reads of the FastAPI server: the names and meanings of handlers/metrics.yaml."""
 
-from fastapi import Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from mnist_pipeline.serving.answer import DOUBT
-from mnist_pipeline.serving.answer import Response as Answer
+from mnist_pipeline.serving.answer import DOUBT, Response
 
 
 class Metrics:
@@ -19,7 +17,7 @@ class Metrics:
         self.latency = Histogram("mnist_latency_seconds", "From a request to its response.", registry=registry)
         self.waiting = Gauge("mnist_waiting_requests", "Readings and computations that wait.", registry=registry)
 
-    def record(self, status: int, seconds: float, answered: Answer | None) -> None:
+    def record(self, status: int, seconds: float, answered: Response | None) -> None:
         self.requests.labels(str(status)).inc()
         self.latency.observe(seconds)
         if answered:
@@ -29,8 +27,3 @@ class Metrics:
 
     def count_batch(self, size: int) -> None:
         self.batches.labels(str(size)).inc()
-
-    def show(self, waiting: int) -> Response:
-        """The text that Prometheus reads, where so much waits."""
-        self.waiting.set(waiting)
-        return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_LATEST)

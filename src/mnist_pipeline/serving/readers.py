@@ -6,7 +6,6 @@ the server's side; run as a module, this file is such a process: requests and re
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import pickle
 import resource
@@ -36,11 +35,7 @@ class Busy(Exception):
 
 
 class Readers:
-    """Reader processes, one more than there are cores.
-
-    One client alone cannot have all: one is there for the others, and while another process is replaced. Where others
-    read too, a client has half of the readers.
-    """
+    """Reader processes, one more than there are cores, of which no client can have all."""
 
     def __init__(self, cores: int) -> None:
         self.count = cores + 1
@@ -54,10 +49,9 @@ class Readers:
         self.idle = [await start_reader() for _ in range(self.count)]
 
     async def read(self, wanted: Read, client: str, start_before: float) -> tuple[Any, float]:
-        """Have something read for a client: its result or its ValueError, and the seconds of processor time it took.
+        """Have something read: its result or ValueError (TooMuchWork after `wanted.seconds`), and the seconds it took.
 
-        The error is TooMuchWork where it took longer than `wanted` says. Raises Busy where no reader is free before
-        `start_before`, by the loop's clock, or the reader was killed.
+        Raises Busy where no reader is free before `start_before`, by the loop's clock, or the reader was killed.
         """
         reader = await self.acquire(client, start_before)
         # The reading goes on where the request is cancelled: what has begun cannot be taken back.
@@ -97,7 +91,7 @@ class Readers:
                     future.set_result(self.idle.pop())
 
     def share(self, client: str) -> int:
-        """The readers that a client may have now."""
+        """The readers that a client may have now: half of them where others read too, else one less than all."""
         clients = {*self.active, *(waiting for waiting, _ in self.waiting)}
         return (self.count + 1) // 2 if clients - {client} else self.count - 1
 
@@ -114,8 +108,8 @@ class Readers:
         try:
             if is_new:
                 reader = await start_reader()
-            assert reader.stdin is not None
-            assert reader.stdout is not None
+            assert reader.stdin
+            assert reader.stdout
             message = pickle.dumps(wanted)
             reader.stdin.write(LENGTH.pack(len(message)) + message)
             await reader.stdin.drain()
@@ -157,8 +151,6 @@ def main() -> None:
     os.nice(NICE)
     cv2.setNumThreads(1)
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-    with contextlib.suppress(OSError):  # where the pipe is a socket
-        fcntl.fcntl(0, fcntl.F_SETPIPE_SZ, 2**20)
     requests = sys.stdin.buffer
     with os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)  # what a library prints must not come between

@@ -2,7 +2,6 @@
 
 import asyncio
 import hmac
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
-from fastapi import Request, Response
+from fastapi import HTTPException, Request
 
 from mnist_pipeline.serving.readers import Busy
 from mnist_pipeline.serving.requests import MAX_FIELDS, Body, choose_body
@@ -25,12 +24,8 @@ URL_ENCODED = re.compile(rb"[\w.*+%~-]+=[!-~]*")  # curl says so of pictures and
 Hold: TypeAlias = Callable[[int], None]  # counts bytes of a request's body
 
 
-class Refused(Exception):
-    """A request that the model does not see, with the response that says why."""
-
-    def __init__(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
-        content = json.dumps({"error": message, "status": status})
-        self.response = Response(content, status, headers, "application/json")
+class Refused(HTTPException):
+    """A request that the model does not see: the status, the reason and headers of its response."""
 
 
 class Admission:
@@ -99,9 +94,7 @@ async def receive(request: Request, hold: Hold) -> bytes:
                 elif total > DRAIN_BYTES:
                     break
     except TimeoutError:
-        rate = WINDOW_BYTES / WINDOW_SECONDS / 1024
-        message = f"the body came too slowly; at least {rate:g} KiB a second are expected"
-        raise Refused(408, message, {"Connection": "close"}) from None
+        raise Refused(408, "the body came too slowly; send 16 KiB a second", {"Connection": "close"}) from None
     if total > MAX_BODY:
         raise Refused(413, f"the body has more than {MAX_BODY} bytes", {"Connection": "close"})
     return b"".join(parts)

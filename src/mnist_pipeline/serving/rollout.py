@@ -43,7 +43,10 @@ def roll_out(service: Service, archive: Path, model_store: Path, digits: Mapping
         shutil.copy(archive, copy)  # with its permissions: the server may run as another user
         logger.info("Loading version %s", new)
         service.manage("POST", params={"url": copy.name, "synchronous": "true"})
-        check(service, new, digits)
+        for label, picture in digits.items():
+            answer = service.predict(picture, new)
+            if not answer.ok or answer.json()["label"] != label:
+                raise RolloutError(f"the answer to a known {label} is {answer.text.strip()}")
         service.manage("PUT", f"/{MODEL}/{new}/set-default")
     except (PipelineError, OSError) as error:
         if new in service.versions():
@@ -55,14 +58,6 @@ def roll_out(service: Service, archive: Path, model_store: Path, digits: Mapping
     drain(service, old, next(iter(digits.values())))
     service.manage("DELETE", f"/{MODEL}/{old}")
     logger.info("Version %s is removed", old)
-
-
-def check(service: Service, version: str, digits: Mapping[str, bytes]) -> None:
-    """Raise RolloutError where a version does not read the known digits."""
-    for label, picture in digits.items():
-        answer = service.predict(picture, version)
-        if not answer.ok or answer.json()["label"] != label:
-            raise RolloutError(f"the answer to a known {label} is {answer.text.strip()}")
 
 
 def drain(service: Service, version: str, picture: bytes) -> None:
@@ -108,10 +103,8 @@ def main() -> None:
     try:
         roll_out(service, arguments.archive, arguments.model_store, read_known_digits(arguments.digits))
     except requests.ConnectionError as error:  # TLS's errors, too
-        raise RolloutError(
-            f"no TorchServe answers at {arguments.management}, or its certificate is not --certificate ({error}); "
-            "start one with: torchserve --start --models mnist=mnist.mar"
-        ) from error
+        reason = f"no TorchServe answers at {arguments.management}, or its certificate is not --certificate ({error})"
+        raise RolloutError(f"{reason}; start one with: torchserve --start --models mnist=mnist.mar") from error
 
 
 if __name__ == "__main__":
