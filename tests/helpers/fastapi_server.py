@@ -28,7 +28,7 @@ class Running:
 
 @contextmanager
 def running(
-    archive: Path, *options: str, environment: Mapping[str, str] | None = None, certificate: Path | None = None
+    archive: Path, *options: str, environment: Mapping[str, str] | None = None, stdin: int | None = None
 ) -> Iterator[Running]:
     """Start the server on a free port, wait until it is ready, and stop it at the end."""
     with tempfile.TemporaryDirectory(prefix="mnist-") as folder:
@@ -37,6 +37,7 @@ def running(
             process = subprocess.Popen(
                 [sys.executable, "-m", "mnist_pipeline.serve", str(archive), "--port", "0", *options],
                 env=os.environ | dict(environment or {}),
+                stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=written,
                 text=True,
@@ -45,9 +46,7 @@ def running(
         try:
             said = re.search(r"(http\S*)/predictions/mnist", process.stdout.readline())
             assert said, errors.read_text()
-            yield Running(
-                Service(said[1], "", said[1], verify=str(certificate) if certificate else True), process, errors
-            )
+            yield Running(Service(said[1], "", said[1]), process, errors)
         finally:
             process.terminate()
             process.wait(60)
