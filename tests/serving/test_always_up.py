@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,29 +35,16 @@ def test_three_roll_outs_under_load_lose_no_request(
     assert [file.name for file in (server.folder / "model_store").iterdir()] == ["mnist.mar"]
 
 
-def misread(content: bytes) -> bytes:
-    """model_info.json with the class names one off, as from a model that reads everything wrong."""
-    return content.replace(b'"9"\n  ]', b'"0"\n  ]').replace(b'"0",\n    "1"', b'"1",\n    "1"')
-
-
-@pytest.mark.parametrize(
-    ("file", "change", "reason"),
-    [
-        ("model_info.json", misread, r"the answer to a known 0 is .*\"label\": \"1\""),
-        ("mnist_handler.py", lambda content: b"import nowhere\n" + content, "Failed to start workers|no worker"),
-    ],
-)
-def test_a_bad_version_leaves_the_old_one(
-    server: torchserve.Running,
-    int8_archive: Path,
-    tmp_path: Path,
-    file: str,
-    change: Callable[[bytes], bytes],
-    reason: str,
+def test_a_version_that_misreads_leaves_the_old_one(
+    server: torchserve.Running, int8_archive: Path, tmp_path: Path
 ) -> None:
+    def swap_names(info: bytes) -> bytes:
+        return info.replace(b'"0",\n    "1"', b'"1",\n    "0"')
+
     old = server.service.default_version()
-    bad = small_model.changed(int8_archive, tmp_path / "bad.mar", {file: change})
+    bad = small_model.changed(int8_archive, tmp_path / "bad.mar", {"model_info.json": swap_names})
     bad = small_model.as_version(bad, tmp_path / "named.mar", "66")
+    reason = r"the answer to a known 0 is .*\"label\": \"1\""
     with load(server.service) as clients, pytest.raises(rollout.RolloutError, match=reason):
         rollout.roll_out(server.service, bad, server.folder / "model_store", DIGITS)
     assert server.service.versions() == [old]

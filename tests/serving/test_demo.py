@@ -29,7 +29,6 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(fastapi_server: Running, browser: Browser) -> Iterator[Browser]:
     """The page, freshly opened; whatever the test does, no script fails and the security policy holds."""
-    browser.resize(1100, 800)
     browser.open(fastapi_server.service.inference)
     browser.wait(f"{SAID}.includes('Draw a digit')")
     yield browser
@@ -75,6 +74,9 @@ def test_is_used_with_the_keyboard_alone(page: Browser) -> None:
         page.press("Tab")
         reached.append(page.evaluate("document.activeElement.id"))
     assert reached == ["pad", "clear", "choose"]
+    tree = page.call("Accessibility.getFullAXTree")["nodes"]
+    names = {node["name"]["value"] for node in tree if node.get("name")}
+    assert {"Drawing area", "Clear", "Choose a photo"} <= names
     page.evaluate("document.querySelector('#pad').focus()")
     page.press(" ")
     page.press("ArrowDown", 20)
@@ -114,8 +116,9 @@ def test_says_that_the_server_is_stopped(int8_archive: Path, browser: Browser) -
 
 
 def test_fits_a_telephone(page: Browser) -> None:
-    page.resize(360, 740)
+    page.call("Emulation.setDeviceMetricsOverride", width=360, height=740, deviceScaleFactor=1, mobile=True)
     page.drag("#pad", STROKES["7"])
     read(page, "7")
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     assert page.box("#label")["bottom"] < 740  # the answer is seen without scrolling
+    page.call("Emulation.clearDeviceMetricsOverride")

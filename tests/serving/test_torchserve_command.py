@@ -33,17 +33,9 @@ class Repository:
     service: Service
 
     def begin(self, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
-        """Start the command; it writes to output.log, because the server that stays would hold a pipe open."""
-        own = {"PYTHONPATH": str(self.folder / "src"), "TEMP": str(self.folder), "TMPDIR": str(self.folder)}
-        with (self.folder / "output.log").open("w") as output:
-            return subprocess.Popen(
-                [sys.executable, "-m", "mnist_pipeline.serving.command", *arguments],
-                cwd=self.folder,
-                env=os.environ | own | variables,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        """Start the command."""
+        variables["PYTHONPATH"] = str(self.folder / "src")
+        return torchserve.begin(self.folder, "mnist_pipeline.serving.command", *arguments, **variables)
 
     def torchserve(self, *arguments: str, fails: bool = False, **variables: str) -> str:
         """What the command printed; it must succeed, or fail."""
