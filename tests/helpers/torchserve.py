@@ -23,7 +23,7 @@ SECONDS = 60.0  # that it may take to be ready
 
 @dataclass(frozen=True)
 class Running:
-    """A TorchServe that this process started: its addresses, its folder and its process."""
+    """A server that this process started: its addresses, its folder and its process."""
 
     service: Service
     folder: Path

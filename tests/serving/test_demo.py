@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from helpers import ROOT
 from helpers.browser import Browser, browsing, chromium
-from helpers.fastapi_server import Running, running
+from helpers.fastapi_server import running
+from helpers.torchserve import Running
 from PIL import Image, ImageDraw
 
 STROKES = {

@@ -13,13 +13,15 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import requests
 from helpers import ROOT, hostile, small_model
-from helpers.fastapi_server import Running, running
+from helpers.fastapi_server import running
 from helpers.load import DIGITS, load, until
+from helpers.torchserve import Running
 from PIL import Image
 
 SEVEN = DIGITS["7"]
@@ -143,7 +145,7 @@ def test_new_archives_take_over_under_load_and_a_bad_one_does_not(int8_archive: 
     old = small_model.info_of(int8_archive)["weights"].encode()
     with running(served) as server, load(server.service) as clients:
         for name in (b"2.pth", b"3.pth", b"4.pth"):
-            changes = {"model_info.json": lambda content, name=name: content.replace(old, name)}
+            changes: dict[str, Any] = {"model_info.json": lambda content, name=name: content.replace(old, name)}
             small_model.changed(int8_archive, tmp_path / "new.mar", changes).replace(served)
             server.process.send_signal(signal.SIGHUP)
             until(lambda name=name: name in get(server, "/model").content)  # type: ignore[misc]

