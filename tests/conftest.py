@@ -6,16 +6,11 @@ import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from filelock import FileLock
 from helpers import ROOT, environment
 from jaxtyping import install_import_hook
-
-if TYPE_CHECKING:
-    from mnist_pipeline.data.dataset import Dataset
-    from mnist_pipeline.training.network import DigitNetwork
 
 neutral = environment.neutral(os.environ)
 os.environ.clear()
@@ -30,7 +25,14 @@ if processes := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 install_import_hook("mnist_pipeline", "beartype.beartype")
 
-from mnist_pipeline.training.runtime import configure  # noqa: E402  after the hook
+# After the hook:
+from helpers import small_model, small_pipeline  # noqa: E402
+
+from mnist_pipeline.data.dataset import DataError, Dataset, load, load_test  # noqa: E402
+from mnist_pipeline.sources import download  # noqa: E402
+from mnist_pipeline.training.model import load_model  # noqa: E402
+from mnist_pipeline.training.network import DigitNetwork  # noqa: E402
+from mnist_pipeline.training.runtime import configure  # noqa: E402
 
 configure()
 
@@ -45,21 +47,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what is slow, and put the longest files first."""
     items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
     for item in items:
-        if fixtures_of(item) & SLOW_FIXTURES:
+        if SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
-
-
-def fixtures_of(item: pytest.Item) -> set[str]:
-    """The names of the fixtures that a test needs, itself or through others."""
-    return set(getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")
 def mnist(request: pytest.FixtureRequest) -> Path:
     """The folder of the real MNIST: the pipeline's own data/ where it is there, else downloaded once."""
-    from mnist_pipeline.data.dataset import DataError, load_test
-    from mnist_pipeline.sources import download
-
     folder = request.config.cache.mkdir("datasets") / "MNIST"
     with FileLock(folder.with_suffix(".lock")):
         try:
@@ -70,10 +64,8 @@ def mnist(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="session")
-def digits(mnist: Path) -> "Dataset":
+def digits(mnist: Path) -> Dataset:
     """Real digits, the last 1,000 of the training images held out."""
-    from mnist_pipeline.data.dataset import load
-
     return load(mnist, 1000, 0)
 
 
@@ -92,36 +84,28 @@ def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 
 
 @pytest.fixture(scope="session")
-def saved(digits: "Dataset", tmp_path_factory: pytest.TempPathFactory) -> Path:
+def saved(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model folder of a network that reads most digits."""
-    from helpers import small_model
-
     make = partial(small_model.train_and_save, digits=digits)
     return make_once(tmp_path_factory, "model", make) / "saved_models"
 
 
 @pytest.fixture(scope="session")
-def trained(saved: Path) -> "DigitNetwork":
+def trained(saved: Path) -> DigitNetwork:
     """That network."""
-    from mnist_pipeline.training.model import load_model
-
     return load_model(saved)[0]
 
 
 @pytest.fixture(scope="session")
-def int8_archive(saved: Path, digits: "Dataset", tmp_path_factory: pytest.TempPathFactory) -> Path:
+def int8_archive(saved: Path, digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its archive, in int8 at any price."""
-    from helpers import small_model
-
     make = partial(small_model.pack, saved=saved, digits=digits, maximal_drop=1.0)
     return make_once(tmp_path_factory, "int8", make) / "mnist.mar"
 
 
 @pytest.fixture(scope="session")
-def plain_archive(saved: Path, digits: "Dataset", tmp_path_factory: pytest.TempPathFactory) -> Path:
+def plain_archive(saved: Path, digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its archive, in fp32."""
-    from helpers import small_model
-
     make = partial(small_model.pack, saved=saved, digits=digits, maximal_drop=-1.0)
     return make_once(tmp_path_factory, "fp32", make) / "mnist.mar"
 
@@ -129,7 +113,6 @@ def plain_archive(saved: Path, digits: "Dataset", tmp_path_factory: pytest.TempP
 @pytest.fixture(scope="session")
 def finished(mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the repository after a `make repro` that was killed in tune and in train. Shared: tests copy it."""
-    from helpers import small_pipeline
 
     def make(folder: Path) -> None:
         small_pipeline.interrupted(small_pipeline.copy(mnist, folder / "repository"))
@@ -140,6 +123,4 @@ def finished(mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def repository(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of it that a test may change, its run committed."""
-    from helpers import small_pipeline
-
     return small_pipeline.committed(finished, tmp_path_factory.mktemp("committed") / "pipeline")

@@ -3,12 +3,10 @@
 https://chromedevtools.github.io/devtools-protocol/
 """
 
-import io
 import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -17,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FLAGS = ("--headless", "--remote-debugging-pipe", "--no-first-run", "--disable-gpu", "--hide-scrollbars")
-KEYS = {"ArrowDown": 40, "ArrowLeft": 37, "ArrowRight": 39, "ArrowUp": 38, "Delete": 46, "Enter": 13, " ": 32, "Tab": 9}
+FLAGS = ("--headless", "--remote-debugging-pipe", "--window-size=1100,800", "--no-first-run", "--disable-gpu")
+KEYS = {"ArrowDown": 40, "Delete": 46, " ": 32, "Tab": 9}
 
 
 def chromium() -> str | None:
@@ -29,37 +27,38 @@ def chromium() -> str | None:
 class Browser:
     """One page of a running Chromium."""
 
-    def __init__(self, sender: io.FileIO, receiver: io.BufferedReader) -> None:
-        self.sender, self.receiver = sender, receiver
-        self.number, self.session, self.rest = 0, "", b""
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin
+        assert process.stdout
+        self.commands, self.answers = process.stdin, process.stdout
+        self.number = 0
+        self.session: dict[str, str] = {}
         self.complaints: list[str] = []  # uncaught errors and violations of the page's security policy
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self.session = {"sessionId": self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]}
         for domain in ("Page", "Runtime", "Log", "DOM"):
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Send one command and return its result; what the page complains of meanwhile is kept."""
         self.number += 1
-        message = {"id": self.number, "method": method, "params": parameters}
-        message |= {"sessionId": self.session} if self.session else {}
-        self.sender.write(json.dumps(message).encode() + b"\0")
+        message = {"id": self.number, "method": method, "params": parameters} | self.session
+        self.commands.write(json.dumps(message).encode() + b"\0")
+        self.commands.flush()
         while (answer := self.receive()).get("id") != self.number:
             entry = answer.get("params", {}).get("entry", {})
             refused = entry.get("source") == "network"  # the server's refusals are the page's to explain
             if answer.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded") and not refused:
                 self.complaints.append(json.dumps(answer["params"]))
         assert "error" not in answer, (method, answer["error"])
-        result: dict[str, Any] = answer["result"]
-        return result
+        return dict(answer["result"])
 
     def receive(self) -> dict[str, Any]:
         """The next message; they end with a zero byte."""
-        while b"\0" not in self.rest:
-            more = self.receiver.read1(1 << 16)
-            assert more, "Chromium has ended"
-            self.rest += more
-        message, self.rest = self.rest.split(b"\0", 1)
+        message = bytearray()
+        while (byte := self.answers.read(1)) != b"\0":
+            assert byte, "Chromium has ended"
+            message += byte
         return dict(json.loads(message))
 
     def open(self, address: str) -> None:
@@ -116,42 +115,22 @@ class Browser:
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
 
-    def resize(self, width: int, height: int) -> None:
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-        self.call("Emulation.setDeviceMetricsOverride", **size)
-
-
-# Chromium reads commands from descriptor 3 and writes answers to 4, whatever they are in the test's process.
-LAUNCHER = """
-import fcntl, os, sys
-ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
-for end, descriptor in zip(ends, (3, 4)):
-    os.dup2(end, descriptor)
-os.execv(sys.argv[3], sys.argv[3:])
-"""
-
 
 @contextmanager
 def browsing() -> Iterator[Browser]:
-    """Start Chromium and end it; it ends by itself when its pipe closes."""
+    """Start Chromium and end it."""
     flags = [*FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]  # Chromium's sandbox refuses to work for root
-    (reads, commands), (answers, writes) = os.pipe(), os.pipe()
-    with (
-        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
-        os.fdopen(commands, "wb", buffering=0) as sender,
-        os.fdopen(answers, "rb") as receiver,
-    ):
-        launch = [sys.executable, "-c", LAUNCHER, str(reads), str(writes), str(chromium())]
+    # Chromium reads commands from descriptor 3 and writes answers to 4.
+    shell = ["sh", "-c", 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null', "sh"]
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
-            [*launch, *flags, f"--user-data-dir={profile}"],
-            pass_fds=(reads, writes),
-            stdout=subprocess.DEVNULL,
+            [*shell, str(chromium()), *flags, f"--user-data-dir={profile}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
-        os.close(reads)
-        os.close(writes)
-        try:
-            yield Browser(sender, receiver)
-        finally:
-            process.terminate()
-            process.wait(10)
+        with process:
+            try:
+                yield Browser(process)
+            finally:
+                process.terminate()

@@ -7,47 +7,32 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
+from helpers.torchserve import Running
 from mnist_pipeline.serving.torchserve import Service
-
-
-@dataclass(frozen=True)
-class Running:
-    """A server that this process started: how to call it, the process, and the file of what it says."""
-
-    service: Service
-    process: subprocess.Popen[str]
-    errors: Path
-
-    @property
-    def log(self) -> str:
-        return self.errors.read_text()
 
 
 @contextmanager
 def running(
-    archive: Path, *options: str, environment: Mapping[str, str] | None = None, certificate: Path | None = None
+    archive: Path, *options: str, environment: Mapping[str, str] | None = None, stdin: int | None = None
 ) -> Iterator[Running]:
     """Start the server on a free port, wait until it is ready, and stop it at the end."""
-    with tempfile.TemporaryDirectory(prefix="mnist-") as folder:
-        errors = Path(folder) / "errors"
-        with errors.open("w") as written:
+    with tempfile.TemporaryDirectory(prefix="mnist-") as name:
+        folder = Path(name)
+        with (folder / "output.log").open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "mnist_pipeline.serve", str(archive), "--port", "0", *options],
                 env=os.environ | dict(environment or {}),
+                stdin=stdin,
                 stdout=subprocess.PIPE,
-                stderr=written,
-                text=True,
+                stderr=output,
             )
         assert process.stdout
         try:
-            said = re.search(r"(http\S*)/predictions/mnist", process.stdout.readline())
-            assert said, errors.read_text()
-            yield Running(
-                Service(said[1], "", said[1], verify=str(certificate) if certificate else True), process, errors
-            )
+            said = re.search(r"(http\S*)/predictions/mnist", process.stdout.readline().decode())
+            assert said, (folder / "output.log").read_text()
+            yield Running(Service(said[1], "", said[1]), folder, process)
         finally:
             process.terminate()
             process.wait(60)

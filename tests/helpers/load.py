@@ -4,6 +4,7 @@ import collections
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import requests
@@ -13,34 +14,26 @@ from helpers.small_model import HANDLERS
 
 DIGITS = {file.stem: file.read_bytes() for file in sorted((HANDLERS / "digits").glob("*.png"))}
 CLIENTS = 16
-HANGS = 30.0  # seconds without an answer
 
 
 class Load:
     """Clients that send one request after the other; counts what came back: a status, or an error's name."""
 
     def __init__(self, service: torchserve.Service) -> None:
-        self.service = service
+        self.url = f"{service.inference}/predictions/mnist"
         self.results: collections.Counter[int | str] = collections.Counter()
         self.lock = threading.Lock()
         self.stopping = threading.Event()
 
-    def client(self) -> None:
-        url, picture = f"{self.service.inference}/predictions/mnist", DIGITS["7"]
+    def send_until_stopped(self) -> None:
         with requests.Session() as session:
             while not self.stopping.is_set():
                 try:
-                    result: int | str = session.post(url, data=picture, timeout=HANGS).status_code
+                    result: int | str = session.post(self.url, data=DIGITS["7"], timeout=30).status_code
                 except requests.RequestException as error:
                     result = type(error).__name__
                 with self.lock:
                     self.results[result] += 1
-
-    def until(self, enough: Callable[[], bool], seconds: float = 600.0) -> None:
-        deadline = time.monotonic() + seconds
-        while not enough():
-            assert time.monotonic() < deadline, f"not within {seconds} s: {self.results}"
-            time.sleep(0.05)
 
     @property
     def failed(self) -> int:
@@ -50,12 +43,18 @@ class Load:
 @contextmanager
 def load(service: torchserve.Service) -> Iterator[Load]:
     clients = Load(service)
-    threads = [threading.Thread(target=clients.client) for _ in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield clients
-    finally:
-        clients.stopping.set()
-        for thread in threads:
-            thread.join()
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        for _ in range(CLIENTS):
+            pool.submit(clients.send_until_stopped)
+        try:
+            yield clients
+        finally:
+            clients.stopping.set()
+
+
+def until(happens: Callable[[], bool], seconds: float = 600.0) -> None:
+    """Wait until it happens; fail where it takes longer than `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s"
+        time.sleep(0.05)

@@ -2,6 +2,7 @@
 
 import functools
 import io
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -42,10 +43,11 @@ def draw_digit(
     return fine.resize(size, Image.Resampling.BOX)
 
 
-def encode(picture: Image.Image | np.ndarray, form: str = "PNG", **options: object) -> bytes:
-    """A file of a picture, or of an array (h, w) or (h, w, channels)."""
+def encode(picture: Any, form: str = "PNG", **options: Any) -> bytes:
+    """A file of a picture, or of an array or tensor (h, w) or (h, w, channels)."""
     file = io.BytesIO()
-    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(file, form, **options)
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(np.asarray(picture))
+    image.save(file, form, **options)
     return file.getvalue()
 
 

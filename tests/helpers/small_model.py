@@ -4,22 +4,17 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Callable
-from datetime import datetime
-from io import BytesIO
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import onnx
 import torch
-from PIL import Image
 from torch.nn import functional as F
 
 from helpers import ROOT
 from mnist_pipeline.data.dataset import Dataset, Examples
 from mnist_pipeline.serving import archive
 from mnist_pipeline.training import model
-from mnist_pipeline.training.model_info import ModelDescription
 from mnist_pipeline.training.network import DigitNetwork
 from mnist_pipeline.training.runtime import autocast
 
@@ -54,34 +49,24 @@ FORM: Any = {
 }
 
 
-def describe(second: int = 0) -> ModelDescription:
-    """What the train stage would say of a small model."""
-    time = datetime(2026, 1, 1, 0, 0, second).isoformat()
-    description = {
-        "class_names": list("0123456789"),
-        **FORM,
-        "temperature": TEMPERATURE,
-        "validation_accuracy": 0.9,
-        "hyperparameters": {},
-        "seed": 0,
-        "dataset": {"name": "MNIST", "training_images": STEPS * BATCH, "validation_images": 1000, "sha256": {}},
-        "device": "cpu",
-        "training_seconds": 1.0,
-        "started": time,
-        "ended": time,
-    }
-    return cast(ModelDescription, description)
+DESCRIPTION: Any = {
+    "class_names": list("0123456789"),
+    **FORM,
+    "temperature": TEMPERATURE,
+    "validation_accuracy": 0.9,
+    "hyperparameters": {},
+    "seed": 0,
+    "dataset": {"name": "MNIST", "training_images": STEPS * BATCH, "validation_images": 1000, "sha256": {}},
+    "device": "cpu",
+    "training_seconds": 1.0,
+    "started": "2026-01-01T00:00:00",
+    "ended": "2026-01-01T00:00:00",
+}
 
 
-def save(folder: Path, network: DigitNetwork, second: int = 0) -> Path:
-    """A model folder, as the train stage leaves it."""
-    model.save_model(folder / "saved_models", network, describe(second))
-    return folder / "saved_models"
-
-
-def train_and_save(folder: Path, digits: Dataset) -> Path:
-    """Train a network and save it in a model folder."""
-    return save(folder, train(digits))
+def train_and_save(folder: Path, digits: Dataset) -> None:
+    """Leave a model folder as the train stage does."""
+    model.save_model(folder / "saved_models", train(digits), DESCRIPTION)
 
 
 def pack(folder: Path, saved: Path, digits: Dataset, maximal_drop: float) -> Path:
@@ -135,17 +120,3 @@ def info_of(archived: Path) -> dict[str, Any]:
     """An archive's model_info.json."""
     with zipfile.ZipFile(archived) as content:
         return dict(json.loads(content.read("model_info.json")))
-
-
-def encoded(picture: Any, kind: str = "PNG", **options: Any) -> bytes:
-    """A file of a PIL image, or of an array (h, w), (h, w, 3) or (h, w, 4)."""
-    buffer = BytesIO()
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(np.asarray(picture))
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def probabilities(network: DigitNetwork, images: torch.Tensor) -> torch.Tensor:
-    """Of images (N, 1, 28, 28), in fp32, one at a time, without a server: (N, 10)."""
-    with torch.inference_mode():
-        return torch.cat([network(image[None]).softmax(1) for image in images])

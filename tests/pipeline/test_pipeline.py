@@ -10,7 +10,8 @@ import pandas
 import pytest
 import yaml
 from helpers import torchserve
-from helpers.small_model import HANDLERS, encoded
+from helpers.pen_digits import encode
+from helpers.small_model import HANDLERS
 from helpers.small_pipeline import run, would_run
 
 from mnist_pipeline.data.dataset import load_test
@@ -41,7 +42,7 @@ def test_the_server_answers_what_was_evaluated(repository: Path) -> None:
     test = load_test(repository / "data")
     assert expected["label"].astype(str).tolist() == [str(label) for label in test.labels.tolist()]
     with torchserve.running(repository / "model_store/mnist.mar", HANDLERS) as running:
-        answers = [running.service.predict(encoded(np.asarray(image[0]))).json() for image in test.images[:200]]
+        answers = [running.service.predict(encode(np.asarray(image[0]))).json() for image in test.images[:200]]
     with open_archive(repository / "model_store/mnist.mar") as (model, _):
         known = score_known(model.logits(test.images[:200].numpy()), model.info)
     assert (known >= DOUBT).sum() > 50

@@ -3,32 +3,32 @@
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from helpers import ROOT, torchserve
-from helpers import fastapi_server as fastapi_server_module
+from helpers import ROOT, fastapi_server, torchserve
 from helpers.small_model import HANDLERS
+from helpers.torchserve import Running
 
 
-@pytest.fixture(scope="session")
-def torchserve_server(int8_archive: Path) -> Iterator[torchserve.Running]:
+@pytest.fixture(scope="session", name="torchserve_server")
+def start_torchserve(int8_archive: Path) -> Iterator[Running]:
     """TorchServe with the development settings."""
     with torchserve.running(int8_archive, HANDLERS) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
-def fastapi_server(int8_archive: Path) -> Iterator[fastapi_server_module.Running]:
+@pytest.fixture(scope="session", name="fastapi_server")
+def start_fastapi_server(int8_archive: Path) -> Iterator[Running]:
     """The FastAPI server with the page."""
-    with fastapi_server_module.running(int8_archive, "--page", str(ROOT / "demo")) as running:
+    with fastapi_server.running(int8_archive, "--page", str(ROOT / "demo")) as running:
         yield running
 
 
 @pytest.fixture(scope="session", params=["torchserve_server", "fastapi_server"])
-def server(request: pytest.FixtureRequest) -> torchserve.Running | fastapi_server_module.Running:
+def server(request: pytest.FixtureRequest) -> Any:
     """Both servers in turn."""
-    running: torchserve.Running | fastapi_server_module.Running = request.getfixturevalue(request.param)
-    return running
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(scope="session")

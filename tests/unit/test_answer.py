@@ -12,7 +12,7 @@ import pytest
 from helpers import ROOT
 from helpers.pen_digits import FOUR, TWO, draw_digit, encode, likeness
 from helpers.pen_digits import SEVEN as SEVEN_STROKES
-from helpers.small_model import FORM, HANDLERS, encoded
+from helpers.small_model import FORM, HANDLERS
 from PIL import Image, ImageChops
 
 from mnist_pipeline.reading import read_digit, read_digits
@@ -27,7 +27,7 @@ INFO = {
     "temperature": 1.0,
     "known": {"slope": 1.0, "offset": 0.0, "least": 0.3},
 }
-BLANK = encoded(np.full((28, 28), 255, np.uint8))
+BLANK = encode(np.full((28, 28), 255, np.uint8))
 
 
 def count_ink(digits: np.ndarray) -> np.ndarray:

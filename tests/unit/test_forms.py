@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.small_model import encoded
+from helpers.pen_digits import encode
 from PIL import Image
 
 from mnist_pipeline.data.dataset import DataError
@@ -43,7 +43,7 @@ def folder_of(root: Path, names: tuple[str, ...], draw: Draw, counts: tuple[int,
     for name, count in zip(names, counts, strict=True):
         (root / name).mkdir(parents=True)
         for k in range(count):
-            (root / name / f"{k}.png").write_bytes(encoded(Image.fromarray(draw(k))))
+            (root / name / f"{k}.png").write_bytes(encode(Image.fromarray(draw(k))))
     return root
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.small_model import encoded
+from helpers.pen_digits import encode
 from PIL import Image, ImageDraw
 
 from mnist_pipeline.data.dataset import DataError, load, load_test
@@ -24,7 +24,7 @@ def pen_stroke(slant: int, side: int = 60) -> bytes:
     """A line in pencil on paper, as a PNG: something that can be read as handwriting."""
     picture = Image.new("L", (side, side + 10), 240)
     ImageDraw.Draw(picture).line([(side / 2 - slant, 12), (side / 2 + slant, side - 8)], 20, 5)
-    return encoded(picture)
+    return encode(picture)
 
 
 def write(path: Path, content: bytes) -> Path:
@@ -185,7 +185,7 @@ def test_damaged_files_are_all_listed_or_left_out(
 
 def test_a_picture_without_a_digit_is_damaged_where_digits_are_read(tmp_path: Path) -> None:
     folder_of(tmp_path, ("0", "1"))
-    write(tmp_path / "1" / "blank.png", encoded(Image.new("L", (60, 60), 255)))
+    write(tmp_path / "1" / "blank.png", encode(Image.new("L", (60, 60), 255)))
     with pytest.raises(DataError, match=r"1 file cannot be read; (.|\n)*blank\.png: the picture is blank"):
         read_own(tmp_path)
     assert len(read_own(tmp_path, skip_damaged=True).train.labels) == 6

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
-from helpers.small_model import encoded
+from helpers.pen_digits import encode
 from PIL import Image
 from torchvision import datasets
 
@@ -65,7 +65,7 @@ def eurosat() -> bytes:
     with zipfile.ZipFile(content, "w") as archive:
         for name in EUROSAT:
             for k in range(14):
-                archive.writestr(f"2750/{name}/{k}.png", encoded(Image.fromarray(LARGE[k])))
+                archive.writestr(f"2750/{name}/{k}.png", encode(Image.fromarray(LARGE[k])))
     return content.getvalue()
 
 
