@@ -142,4 +142,6 @@ def repository(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """A copy of it that a test may change, its run committed."""
     from helpers import small_pipeline
 
-    return small_pipeline.committed(finished, tmp_path_factory.mktemp("committed") / "pipeline")
+    folder = Path(shutil.copytree(finished, tmp_path_factory.mktemp("committed") / "repository"))
+    small_pipeline.commit_all(folder)
+    return folder

@@ -1,30 +1,25 @@
 """`make undo` and what a person put into the folders of the pipeline's outputs, in a repository of one quick stage."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from helpers import ROOT
-from helpers.small_pipeline import run
+from helpers.small_pipeline import commit_all, run, start_repository
 
 pytestmark = pytest.mark.slow
 STAGE = """
-import json, pathlib
-lr = pathlib.Path("params.yaml").read_text()
-folder = pathlib.Path("saved_models")
-folder.mkdir()
-(folder / "20260101-000000.pth").write_text(lr)
-(folder / "model_info.json").write_text(json.dumps({"weights": "20260101-000000.pth"}))
-pathlib.Path("results").mkdir(exist_ok=True)
-pathlib.Path("results/history.csv").write_text(lr)
+mkdir -p saved_models results
+cp params.yaml saved_models/20260101-000000.pth
+echo '{"weights": "20260101-000000.pth"}' >saved_models/model_info.json
+cp params.yaml results/history.csv
 """
 PIPELINE = """
 stages:
   train:
-    cmd: python stage.py
-    deps: [stage.py]
+    cmd: bash stage.sh
+    deps: [stage.sh]
     params: [train]
     outs: [saved_models, results/history.csv]
 """
@@ -36,17 +31,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     repository = tmp_path_factory.mktemp("outer")
     folder = repository / "ml/my digits"
     folder.mkdir(parents=True)
-    (folder / "stage.py").write_text(STAGE)
+    (folder / "stage.sh").write_text(STAGE)
     (folder / "dvc.yaml").write_text(PIPELINE)
     (folder / "params.yaml").write_text("train: {lr: 0.1}\n")
-    run(repository, "git", "init", "--quiet")
-    for key, value in (("user.name", "Someone"), ("user.email", "someone@example.org")):
-        run(repository, "git", "config", key, value)
-    run(folder, "dvc", "init", "--quiet", "--subdir")
-    run(folder, "dvc", "config", "core.analytics", "false")
-    run(folder, "dvc", "repro", "--quiet")
-    run(folder, "git", "add", "--all")
-    run(folder, "git", "commit", "--quiet", "--message", "My run")
+    start_repository(repository)
+    for command in ("dvc init -q --subdir", "dvc config core.analytics false", "dvc repro -q"):
+        run(folder, *command.split())
+    commit_all(folder)
     return folder
 
 
@@ -85,4 +76,4 @@ def test_a_file_that_would_be_lost_stops_an_undo_and_a_run(project: Path) -> Non
         mine.unlink()
 
     assert undo(project).returncode == 0
-    assert json.loads((project / "saved_models/model_info.json").read_text())["weights"] == "20260101-000000.pth"
+    assert (project / "saved_models/20260101-000000.pth").read_text() == "train: {lr: 0.1}\n"
