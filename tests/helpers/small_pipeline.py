@@ -24,9 +24,8 @@ MAKE = ("make", "-o", "setup", "ACTIVATE=:")  # a target's own commands, in the 
 
 def run(folder: Path, *command: str, fails: bool = False, environment: Mapping[str, str] | None = None) -> str:
     """What a command printed, stderr after stdout; it must succeed, or fail."""
-    done = subprocess.run(
-        command, cwd=folder, env=ENVIRONMENT | dict(environment or {}), capture_output=True, text=True
-    )
+    variables = ENVIRONMENT | dict(environment or {})
+    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
     assert bool(done.returncode) == fails, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -87,14 +86,7 @@ def few_digits(mnist: Path, folder: Path) -> str:
 
 def kill_when(folder: Path, ready: Callable[[], bool]) -> None:
     """Start `dvc repro` and SIGKILL it with all its children once `ready` says so."""
-    process = subprocess.Popen(
-        ["dvc", "repro"],
-        cwd=folder,
-        env=ENVIRONMENT,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = subprocess.Popen(["dvc", "repro"], cwd=folder, env=ENVIRONMENT, start_new_session=True)
     while process.poll() is None and not ready():
         time.sleep(0.005)
     assert process.poll() is None, "dvc repro ended before it could be killed"

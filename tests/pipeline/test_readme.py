@@ -13,7 +13,7 @@ import requests
 import yaml
 from helpers import REFERENCE, ROOT
 from helpers.small_pipeline import ENVIRONMENT, MAKE, run
-from helpers.torchserve import free_ports
+from helpers.torchserve import bind_to_free_ports, free_ports
 from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
@@ -35,16 +35,13 @@ def clone(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def server() -> Iterator[dict[str, str]]:
-    """What the README's plain `torchserve` needs to take free ports; one that is left running is stopped."""
-    *http, inference, management = map(str, free_ports(5))
-    ports = dict(zip(("8080", "8081", "8082"), http, strict=True))
+def server() -> Iterator[tuple[str, dict[str, str]]]:
+    """The address and the environment of the README's `torchserve` on free ports. It is stopped at the end."""
     with tempfile.TemporaryDirectory(prefix="readme-") as folder:  # a short path: sockets allow 108 characters
-        config = Path(folder) / "config.properties"
-        settings = on(ports, (ROOT / "handlers/config.properties").read_text())
-        config.write_text(f"{settings}grpc_inference_port={inference}\ngrpc_management_port={management}\n")
-        environment = {"TS_CONFIG_FILE": str(config), "TEMP": folder, "TMPDIR": folder}
-        yield ports | environment
+        config = shutil.copy(ROOT / "handlers/config.properties", folder)
+        service = bind_to_free_ports(Path(config), {})
+        environment = {"TS_CONFIG_FILE": config, "TEMP": folder, "TMPDIR": folder}
+        yield service.inference, environment
         run(ROOT, "torchserve", "--stop", environment=environment)
 
 
@@ -65,9 +62,8 @@ def test_before_the_commit_nothing_can_be_undone_and_nothing_is_touched(clone: P
     assert weights_sha(clone) == model
 
 
-def test_every_command_of_the_readme_works(clone: Path, server: dict[str, str], tmp_path: Path) -> None:
-    ports = {name: port for name, port in server.items() if name.isdecimal()}
-    environment = {name: value for name, value in server.items() if not name.isdecimal()}
+def test_every_command_of_the_readme_works(clone: Path, server: tuple[str, dict[str, str]], tmp_path: Path) -> None:
+    address, environment = server
     run(clone, "bash", "-c", 'git config user.name "Your Name" && git config user.email you@example.org')
     own = [clone / name for name in ("data/my_digits/7/7.png", "results/tune/notes.txt", "results/train/notes.txt")]
     for file in own:
@@ -84,9 +80,10 @@ def test_every_command_of_the_readme_works(clone: Path, server: dict[str, str], 
             assert "Optuna Dashboard" in page_of(command, clone)
         elif not command.startswith("source "):
             short = command.replace("train.epochs=4", "train.epochs=0.8")  # the small pipeline has 0.6
+            short = short.replace("http://127.0.0.1:8080", address)
             printed = tmp_path / str(len(said))  # a file: the server that stays would hold a pipe open
             # What went wrong is printed as well.
-            typed = f"{on(ports, short)} >'{printed}' 2>&1 || {{ cat '{printed}'; exit 1; }}"
+            typed = f"{short} >'{printed}' 2>&1 || {{ cat '{printed}'; exit 1; }}"
             run(clone, "bash", "-c", typed, environment=environment)
             said[command] = printed.read_text()
         models[command] = weights_sha(clone)
@@ -135,11 +132,6 @@ def test_the_recipe_for_those_with_more_time_is_the_one_that_is_measured() -> No
     line = next(line for line in text.splitlines() if "train.crop=" in line)
     documented = {name: yaml.safe_load(value) for name, value in re.findall(r"train\.(\w+)=(\S+)", line)}
     assert documented == yaml.safe_load((ROOT / "benchmarks/recipes.yaml").read_text())["long"]
-
-
-def on(ports: dict[str, str], text: str) -> str:
-    """A text with the usual ports replaced by free ones."""
-    return re.sub("|".join(ports), lambda match: ports[match[0]], text)
 
 
 def page_of(dashboard: str, folder: Path) -> str:
