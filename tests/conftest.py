@@ -123,4 +123,6 @@ def finished(mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def repository(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of it that a test may change, its run committed."""
-    return small_pipeline.committed(finished, tmp_path_factory.mktemp("committed") / "pipeline")
+    folder = Path(shutil.copytree(finished, tmp_path_factory.mktemp("committed") / "repository"))
+    small_pipeline.commit_all(folder)
+    return folder

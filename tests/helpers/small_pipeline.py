@@ -24,9 +24,8 @@ MAKE = ("make", "-o", "setup", "ACTIVATE=:")  # a target's own commands, in the 
 
 def run(folder: Path, *command: str, fails: bool = False, environment: Mapping[str, str] | None = None) -> str:
     """What a command printed, stderr after stdout; it must succeed, or fail."""
-    done = subprocess.run(
-        command, cwd=folder, env=ENVIRONMENT | dict(environment or {}), capture_output=True, text=True
-    )
+    variables = ENVIRONMENT | dict(environment or {})
+    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
     assert bool(done.returncode) == fails, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -38,17 +37,13 @@ def would_run(folder: Path) -> list[str]:
 
 
 def copy(mnist: Path, folder: Path) -> Path:
-    """The repository's files in a repository of their own, with few images and a small budget.
+    """The repository's files in a new repository, with few images (mnist.npz) and a small budget.
 
     Its dvc.lock is that of the last run that was committed, whose outputs its empty cache does not hold.
-
-    Args:
-        mnist: the folder of the whole MNIST.
-        folder: is made; mnist.npz next to it holds the images.
     """
     copy_files(folder)
     params = yaml.safe_load((REFERENCE / "params.yaml").read_text())
-    params["data"] |= {"dataset": "folder", "source": str(few_digits(mnist, folder.parent)), "validation_images": 300}
+    params["data"] |= {"dataset": "folder", "source": few_digits(mnist, folder), "validation_images": 300}
     params["tune"] |= {"trials": 3, "images_per_trial": 500, "evaluations": 2, "evaluation_images": 100}
     params["tune"] |= {"retrained_trials": 1, "retraining_fraction": 0.01, "seconds": 10_000}
     params["train"] |= {"epochs": 0.6, "checkpoint_seconds": 3.0, "outliers": 0.05, "digit_forms": 0.02}
@@ -56,13 +51,8 @@ def copy(mnist: Path, folder: Path) -> Path:
     # The project's own configuration, without the remote or the cache that a team may have added.
     (folder / ".dvc/config").write_text("[core]\n    analytics = false\n    autostage = true\n")
     start_repository(folder)
-    run(folder, "bash", "-ec", "git add --all; git commit --quiet --message 'A copy'")
+    commit_all(folder)
     return folder
-
-
-def start_repository(folder: Path) -> None:
-    """Make a folder a git repository in which somebody may commit."""
-    run(folder, "bash", "-ec", "git init -q; git config user.name Someone; git config user.email someone@example.org")
 
 
 def start_project(repository: Path, files: Mapping[str, str], below: str = ".") -> Path:
@@ -72,10 +62,20 @@ def start_project(repository: Path, files: Mapping[str, str], below: str = ".") 
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     start_repository(repository)
-    configure = "dvc config core.autostage true; dvc config core.analytics false"
-    commit = "git add --all; git commit --quiet --message 'My run'"
-    run(folder, "bash", "-ec", f"dvc init -q --subdir; {configure}; dvc repro -q; {commit}")
+    for command in ("init -q --subdir", "config core.autostage true", "config core.analytics false", "repro -q"):
+        run(folder, "dvc", *command.split())
+    commit_all(folder)
     return folder
+
+
+def start_repository(folder: Path) -> None:
+    for command in ("init --quiet", "config user.email someone@example.org", "config user.name Someone"):
+        run(folder, "git", *command.split())
+
+
+def commit_all(folder: Path) -> None:
+    run(folder, "git", "add", "--all")
+    run(folder, "git", "commit", "--quiet", "--message", "A commit")
 
 
 def copy_files(folder: Path) -> None:
@@ -87,31 +87,19 @@ def copy_files(folder: Path) -> None:
             shutil.copy2(ROOT / name, folder / name)
 
 
-def few_digits(mnist: Path, folder: Path) -> Path:
-    """A file of 6,000 training and 500 test images of MNIST, as Keras distributes the whole of it."""
+def few_digits(mnist: Path, folder: Path) -> str:
+    """The name of a new file with 6,000 training and 500 test images of MNIST, as Keras distributes the whole of it."""
     images, labels = load(mnist, 10, 0).train
     test = load_test(mnist)
-    file = folder / "mnist.npz"
-    np.savez(
-        file,
-        x_train=images[:6000, 0],
-        y_train=labels[:6000],
-        x_test=test.images[:500, 0],
-        y_test=test.labels[:500],
-    )
-    return file
+    train_arrays = {"x_train": images[:6000, 0], "y_train": labels[:6000]}
+    test_arrays = {"x_test": test.images[:500, 0], "y_test": test.labels[:500]}
+    np.savez(folder / "mnist.npz", **train_arrays, **test_arrays)
+    return "mnist.npz"
 
 
 def kill_when(folder: Path, ready: Callable[[], bool]) -> None:
     """Start `dvc repro` and SIGKILL it with all its children once `ready` says so."""
-    process = subprocess.Popen(
-        ["dvc", "repro"],
-        cwd=folder,
-        env=ENVIRONMENT,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = subprocess.Popen(["dvc", "repro"], cwd=folder, env=ENVIRONMENT, start_new_session=True)
     while process.poll() is None and not ready():
         time.sleep(0.005)
     assert process.poll() is None, "dvc repro ended before it could be killed"
@@ -126,15 +114,4 @@ def interrupted(copy: Path) -> Path:
     kill_when(copy, (copy / "checkpoints/checkpoint.pt").exists)
     assert not (copy / "saved_models").exists()
     run(copy, *MAKE, "repro")
-    return copy
-
-
-def committed(finished: Path, folder: Path) -> Path:
-    """Another repository with the pipeline's run and a source of its own, committed."""
-    shutil.copytree(finished.parent, folder)
-    copy = folder / finished.name
-    for name in ("params.yaml", "dvc.lock"):
-        (copy / name).write_text((copy / name).read_text().replace(str(finished.parent), str(folder)))
-    run(copy, "git", "add", "--all")
-    run(copy, "git", "commit", "--quiet", "--message", "A reference run")
     return copy

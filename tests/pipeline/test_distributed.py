@@ -25,7 +25,6 @@ from helpers.small_study import study  # noqa: E402
 from optuna.trial import TrialState  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from mnist_pipeline.training.loop import Diverged  # noqa: E402
 from mnist_pipeline.tuning import distributed  # noqa: E402
 from mnist_pipeline.tuning.storage import TuningError, connect, make_study  # noqa: E402
 from mnist_pipeline.tuning.study import PRUNERS  # noqa: E402
@@ -94,14 +93,13 @@ def test_workers_and_nodes_that_die_cost_no_trial(cluster: Cluster, database: st
     distributed.run(result, objective, Progress(result, 10, 1000.0), 0, database, workers=4, heartbeat=1)
     killer.join()
 
-    states = Counter(trial.state for trial in result.trials)
-    assert states[TrialState.COMPLETE] == 10
-    assert set(states) == {TrialState.COMPLETE, TrialState.FAIL}
-    assert states[TrialState.FAIL] >= 3  # the worker's and the two of the node
     complete = [trial for trial in result.trials if trial.state == TrialState.COMPLETE]
+    failed = {trial.number for trial in result.trials if trial.state == TrialState.FAIL}
+    assert len(complete) + len(failed) == len(result.trials)
+    assert len(failed) >= 3  # the worker's and the two of the node
     repeated = {number for trial in complete for number in trial.system_attrs.get("retry_history", [])}
-    assert repeated == {trial.number for trial in result.trials if trial.state == TrialState.FAIL}
-    assert len({trial.params["x"] for trial in complete}) == 10
+    assert repeated == failed
+    assert len({trial.params["x"] for trial in complete}) == len(complete) == 10
 
 
 def test_a_study_of_real_digits_on_this_machines_own_cores(
@@ -132,7 +130,6 @@ def test_workers_that_cannot_work_end_the_study_with_their_reason(
 def test_an_error_in_a_trial_ends_the_study_and_the_next_run_repeats_the_trial(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """But not a trial that diverges: it has failed, and the study goes on."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
     def run(objective: Callable[[optuna.Trial], float], trials: int) -> Counter[str]:
@@ -140,31 +137,22 @@ def test_an_error_in_a_trial_ends_the_study_and_the_next_run_repeats_the_trial(
         distributed.run(result, objective, Progress(result, trials, 1000.0), 0, database, workers=1)
         return Counter(trial.state.name for trial in result.trials)
 
-    def diverge(trial: optuna.Trial) -> float:
-        if trial.number < 4:
-            raise Diverged("the loss became nan")
-        return trial.suggest_float("x", 0, 1)
-
     def misuse(trial: optuna.Trial) -> float:
         return trial.suggest_float("x", 0, 1) + len(3)  # type: ignore[arg-type]
 
     def work(trial: optuna.Trial) -> float:
         return trial.suggest_float("x", 0, 1)
 
-    assert run(diverge, 5) == {"FAIL": 4, "COMPLETE": 1}
-    for _ in range(2):
-        with pytest.raises(TuningError, match="a trial was ended by TypeError: object of type 'int'"):
-            run(misuse, 6)
-    assert run(work, 6) == {"FAIL": 6, "COMPLETE": 2}
+    with pytest.raises(TuningError, match="a trial was ended by TypeError: object of type 'int'"):
+        run(misuse, 2)
+    assert run(work, 2) == {"FAIL": 1, "COMPLETE": 1}
 
 
 @pytest.mark.parametrize(
     ("nodes", "workers", "expected"),
     [
-        ([{"CPU": 2.0}], 1, (2, 0)),
         ([{"CPU": 16.0}], 4, (4, 0)),
         ([{"CPU": 2.0}] * 3, 2, (2, 0)),  # no worker spans two nodes
-        ([{"CPU": 2.0}], 4, (1, 0)),
         ([{}, {"CPU": 8.0, "GPU": 1.0}], 1, (8, 1.0)),  # a head that takes no work
         ([{"CPU": 8.0, "GPU": 2.0}], 4, (2, 0.5)),
         ([{}], 4, (1, 0)),  # an autoscaler that has not started

