@@ -91,9 +91,9 @@ def few_digits(mnist: Path, folder: Path) -> str:
     """The name of a new file with 6,000 training and 500 test images of MNIST, as Keras distributes the whole of it."""
     images, labels = load(mnist, 10, 0).train
     test = load_test(mnist)
-    train_arrays = {"x_train": images[:6000, 0], "y_train": labels[:6000]}
-    test_arrays = {"x_test": test.images[:500, 0], "y_test": test.labels[:500]}
-    np.savez(folder / "mnist.npz", **train_arrays, **test_arrays)
+    arrays = {"x_train": images[:6000, 0], "y_train": labels[:6000]}
+    arrays |= {"x_test": test.images[:500, 0], "y_test": test.labels[:500]}
+    np.savez(folder / "mnist.npz", allow_pickle=False, **arrays)
     return "mnist.npz"
 
 
