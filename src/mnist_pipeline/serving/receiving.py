@@ -94,7 +94,8 @@ async def receive(request: Request, hold: Hold) -> bytes:
                 elif total > DRAIN_BYTES:
                     break
     except TimeoutError:
-        raise Refused(408, "the body came too slowly; send 16 KiB a second", {"Connection": "close"}) from None
+        rate = f"{WINDOW_BYTES / WINDOW_SECONDS / 1024:g} KiB a second"
+        raise Refused(408, f"the body came too slowly; send {rate}", {"Connection": "close"}) from None
     if total > MAX_BODY:
         raise Refused(413, f"the body has more than {MAX_BODY} bytes", {"Connection": "close"})
     return b"".join(parts)
