@@ -6,7 +6,6 @@ server. Each has an environment of its own, which is not in the lock.
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -20,8 +19,6 @@ from time import monotonic, sleep
 import requests
 from common import ROOT
 from helpers import torchserve
-
-from mnist_pipeline.serving import archive
 
 HERE = Path(__file__).parent / "serving"
 ENVIRONMENTS = ROOT / "tmp" / "peers"  # git ignores it
@@ -90,12 +87,9 @@ def pack_plain(folder: Path) -> tuple[Path, Path]:
     info = json.loads((model / "model_info.json").read_text())
     scratch = folder / "stock"
     scratch.mkdir()
-    staging = scratch / "staging"
-    shutil.copytree(model / archive.PACKAGE, staging / archive.PACKAGE)
-    shutil.copy(model / "model_info.json", staging)
     command = [sys.executable, "-m", "model_archiver.model_packaging", "--model-name", torchserve.MODEL]
     command += ["--version", "1", "--serialized-file", str(model / info["weights"])]
-    command += ["--handler", str(HERE / "plain_handler.py"), "--extra-files", str(staging)]
+    command += ["--handler", str(HERE / "plain_handler.py"), "--extra-files", str(model / "model_info.json")]
     # A temporary folder of its own: the archiver removes $TMPDIR/<model name>.
     subprocess.run([*command, "--export-path", str(scratch)], env=os.environ | {"TMPDIR": str(scratch)}, check=True)
     return scratch / f"{torchserve.MODEL}.mar", settings
