@@ -6,6 +6,7 @@ the server's side; run as a module, this file is such a process: requests and re
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import pickle
 import resource
@@ -151,6 +152,8 @@ def main() -> None:
     os.nice(NICE)
     cv2.setNumThreads(1)
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    with contextlib.suppress(OSError):  # where the pipe is a socket
+        fcntl.fcntl(0, fcntl.F_SETPIPE_SZ, 2**20)  # so that a photograph comes at once
     requests = sys.stdin.buffer
     with os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)  # what a library prints must not come between
