@@ -145,7 +145,7 @@ def test_an_error_in_a_trial_ends_the_study_and_the_next_run_repeats_the_trial(
 
     with pytest.raises(TuningError, match="a trial was ended by TypeError: object of type 'int'"):
         run(misuse, 2)
-    assert run(work, 2) == {"FAIL": 1, "COMPLETE": 1}
+    assert run(work, 2) == {"FAIL": 1, "COMPLETE": 2}
 
 
 @pytest.mark.parametrize(
