@@ -26,7 +26,7 @@ from photographs import Photograph, photograph
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from mnist_pipeline.data.dataset import load_test
+from mnist_pipeline.data.dataset import Examples, load_test
 from mnist_pipeline.evaluation.metrics import accuracy_with_interval
 from mnist_pipeline.evaluation.pictures import encode_png, read_number
 from mnist_pipeline.serving.answer import Found, Model
@@ -34,7 +34,7 @@ from mnist_pipeline.serving.archived import open_archive
 from mnist_pipeline.serving.recognition import score_known
 from mnist_pipeline.sources.download import download
 from mnist_pipeline.training.drawing import FONTS
-from mnist_pipeline.training.outliers import LETTERS, Sources, draw_outliers
+from mnist_pipeline.training.outliers import LETTERS, draw_outliers
 
 COUNTS = {"photographs": 2000, "numbers": 300, "letters": 200, "scribbles": 200, "garments": 2000}
 BATCH = 64  # pictures that are answered together
@@ -78,11 +78,11 @@ def choose_numbers(digits: np.ndarray, labels: np.ndarray, count: int) -> tuple[
 def draw_others(garments: np.ndarray) -> dict[str, list[bytes]]:
     """Pictures of letters, of scribbles, and of garments, uint8 (N, 28, 28)."""
     rng = np.random.default_rng((0, 2))
-    nothing = Sources(np.zeros((0, 28, 28), np.uint8), np.zeros(0, np.int64))  # scribbles are made of no images
+    nothing = Examples(torch.zeros(0, 1, 28, 28), torch.zeros(0))  # scribbles are made of no images
     scribbles = draw_outliers(COUNTS["scribbles"], ("scribbles", "shapes"), nothing, (0, 3))
     return {
         "letters": draw_letters(LETTERS, COUNTS["letters"], rng),
-        "scribbles": [encode_png(255 - np.pad(scribble, 14)) for scribble in scribbles],
+        "scribbles": [encode_png(255 - np.pad(scribble[0], 14)) for scribble in scribbles],
         "garments": [encode_png(garment) for garment in garments],
     }
 

@@ -15,7 +15,6 @@ from mnist_pipeline.evaluation.evaluate import draw, evaluate, write_predictions
 from mnist_pipeline.evaluation.metrics import (
     accuracy_with_interval,
     calibration_error,
-    mcnemar,
     measure,
     measure_classes,
     without_wrong_labels,
@@ -91,17 +90,6 @@ def test_the_worst_mistakes_come_first_equal_ones_in_order_and_right_answers_nev
     assert worst_mistakes(logits, torch.tensor([1, 1, 0, 1]), 2).tolist() == [0, 3]
     equal = torch.tensor([1.0, 0.0]).repeat(500, 1)
     assert worst_mistakes(equal, torch.ones(500, dtype=torch.int64), 25).tolist() == list(range(25))
-
-
-@pytest.mark.parametrize(
-    ("both", "only_first", "only_second", "expected"), [(90, 5, 5, 1.0), (60, 10, 30, 0.00222), (7, 0, 0, 1.0)]
-)
-def test_mcnemars_test_counts_what_one_model_alone_gets_right(
-    both: int, only_first: int, only_second: int, expected: float
-) -> None:
-    first = torch.tensor([True] * (both + only_first) + [False] * only_second)
-    second = torch.tensor([True] * both + [False] * only_first + [True] * only_second)
-    assert mcnemar(first, second) == mcnemar(second, first) == pytest.approx(expected, rel=1e-2)
 
 
 NAMES = [

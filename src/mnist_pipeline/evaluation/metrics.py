@@ -22,16 +22,6 @@ def accuracy_with_interval(correct: Tensor) -> dict[str, float]:
     }
 
 
-def mcnemar(first: Tensor, second: Tensor) -> float:
-    """How likely so large a difference between two equally good models is by chance, 0..1: McNemar's exact test (1947).
-
-    Each bool (N,) says which images one model answers rightly. Only those count that one model alone gets right.
-    """
-    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    count = only_first + only_second
-    return float(binomtest(only_first, count).pvalue) if count else 1.0
-
-
 def measure(logits: Tensor, labels: Tensor, temperature: float) -> dict[str, float]:
     """Accuracy with its 95 % interval, mistakes, loss, and the calibration error with and without the temperature.
 

@@ -18,11 +18,12 @@ from mnist_pipeline import files
 from mnist_pipeline.console import PipelineError
 from mnist_pipeline.data.dataset import Examples
 from mnist_pipeline.serving.export import compute_logits, export_for_serving
-from mnist_pipeline.serving.known import draw_unseen_outliers, fit_known, knows_others
+from mnist_pipeline.serving.known import SEED, fit_known, knows_others
 from mnist_pipeline.serving.loading import FORMAT, REFERENCES
 from mnist_pipeline.serving.torchserve import MODEL
 from mnist_pipeline.training import model
 from mnist_pipeline.training.model_info import ServingInfo
+from mnist_pipeline.training.outliers import choose_kinds, draw_outliers
 
 PACKAGE = "mnist_model"  # the folder of an archive that holds its code
 ONNX_FILE = "network.onnx"
@@ -83,7 +84,8 @@ def archive(
         )
         archived: dict[str, Any] = {**info, "format": FORMAT, "serving": serving}
         if knows_others(info):
-            outliers = draw_unseen_outliers(validation, info["class_names"])
+            # As many as validation images, made of these, of the kinds that training uses.
+            outliers = draw_outliers(len(logits), choose_kinds(info["class_names"]), validation, SEED)
             archived["known"] = fit_known(logits, compute_logits(onnx, outliers), info["temperature"], least)
         files.write_json(folder / model.INFO, archived)
         images = validation.images[choose_references(logits, validation.labels)]

@@ -7,9 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from mnist_pipeline.data.catalogue import are_digits
-from mnist_pipeline.data.dataset import Examples
 from mnist_pipeline.training.model_info import KnownInfo, ModelInfo
-from mnist_pipeline.training.outliers import Sources, choose_kinds, draw_outliers
 
 ANSWERED = 0.999  # of the validation images, where no other least score is asked for
 SEED = 2**32  # of the outliers: no seed of a training is as large
@@ -19,13 +17,6 @@ def knows_others(info: ModelInfo) -> bool:
     """Whether a model was taught what is of no class: one that reads handwritten digits, or that saw outliers."""
     is_digits = info["reader"] == "handwriting" and are_digits(info["class_names"])
     return is_digits or bool(info["hyperparameters"].get("outliers", {"value": 0})["value"])
-
-
-def draw_unseen_outliers(validation: Examples, class_names: list[str]) -> Tensor:
-    """As many outliers as validation images, of the kinds that training uses, made of these: uint8 (N, 1, 28, 28)."""
-    sources = Sources(validation.images[:, 0].numpy(), validation.labels.numpy())
-    drawn = draw_outliers(len(validation.labels), choose_kinds(class_names), sources, SEED)
-    return torch.from_numpy(drawn)[:, None]
 
 
 def fit_known(

@@ -10,7 +10,7 @@ from mnist_pipeline.data.catalogue import DIGITS
 from mnist_pipeline.data.dataset import Examples
 from mnist_pipeline.training.digit_forms import draw_digit_form
 from mnist_pipeline.training.hyperparameters import HyperparameterError, Hyperparameters
-from mnist_pipeline.training.outliers import Sources, choose_kinds, draw_outliers
+from mnist_pipeline.training.outliers import choose_kinds, draw_outliers
 from mnist_pipeline.training.step import OUTLIER
 
 # Purposes of the random streams.
@@ -33,9 +33,7 @@ def add_generated(train: Examples, hp: Hyperparameters, class_names: Sequence[st
     images, labels = [train.images], [train.labels]
     count = round(hp.outliers * len(train.labels))
     if count:
-        sources = Sources(train.images[:, 0].numpy(), train.labels.numpy())
-        drawn = draw_outliers(count, choose_kinds(class_names), sources, (seed, OUTLIERS))
-        images.append(torch.from_numpy(drawn)[:, None])
+        images.append(draw_outliers(count, choose_kinds(class_names), train, (seed, OUTLIERS)))
         labels.append(torch.full((count,), OUTLIER))
     count = round(hp.digit_forms * len(train.labels)) if tuple(class_names) == DIGITS else 0
     if count:

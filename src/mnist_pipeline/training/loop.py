@@ -1,9 +1,11 @@
 """The one training loop: tune, train and the benchmarks all call `fit`."""
 
+import hashlib
+import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -167,11 +169,18 @@ class Progress:
         return evaluation
 
 
-def code() -> list[str]:
-    """The source of everything that determines a training's result: this package, but what uses the trained network."""
+def fingerprint(dataset: Dataset, settings: Mapping[str, Any]) -> str:
+    """SHA-256 of what determines a training's result: settings, data, PyTorch, and the code but for its users."""
     users = ("train.py", "model.py", "model_info.py", "temperature.py")
     paths = sorted(Path(__file__).parent.glob("*.py"))
-    return [path.read_text(encoding="utf-8") for path in paths if path.name not in users]
+    content = {
+        "settings": settings,
+        "data": dataset.checksums,
+        "validation images": hashlib.sha256(dataset.validation.images.numpy().tobytes()).hexdigest(),
+        "code": [path.read_text(encoding="utf-8") for path in paths if path.name not in users],
+        "torch": torch.__version__,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def batch_at(step: int, train: Examples, hp: Hyperparameters, seed: int) -> Examples:

@@ -1,4 +1,4 @@
-"""The network of the README's table, and nothing else. It travels in the archive, so it imports torch alone."""
+"""The network, and nothing else."""
 
 import copy
 from collections.abc import Sequence

@@ -8,10 +8,13 @@ from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mnist_pipeline.centring import SIDE
 from mnist_pipeline.data.catalogue import DIGITS
+from mnist_pipeline.data.dataset import Examples
 from mnist_pipeline.training.digit_forms import random_warp
 from mnist_pipeline.training.drawing import Ink, Points, draw_glyph, draw_strokes, normalise, smooth
 
@@ -26,9 +29,10 @@ FONTS = (
 
 
 class Sources:
-    """The training images that outliers are made of, uint8 (N, 28, 28), by their labels, int64 (N,)."""
+    """The images that outliers are made of, uint8 (N, 1, 28, 28), by their labels."""
 
-    def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
+    def __init__(self, examples: Examples) -> None:
+        images, labels = examples.images[:, 0].numpy(), examples.labels.numpy()
         self.by_label = {int(label): images[labels == label] for label in np.unique(labels)}
 
     def pick(self, rng: np.random.Generator, labels: Sequence[int] = ()) -> tuple[Ink, int]:
@@ -196,11 +200,9 @@ def choose_kinds(class_names: Sequence[str]) -> tuple[str, ...]:
     return tuple(KINDS) if tuple(class_names) == DIGITS else KINDS_FOR_OTHERS
 
 
-def draw_outliers(
-    count: int, kinds: tuple[str, ...], sources: Sources, seed: int | tuple[int, ...]
-) -> NDArray[np.uint8]:
-    """Draw `count` images of no class, uint8 (count, 28, 28), of KINDS; equal seeds give equal images."""
-    rng = np.random.default_rng(seed)
+def draw_outliers(count: int, kinds: tuple[str, ...], examples: Examples, seed: int | tuple[int, ...]) -> Tensor:
+    """Draw images of no class, uint8 (count, 1, 28, 28), of KINDS, some made of examples; equal seeds, equal images."""
+    rng, sources = np.random.default_rng(seed), Sources(examples)
     shares, draw = zip(*(KINDS[kind] for kind in kinds), strict=True)
     chosen = rng.choice(len(kinds), count, p=np.array(shares) / sum(shares))
-    return np.stack([draw[kind](rng, sources) for kind in chosen])
+    return torch.from_numpy(np.stack([draw[kind](rng, sources) for kind in chosen]))[:, None]

@@ -1,15 +1,11 @@
 """From hyperparameters to a trained model on disk."""
 
-import hashlib
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from mnist_pipeline import files
 from mnist_pipeline.data.dataset import Dataset, Examples
@@ -49,9 +45,8 @@ def train(
     examples = add_generated(dataset.train, hp, dataset.class_names, seed)
     log.info("Training on %d images of %s and %d generated ones:", images, dataset.name, len(examples.labels) - images)
     log_steps(hp, len(examples.labels))
-    checkpoint = None
-    if checkpoint_seconds:
-        checkpoint = Checkpoint(checkpoint_folder, fingerprint(dataset, hp, seed), checkpoint_seconds)
+    fingerprint = loop.fingerprint(dataset, {"hyperparameters": asdict(hp), "seed": seed})
+    checkpoint = Checkpoint(checkpoint_folder, fingerprint, checkpoint_seconds) if checkpoint_seconds else None
     subset = Examples(dataset.validation.images[:2000], dataset.validation.labels[:2000])
     history = loop.fit(network, examples, subset, hp, seed=seed, checkpoint=checkpoint, description="train")
 
@@ -93,16 +88,3 @@ def log_steps(hp: Hyperparameters, images: int) -> None:
     kind = "bfloat16" if has_bfloat16(device) else "fp32"
     steps = hp.steps(images)
     log.info("%d steps of %d, %s, learning rate %.3g (%s, %s)", steps, hp.batch_size, hp.optimizer, hp.lr, device, kind)
-
-
-def fingerprint(dataset: Dataset, hp: Hyperparameters, seed: int) -> str:
-    """SHA-256 of everything that determines a training's result: hyperparameters, data, code and PyTorch version."""
-    content = {
-        "hyperparameters": asdict(hp),
-        "seed": seed,
-        "data": dataset.checksums,
-        "validation images": hashlib.sha256(dataset.validation.images.numpy().tobytes()).hexdigest(),
-        "code": loop.code(),
-        "torch": torch.__version__,
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

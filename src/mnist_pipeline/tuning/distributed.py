@@ -44,11 +44,8 @@ def run(
 ) -> None:
     """Run a study's trials as Ray tasks: on the cluster that RAY_ADDRESS names, else on this machine.
 
-    The storage's URL holds a password: it reaches the workers as data, never as a log line.
-
-    Raises:
-        TuningError: workers fail and no trial finishes; or an error ended a trial that is not the fault of its values
-            (see `trials.is_fault_of_values`).
+    The storage's URL holds a password: it reaches the workers as data, never as a log line. Raises TuningError where
+    workers fail and no trial finishes, or an error ended a trial that is not the fault of its values.
     """
     connect(workers)
     started: list[str] = []
@@ -132,10 +129,9 @@ def resources(workers: int) -> tuple[int, float]:
 
 
 def why_lost(task: Any) -> str:
-    """Why the worker of a task that has ended died, or could not reach the database; empty if the trial was run.
+    """Why a task's worker died, or could not reach the database; empty if the trial was run.
 
-    Raises:
-        TuningError: an error ended the trial.
+    Raises TuningError where an error ended the trial.
     """
     try:
         ray.get(task)

@@ -1,7 +1,5 @@
 """What a study maximises: the validation accuracy of a short training, or of a longer one that repeats it."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -24,39 +22,27 @@ class Objective:
     """The Optuna objective: trains with a trial's values and returns validation accuracy.
 
     Its fields are all that makes two trials comparable; a study with other ones is another study, under another name.
-
-    Attributes:
-        fixed: the values of what is not searched, and the default values of what is.
-        images_per_trial: training images that a trial sees.
-        images_per_retraining: training images that a retraining sees.
-        evaluations: how often a trial is evaluated, and may be pruned.
-        evaluation_images: validation images of each evaluation; all of them where there are fewer.
-        pruner: by which rule trials are pruned: a name in study.PRUNERS.
-        seed: of each trial's network and images; retrainings have the next one.
     """
 
     dataset: Dataset
     space: Space
-    fixed: Hyperparameters
-    images_per_trial: int
-    images_per_retraining: int
-    evaluations: int
-    evaluation_images: int
-    pruner: str
-    seed: int
+    fixed: Hyperparameters  # the values of what is not searched, and the default values of what is
+    images_per_trial: int  # training images that a trial sees
+    images_per_retraining: int  # likewise
+    evaluations: int  # how often a trial is evaluated, and may be pruned
+    evaluation_images: int  # validation images of each evaluation; all of them where there are fewer
+    pruner: str  # a name in study.PRUNERS
+    seed: int  # of each trial's network and images; retrainings have the next one
 
     @property
     def name(self) -> str:
         """The study's name: the dataset's, and a digest of the fields and of the training code."""
-        content = vars(self) | {
-            "dataset": self.dataset.checksums,
-            "validation": hashlib.sha256(self.dataset.validation.images.numpy().tobytes()).hexdigest(),
+        settings = vars(self) | {
+            "dataset": self.dataset.name,
             "space": {name: repr(distribution) for name, distribution in self.space.items()},
             "fixed": asdict(self.fixed),
-            "code": loop.code(),
         }
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-        return f"{self.dataset.name}-{digest[:10]}"
+        return f"{self.dataset.name}-{loop.fingerprint(self.dataset, settings)[:10]}"
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Train with a trial's values; return the accuracy on the first `evaluation_images` validation images, 0..1.

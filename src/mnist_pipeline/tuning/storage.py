@@ -31,8 +31,7 @@ def is_local(url: str) -> bool:
 def opened_storage(url: str, heartbeat: int = HEARTBEAT) -> Iterator[RDBStorage]:
     """Connect to a database; at the end its connections are closed, whatever happens.
 
-    Raises:
-        TuningError: the database does not serve, now or later. The message is one line without the password.
+    Raises TuningError where the database does not serve, now or later, in one line without the password.
     """
     try:
         database = connect(url, heartbeat)

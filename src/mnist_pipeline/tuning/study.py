@@ -44,10 +44,10 @@ PRUNERS = {  # by their names in params.yaml; evaluations are numbered from 1
 
 def tune(
     objective: Objective,
-    initial_trials: Sequence[Mapping[str, Any]],
+    initial_trials: Sequence[Mapping[str, Any]],  # tried after the default values, which fill what they leave out
     *,
-    trials: int,
-    retrained_trials: int,
+    trials: int,  # finished short ones that the study ends with, those of earlier runs included
+    retrained_trials: int,  # so many of the best are trained again, next to the default values
     seconds: float,
     storage: str,
     workers: int,
@@ -61,13 +61,7 @@ def tune(
     After half of the seconds no further short trial starts, but for the default and initial ones, and one at least is
     completed. Retrainings start if they are expected to fit into the other half.
 
-    Args:
-        initial_trials: tried first, after the default values; what they leave out has its default.
-        trials: finished short trials that the study ends with, those of earlier runs included.
-        retrained_trials: so many of the best are trained again, next to the default values.
-
-    Raises:
-        TuningError: the storage or the initial trials do not suit, or no trial was completed.
+    Raises TuningError where the storage or the initial trials do not suit, or no trial was completed.
     """
     if workers > 1 and is_local(storage):
         raise TuningError(
@@ -127,10 +121,8 @@ def find_obstacle(candidates: int, expected: float, available: float) -> str:
 def list_first(objective: Objective, initial_trials: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The values that are tried first: the default ones, then the initial trials, completed by the default ones.
 
-    A default value that the search space does not have is left out: the sampler replaces it.
-
-    Raises:
-        TuningError: the search space does not have a value of an initial trial. Optuna would silently replace it.
+    A default value that the search space does not have is left out: the sampler replaces it. Raises TuningError where
+    the search space does not have a value of an initial trial.
     """
     space = objective.space
     for values in initial_trials:

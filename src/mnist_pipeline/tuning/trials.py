@@ -105,11 +105,8 @@ def rank(study: optuna.Study) -> list[FrozenTrial]:
 class Progress:
     """A study's finished trials and its budget, shown as a progress bar with a line for each trial.
 
-    Args:
-        trials: finished ones that the study ends with.
-        seconds: after so many no further trial starts.
-        initial: trials that are run even after that. Otherwise a busy machine, which had time for one of them, would
-            take its values.
+    The study ends with so many finished `trials`. After so many `seconds` no further trial starts, but for the
+    `initial` ones: a busy machine, which had time for one of them, would otherwise take its values.
     """
 
     def __init__(self, study: optuna.Study, trials: int, seconds: float, initial: int = 0) -> None:
