@@ -53,7 +53,7 @@ bench-serve: setup ## serving speed against FastAPI, a stock TorchServe, LitServ
 bench-hostile: setup ## how long plain pictures wait beside requests that are made to hurt the FastAPI server
 	$(ACTIVATE) && PYTHONPATH=tests python benchmarks/bench_hostile.py
 
-bench-pictures: setup ## drawn photographs, numbers and touching digits: how many are read; letters and garments: answered
+bench-pictures: setup ## drawn photographs and numbers: how many are read; letters and garments: answered
 	$(ACTIVATE) && python benchmarks/bench_pictures.py
 
 bench-tuning: setup ## what tuning is worth: models with the default values, with what a study found, with random values

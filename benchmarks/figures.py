@@ -18,9 +18,9 @@ PAGE = ROOT / "docs/results.md"
 HEADING = """# Results
 
 `make figures` writes this page from [benchmarks/results](../benchmarks/results) and the
-[reference run](../benchmarks/reference); `make figures ONLY="train serve"` measures these anew first. Times depend on
-the machine, ratios of one run less. Intervals are of 95 %; *sd* is the standard deviation over the seeds, *n* their
-number. The test images chose nothing.
+[reference run](../benchmarks/reference); with `ONLY="train serve"` it measures those two first. Times depend on the
+machine; ratios of one run do so less. Ranges are 95 % intervals. *n* counts seeds, turns or pictures, *sd* is the
+standard deviation. Nothing was chosen by the test images.
 """
 Rows = list[tuple[str, str]]
 
@@ -66,7 +66,7 @@ def show_training(found: dict[str, Any]) -> Rows:
     return [
         ("images/s over the usual PyTorch loop's", f"{found['speedup']:.1f} times (median of {found['n']} turns)"),
         ("the same without the early crop (`train.crop=0`)", f"{found['speedup_on_full_images']:.1f} times"),
-        ("part of the machine's matrix rate that is executed", percent(found["executed_fraction_of_limit"], 0)),
+        ("part of the machine's matrix rate that is used, uncropped", percent(found["executed_fraction_of_limit"], 0)),
     ]
 
 
@@ -87,13 +87,13 @@ def show_serving(found: dict[str, Any]) -> Rows:
         *rows,
         ("FastAPI of this project over a bare app without its limits", f"{bare} times"),
         (f"this project over the best of {', '.join(found['peers'])}, same model", f"{peers} times"),
-        ("images/s in requests of 100", f"{found['batch_images_per_second']:.0f}"),
-        ("from start to first answer", f"{found['seconds_to_ready']:.1f} s"),
+        ("TorchServe: images/s in requests of 100", f"{found['batch_images_per_second']:.0f}"),
+        ("TorchServe: from start to first answer", f"{found['seconds_to_ready']:.1f} s"),
     ]
 
 
 def show_hostile(found: dict[str, Any]) -> Rows:
-    rows = [("a hostile picture alone: longest", f"{found['alone_worst_seconds']:.1f} s")]
+    rows = [("a hostile request alone: longest", f"{found['alone_worst_seconds']:.1f} s")]
     for label, waits in (("small", found["small"]), ("photographed", found["photograph"])):
         seconds = f"{waits['median_seconds']:.2f}, {waits['worst_seconds']:.2f} s"
         rows.append((f"{label} pictures next to hostile ones: median, longest wait", seconds))
@@ -104,7 +104,7 @@ def show_hostile(found: dict[str, Any]) -> Rows:
 def show_soak(found: dict[str, Any]) -> Rows:
     rows = []
     for server, run in (("FastAPI", found["fastapi"]), ("TorchServe", found["torchserve"])):
-        label = f"{server}: growth of memory in {run['minutes']:.0f} minutes of photographs, errors"
+        label = f"{server}: growth of memory in {run['minutes']:.0f} minutes of digits, errors"
         rows.append((label, f"{percent(run['growth'], 1)}, {run['errors']}"))
     return rows
 
@@ -162,7 +162,7 @@ FIGURES: dict[str, tuple[str, str, Path, str, Callable[[dict[str, Any]], Rows]]]
     ),
     "accuracy": (
         "Seconds to 99.28 %",
-        "The usual PyTorch loop reached it in three epochs, 2,600 s on another machine.",
+        "The usual PyTorch loop took 2,600 s, on another machine: do not divide.",
         RESULTS / "accuracy.json",
         "bench-accuracy",
         show_seeds,
@@ -176,7 +176,7 @@ FIGURES: dict[str, tuple[str, str, Path, str, Callable[[dict[str, Any]], Rows]]]
     ),
     "tuning": (
         "What tuning is worth",
-        "5,000 images as somebody's own folder; what a search found is trained as the default values are.",
+        "5,000 images as somebody's own folder; a training sees 15,000 (`--images 15000 --ways defaults study`).",
         RESULTS / "tuning.json",
         "bench-tuning",
         show_tuning,
@@ -184,10 +184,10 @@ FIGURES: dict[str, tuple[str, str, Path, str, Callable[[dict[str, Any]], Rows]]]
     "train": ("Training speed", "In turn, in one run.", RESULTS / "train.json", "bench-train", show_training),
     "serve": ("Serving speed", "In turn, in one run.", RESULTS / "serve.json", "bench-serve", show_serving),
     "hostile": ("Hostile pictures", "FastAPI.", RESULTS / "hostile.json", "bench-hostile", show_hostile),
-    "soak": ("Memory under load", "Photographs for minutes.", RESULTS / "soak.json", "bench-soak", show_soak),
+    "soak": ("Memory under load", "Digits as PNG files.", RESULTS / "soak.json", "bench-soak", show_soak),
     "pictures": (
         "Pictures that are drawn",
-        "By the generator on which the reader's thresholds were tuned.",
+        "The reader's thresholds were tuned on this generator: real pictures may be harder.",
         RESULTS / "pictures.json",
         "bench-pictures",
         show_pictures,
